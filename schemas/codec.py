@@ -1,0 +1,111 @@
+"""Avro single-object encoding for every record on Kafka.
+
+A message is the marker C3 01, the 8-byte little-endian CRC-64-AVRO fingerprint of the schema in
+parsing canonical form, then the binary record (Avro 1.12 specification, "Single-object encoding").
+A subscriber needs no registry: the fingerprint names one of the files beside this module.
+"""
+
+import io
+import json
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import fastavro
+from fastavro.schema import fingerprint, to_parsing_canonical_form
+
+MARKER = b"\xc3\x01"
+HEADER_BYTES = len(MARKER) + 8
+
+Record = dict[str, Any]
+
+
+class Kind(StrEnum):
+    """The record types; the value is the name of the schema file."""
+
+    FILE_ACCESS = "file-access"
+    IMAGE_SEEN = "image-seen"
+    IMAGE_SCAN = "image-scan"
+    IMAGE_SCAN_CHUNK = "image-scan-chunk"
+    VEX_DOCUMENT = "vex-document"
+    DEAD_LETTER = "dead-letter"
+
+
+class CodecError(ValueError):
+    """A message cannot be decoded; ``reason`` is the machine-readable cause."""
+
+    reason = "bad_record"
+
+
+class NotAvroError(CodecError):
+    """The message does not begin as single-object encoding does."""
+
+    reason = "not_avro"
+
+
+class UnknownSchemaError(CodecError):
+    """The fingerprint is that of no schema known here."""
+
+    reason = "unknown_schema"
+
+
+class BadRecordError(CodecError):
+    """The bytes do not hold a record of the schema that they name."""
+
+    reason = "bad_record"
+
+
+@cache
+def load_schema(kind: Kind) -> Any:
+    """The parsed schema of a record type."""
+    text = (Path(__file__).parent / f"{kind}.avsc").read_text("utf-8")
+    return fastavro.parse_schema(json.loads(text))
+
+
+@cache
+def header(kind: Kind) -> bytes:
+    """The ten bytes with which every message of this type begins."""
+    canonical = to_parsing_canonical_form(load_schema(kind))
+    return MARKER + bytes.fromhex(fingerprint(canonical, "CRC-64-AVRO"))
+
+
+def encode(kind: Kind, record: Record) -> bytes:
+    """Encodes a record.
+
+    Raises:
+        BadRecordError: the record does not fit its schema.
+    """
+    buffer = io.BytesIO()
+    buffer.write(header(kind))
+    try:
+        fastavro.schemaless_writer(buffer, load_schema(kind), record, strict=True)
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        raise BadRecordError(f"the record does not fit {kind}.avsc: {error}") from error
+    return buffer.getvalue()
+
+
+def decode(kind: Kind, message: bytes) -> Record:
+    """Decodes a message that must be of one record type.
+
+    Raises:
+        NotAvroError: no single-object encoding.
+        UnknownSchemaError: of another schema than this type's.
+        BadRecordError: truncated, corrupt, or followed by further bytes.
+    """
+    if len(message) < HEADER_BYTES or message[:2] != MARKER:
+        raise NotAvroError(f"{len(message)} bytes that do not begin with the Avro marker c3 01")
+    if message[:HEADER_BYTES] != header(kind):
+        seen = message[2:HEADER_BYTES].hex()
+        raise UnknownSchemaError(f"schema fingerprint {seen} is not that of {kind}.avsc")
+    buffer = io.BytesIO(message)
+    buffer.seek(HEADER_BYTES)
+    try:
+        record = fastavro.schemaless_reader(buffer, load_schema(kind), None)
+    except Exception as error:  # fastavro raises whatever the corrupt bytes lead to
+        raise BadRecordError(f"corrupt {kind} record: {type(error).__name__}: {error}") from error
+    if buffer.tell() != len(message):
+        raise BadRecordError(f"{len(message) - buffer.tell()} bytes follow the {kind} record")
+    if not isinstance(record, dict):
+        raise BadRecordError(f"the {kind} message holds no record")
+    return record

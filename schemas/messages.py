@@ -1,0 +1,336 @@
+"""Typed data of the core to and from the bytes on the wire.
+
+Everything that arrives is checked here, once: digests are digests, paths absolute, times ordered.
+Every ``decode_*`` raises ``schemas.codec.CodecError`` and nothing else.
+"""
+
+import hashlib
+import posixpath
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import zstandard
+
+from schemas.codec import BadRecordError, Kind, Record, decode, encode
+from vexstream.evidence import Access, Batch, Use
+from vexstream.identity import Digest, Image, Workload, parse_digest
+from vexstream.scan import FailureReason, Finding, Package, Scan, ScanFailure
+
+CHUNK_BYTES = 512 * 1024
+"""Half of Kafka's default record limit (1 MiB)."""
+MAX_SCAN_BYTES = 512 * 1024 * 1024
+"""A scan that unpacks to more is refused."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSeen:
+    """A collector saw a container of this image (schemas/image-seen.avsc)."""
+
+    image: Image
+    node: str
+    runtime: str
+    seen_at_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScanChunk:
+    """One part of a scan on the wire (schemas/image-scan-chunk.avsc)."""
+
+    config_digest: Digest
+    scan_id: str
+    index: int
+    count: int
+    body: bytes
+
+    @property
+    def key(self) -> bytes:
+        """Key of the Kafka record: compaction keeps the newest of each index."""
+        return f"{self.config_digest}#{self.index}".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record that could not be used (schemas/dead-letter.avsc)."""
+
+    service: str
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    reason: str
+    detail: str
+    failed_at_us: int
+
+
+def encode_batch(batch: Batch) -> bytes:
+    """A batch of file accesses as a message of the topic file-access."""
+    return encode(
+        Kind.FILE_ACCESS,
+        {
+            "node": batch.node,
+            "run": batch.run,
+            "sequence": batch.sequence,
+            "container_id": batch.container_id,
+            "workload": {
+                "namespace": batch.workload.namespace,
+                "name": batch.workload.name,
+                "container": batch.workload.container,
+            },
+            "image": image_record(batch.image),
+            "started_at_us": batch.started_at_us,
+            "observed_from_us": batch.observed_from_us,
+            "observed_to_us": batch.observed_to_us,
+            "lost": batch.lost,
+            "loss_reasons": list(batch.loss_reasons),
+            "accesses": [{"path": a.path, "use": int(a.use)} for a in batch.accesses],
+        },
+    )
+
+
+def decode_batch(message: bytes) -> Batch:
+    """The inverse of ``encode_batch``."""
+    return _checked(_batch, decode(Kind.FILE_ACCESS, message))
+
+
+def encode_image_seen(seen: ImageSeen) -> bytes:
+    """A sighting as a message of the topic image-seen."""
+    return encode(
+        Kind.IMAGE_SEEN,
+        {
+            "image": image_record(seen.image),
+            "node": seen.node,
+            "runtime": seen.runtime,
+            "seen_at_us": seen.seen_at_us,
+        },
+    )
+
+
+def decode_image_seen(message: bytes) -> ImageSeen:
+    """The inverse of ``encode_image_seen``."""
+    return _checked(
+        lambda r: ImageSeen(image_of(r["image"]), r["node"], r["runtime"], r["seen_at_us"]),
+        decode(Kind.IMAGE_SEEN, message),
+    )
+
+
+def encode_dead_letter(letter: DeadLetter) -> bytes:
+    """A dead letter as a message of the topic dead-letter."""
+    return encode(Kind.DEAD_LETTER, {name: getattr(letter, name) for name in DeadLetter.__slots__})
+
+
+def decode_dead_letter(message: bytes) -> DeadLetter:
+    """The inverse of ``encode_dead_letter``."""
+    return _checked(lambda r: DeadLetter(**r), decode(Kind.DEAD_LETTER, message))
+
+
+def split_scan(scan: Scan, chunk_bytes: int = CHUNK_BYTES) -> list[ScanChunk]:
+    """A scan as chunks that each fit a Kafka record."""
+    whole = zstandard.ZstdCompressor(level=10).compress(encode(Kind.IMAGE_SCAN, _scan_record(scan)))
+    scan_id = hashlib.sha256(whole).hexdigest()
+    bodies = [whole[at : at + chunk_bytes] for at in range(0, len(whole), chunk_bytes)]
+    return [
+        ScanChunk(scan.image.config_digest, scan_id, index, len(bodies), body)
+        for index, body in enumerate(bodies)
+    ]
+
+
+def encode_chunk(chunk: ScanChunk) -> bytes:
+    """A chunk as a message of the topic image-scan."""
+    return encode(
+        Kind.IMAGE_SCAN_CHUNK, {name: getattr(chunk, name) for name in ScanChunk.__slots__}
+    )
+
+
+def decode_chunk(message: bytes) -> ScanChunk:
+    """The inverse of ``encode_chunk``."""
+    return _checked(_chunk, decode(Kind.IMAGE_SCAN_CHUNK, message))
+
+
+def join_scan(chunks: Sequence[ScanChunk]) -> Scan | None:
+    """The scan that the chunks hold; None while one of them is missing.
+
+    Chunks may come in any order and more than once; those of an older scan of the same image must
+    have been replaced by the caller, as the topic's compaction replaces them (same key).
+
+    Raises:
+        CodecError: the chunks are whole and what they hold is no scan.
+    """
+    newest = {chunk.index: chunk for chunk in chunks}
+    head = newest.get(0)
+    if head is None:
+        return None
+    parts = [newest.get(index) for index in range(head.count)]
+    bodies = [part.body for part in parts if part is not None and part.scan_id == head.scan_id]
+    if len(bodies) != head.count:
+        return None
+    scan = decode_scan(b"".join(bodies))
+    if scan.image.config_digest != head.config_digest:
+        raise BadRecordError("the scan is of another image than its chunks say")
+    return scan
+
+
+def decode_scan(compressed: bytes) -> Scan:
+    """The scan in a whole compressed body."""
+    return _checked(_scan, decode(Kind.IMAGE_SCAN, decompress(compressed, MAX_SCAN_BYTES)))
+
+
+def decompress(body: bytes, limit_bytes: int) -> bytes:
+    """Unpacks zstd without ever growing past the limit.
+
+    Raises:
+        BadRecordError: no zstd frame, or larger than the limit.
+    """
+    try:
+        with zstandard.ZstdDecompressor().stream_reader(body) as reader:
+            plain = reader.read(limit_bytes + 1)
+    except zstandard.ZstdError as error:
+        raise BadRecordError(f"corrupt zstd frame: {error}") from error
+    if len(plain) > limit_bytes:
+        raise BadRecordError(f"the body unpacks to more than {limit_bytes} bytes")
+    return plain
+
+
+def image_record(image: Image) -> Record:
+    """An image as the nested record that several schemas share."""
+    return {
+        "config_digest": image.config_digest,
+        "manifest_digests": list(image.manifest_digests),
+        "names": list(image.names),
+    }
+
+
+def image_of(record: Record) -> Image:
+    """The inverse of ``image_record``; raises BadDigestError."""
+    return Image(
+        parse_digest(record["config_digest"]),
+        tuple(sorted({parse_digest(text) for text in record["manifest_digests"]})),
+        tuple(sorted(set(record["names"]))),
+    )
+
+
+def _checked(build: Callable[[Record], T], record: Record) -> T:
+    try:
+        return build(record)
+    except (ValueError, TypeError, KeyError) as error:
+        raise BadRecordError(str(error)) from error
+
+
+def _batch(record: Record) -> Batch:
+    if record["observed_from_us"] > record["observed_to_us"]:
+        raise ValueError("the observation interval ends before it begins")
+    if record["lost"] < 0 or record["sequence"] < 0:
+        raise ValueError("lost and sequence cannot be negative")
+    return Batch(
+        node=record["node"],
+        run=record["run"],
+        sequence=record["sequence"],
+        container_id=record["container_id"],
+        workload=Workload(**record["workload"]),
+        image=image_of(record["image"]),
+        started_at_us=record["started_at_us"],
+        observed_from_us=record["observed_from_us"],
+        observed_to_us=record["observed_to_us"],
+        lost=record["lost"],
+        loss_reasons=tuple(record["loss_reasons"]),
+        accesses=tuple(_access(access) for access in record["accesses"]),
+    )
+
+
+def _access(record: Record) -> Access:
+    path = record["path"]
+    if not path.startswith(b"/"):
+        raise ValueError(f"the path {path[:80]!r} is not absolute")
+    return Access(path, Use(record["use"]))
+
+
+def _chunk(record: Record) -> ScanChunk:
+    if not 0 <= record["index"] < record["count"]:
+        raise ValueError(f"chunk {record['index']} of {record['count']}")
+    return ScanChunk(**{**record, "config_digest": parse_digest(record["config_digest"])})
+
+
+def _scan_record(scan: Scan) -> Record:
+    failure = scan.failure
+    return {
+        "image": image_record(scan.image),
+        "scanned_at_us": scan.scanned_at_us,
+        "outcome": "failed" if failure else "complete",
+        "failure": {"reason": str(failure.reason), "detail": failure.detail} if failure else None,
+        "tools": scan.tools,
+        "packages": [_package_record(package) for package in scan.packages],
+        "findings": [
+            {
+                "vulnerability": f.vulnerability,
+                "aliases": list(f.aliases),
+                "package_id": f.package_id,
+                "severity": f.severity,
+                "fix_state": f.fix_state,
+                "fixed_in": list(f.fixed_in),
+                "data_source": f.data_source,
+            }
+            for f in scan.findings
+        ],
+    }
+
+
+def _package_record(package: Package) -> Record:
+    directories: dict[bytes, list[bytes]] = defaultdict(list)
+    for path in package.files:
+        directory, name = posixpath.split(path)
+        directories[directory.rstrip(b"/")].append(name)
+    return {
+        "id": package.id,
+        "name": package.name,
+        "version": package.version,
+        "type": package.type,
+        "purl": package.purl,
+        "directories": [{"path": path, "names": names} for path, names in directories.items()],
+        "unobservable": package.unobservable,
+    }
+
+
+def _scan(record: Record) -> Scan:
+    failure = record["failure"]
+    if (record["outcome"] == "failed") != (failure is not None):
+        raise ValueError("the outcome of the scan and its failure disagree")
+    return Scan(
+        image=image_of(record["image"]),
+        scanned_at_us=record["scanned_at_us"],
+        tools=record["tools"],
+        packages=tuple(_package(package) for package in record["packages"]),
+        findings=tuple(_finding(finding) for finding in record["findings"]),
+        failure=failure and ScanFailure(FailureReason(failure["reason"]), failure["detail"]),
+    )
+
+
+def _package(record: Record) -> Package:
+    return Package(
+        id=record["id"],
+        name=record["name"],
+        version=record["version"],
+        type=record["type"],
+        purl=record["purl"],
+        files=tuple(
+            directory["path"] + b"/" + name
+            for directory in record["directories"]
+            for name in directory["names"]
+        ),
+        unobservable=record["unobservable"],
+    )
+
+
+def _finding(record: Record) -> Finding:
+    return Finding(
+        vulnerability=record["vulnerability"],
+        package_id=record["package_id"],
+        aliases=tuple(record["aliases"]),
+        severity=record["severity"],
+        fix_state=record["fix_state"],
+        fixed_in=tuple(record["fixed_in"]),
+        data_source=record["data_source"],
+    )

@@ -1,0 +1,81 @@
+"""Connections to Kafka, and the producer of dead letters."""
+
+import ssl
+import time
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaProducer
+
+from schemas.codec import CodecError
+from schemas.messages import DeadLetter, encode_dead_letter
+from services.common import metrics
+from services.common.settings import CommonSettings
+
+log = structlog.get_logger()
+
+MAX_DEAD_VALUE_BYTES = 900_000
+"""A dead letter must fit a Kafka record itself: a longer original is cut and the detail says so."""
+
+
+def connection(settings: CommonSettings) -> dict[str, Any]:
+    """Keyword arguments of every aiokafka client."""
+    arguments: dict[str, Any] = {
+        "bootstrap_servers": settings.kafka_bootstrap_servers,
+        "security_protocol": settings.kafka_security_protocol,
+    }
+    if settings.kafka_security_protocol.endswith("SSL"):
+        arguments["ssl_context"] = ssl.create_default_context(cafile=settings.kafka_ca_file)
+    if settings.kafka_security_protocol.startswith("SASL"):
+        password = settings.kafka_password
+        arguments |= {
+            "sasl_mechanism": settings.kafka_sasl_mechanism,
+            "sasl_plain_username": settings.kafka_username,
+            "sasl_plain_password": password.get_secret_value() if password else None,
+        }
+    return arguments
+
+
+def producer(settings: CommonSettings) -> AIOKafkaProducer:
+    """A producer that loses nothing: acknowledged by all replicas, without duplicates on retry."""
+    return AIOKafkaProducer(
+        **connection(settings),
+        acks="all",
+        enable_idempotence=True,
+        compression_type="zstd",
+        linger_ms=20,
+    )
+
+
+class DeadLetterBox:
+    """Puts records that cannot be used on the dead-letter topic, with the reason."""
+
+    def __init__(self, service: str, topic: str, sender: AIOKafkaProducer) -> None:
+        self._service = service
+        self._topic = topic
+        self._sender = sender
+
+    async def put(
+        self,
+        *,
+        topic: str,
+        partition: int,
+        offset: int,
+        key: bytes | None,
+        value: bytes | None,
+        error: Exception,
+    ) -> None:
+        """Sends one dead letter and waits until the broker has it."""
+        reason = error.reason if isinstance(error, CodecError) else "internal_error"
+        detail = f"{type(error).__name__}: {error}"[:2000]
+        if value is not None and len(value) > MAX_DEAD_VALUE_BYTES:
+            detail += f" (the value is cut: it has {len(value)} bytes)"
+            value = value[:MAX_DEAD_VALUE_BYTES]
+        letter = DeadLetter(
+            self._service, topic, partition, offset, key, value, reason, detail,
+            failed_at_us=time.time_ns() // 1000,
+        )  # fmt: skip
+        await self._sender.send_and_wait(self._topic, key=key, value=encode_dead_letter(letter))
+        metrics.DEAD_LETTERS.labels(topic, reason).inc()
+        log.warning("dead letter", topic=topic, partition=partition, offset=offset, reason=reason,
+                    detail=detail)  # fmt: skip

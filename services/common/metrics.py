@@ -1,0 +1,44 @@
+"""Every Prometheus metric of every service, in one place."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+# collector
+EVENTS = Counter("vexstream_collector_events", "Kernel events read", ["outcome"])
+"""outcome: attributed, host, unattributed, not_image (another file system than the image's)"""
+LOST_EVENTS = Counter(
+    "vexstream_collector_lost_events", "Kernel events known to be lost", ["reason"]
+)
+CONTAINERS = Gauge("vexstream_collector_containers", "Containers being watched")
+BATCHES = Counter("vexstream_collector_batches", "Batches handed to Kafka")
+
+# scanner
+SCANS = Counter("vexstream_scanner_scans", "Scans ended", ["outcome"])
+SCAN_SECONDS = Histogram(
+    "vexstream_scanner_scan_seconds", "Time of one scan", buckets=(1, 5, 15, 60, 300)
+)
+
+# correlator
+ACCESSES = Counter("vexstream_correlator_accesses", "File accesses merged")
+DIGESTS = Gauge("vexstream_correlator_digests", "Image digests held")
+DOCUMENTS = Counter("vexstream_correlator_documents", "Documents published")
+ASSESS_SECONDS = Histogram(
+    "vexstream_correlator_assess_seconds",
+    "Time of one assessment",
+    buckets=(0.001, 0.01, 0.1, 1, 10),
+)
+
+# api
+PROJECTED = Counter(
+    "vexstream_api_projected_documents", "Documents written to Postgres", ["outcome"]
+)
+REQUESTS = Histogram(
+    "vexstream_api_request_seconds",
+    "Time of one request",
+    ["route", "status"],
+    buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5),
+)
+
+# all
+DEAD_LETTERS = Counter(
+    "vexstream_dead_letters", "Records sent to the dead-letter topic", ["topic", "reason"]
+)

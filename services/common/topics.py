@@ -1,0 +1,67 @@
+"""The topics, their settings, and how they come to be."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import TopicAlreadyExistsError, for_code
+
+from services.common.kafka import connection
+from services.common.settings import CommonSettings
+
+
+class Topic(StrEnum):
+    """Names without the prefix."""
+
+    FILE_ACCESS = "file-access"
+    IMAGE_SEEN = "image-seen"
+    IMAGE_SCAN = "image-scan"
+    VEX_DOCUMENT = "vex-document"
+    DEAD_LETTER = "dead-letter"
+
+    def name_in(self, settings: CommonSettings) -> str:
+        """Full name on the broker."""
+        return settings.topic_prefix + self.value
+
+
+@dataclass(frozen=True, slots=True)
+class _Spec:
+    config: dict[str, str]
+    one_partition: bool = False
+
+
+_WEEK_MS = str(7 * 24 * 3600 * 1000)
+_SPECS = {
+    Topic.FILE_ACCESS: _Spec({"cleanup.policy": "delete", "retention.ms": _WEEK_MS}),
+    Topic.IMAGE_SEEN: _Spec({"cleanup.policy": "delete", "retention.ms": _WEEK_MS}),
+    Topic.IMAGE_SCAN: _Spec({"cleanup.policy": "compact"}),
+    Topic.VEX_DOCUMENT: _Spec({"cleanup.policy": "compact"}),
+    Topic.DEAD_LETTER: _Spec(
+        {"cleanup.policy": "delete", "retention.ms": _WEEK_MS}, one_partition=True
+    ),
+}
+
+
+async def ensure_topics(settings: CommonSettings) -> None:
+    """Creates the topics that do not exist yet; leaves those that do as they are."""
+    admin = AIOKafkaAdminClient(**connection(settings))
+    await admin.start()
+    try:
+        existing = set(await admin.list_topics())
+        wanted = [
+            NewTopic(
+                topic.name_in(settings),
+                num_partitions=1 if spec.one_partition else settings.partitions,
+                replication_factor=settings.replication_factor,
+                topic_configs=spec.config,
+            )
+            for topic, spec in _SPECS.items()
+            if topic.name_in(settings) not in existing
+        ]
+        if wanted:
+            response = await admin.create_topics(wanted)
+            for name, code, *_ in response.topic_errors:
+                if code not in (0, TopicAlreadyExistsError.errno):
+                    raise for_code(code)(f"topic {name}")
+    finally:
+        await admin.close()

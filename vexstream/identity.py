@@ -1,0 +1,66 @@
+"""What identifies an image and a workload: digests and the names that go with them."""
+
+import re
+from dataclasses import dataclass
+from typing import NewType
+
+Digest = NewType("Digest", str)
+"""``sha256:`` and 64 lower-case hex digits (OCI image spec, descriptor.md, "Digests")."""
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
+
+
+class BadDigestError(ValueError):
+    """The text is no digest."""
+
+
+def parse_digest(text: str) -> Digest:
+    """Checks a digest.
+
+    Raises:
+        BadDigestError: the text is not ``sha256:`` and 64 lower-case hex digits.
+    """
+    if not _DIGEST.match(text):
+        shown = text if len(text) <= 80 else text[:77] + "..."
+        raise BadDigestError(
+            f"{shown!r} is no digest: expected sha256: and 64 lower-case hex digits"
+        )
+    return Digest(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image by its config digest, with every other digest and name it is known under.
+
+    A container runtime knows the config digest for sure; manifest and index digests are aliases.
+    Both tuples are sorted and without duplicates.
+    """
+
+    config_digest: Digest
+    manifest_digests: tuple[Digest, ...] = ()
+    names: tuple[str, ...] = ()
+
+    def merged(self, other: "Image") -> "Image":
+        """The same image with the aliases of both."""
+        if self.config_digest != other.config_digest:
+            raise ValueError("aliases of two different images cannot be merged")
+        if self == other:
+            return self
+        return Image(
+            self.config_digest,
+            tuple(sorted({*self.manifest_digests, *other.manifest_digests})),
+            tuple(sorted({*self.names, *other.names})),
+        )
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Workload:
+    """Who runs a container. ``namespace`` is empty outside Kubernetes."""
+
+    namespace: str
+    name: str
+    container: str
+
+    def __str__(self) -> str:
+        owner = f"{self.namespace}/{self.name}" if self.namespace else self.name
+        return owner if self.container in ("", self.name) else f"{owner}/{self.container}"

@@ -1,0 +1,66 @@
+"""What a scan of an image says: its packages, the files each owns, and the findings."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from vexstream.identity import Image
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A package of the image.
+
+    ``files`` are the regular files it owns, as the kernel would report them: absolute, within the
+    image's root, with every symlink resolved. ``unobservable`` says why no file access can tell
+    whether it is used; it is None when one can, and then ``files`` is not empty.
+    """
+
+    id: str
+    name: str
+    version: str
+    type: str
+    purl: str
+    files: tuple[bytes, ...] = ()
+    unobservable: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A vulnerability that a scanner matched to a package of the scan."""
+
+    vulnerability: str
+    package_id: str
+    aliases: tuple[str, ...] = ()
+    severity: str = "unknown"
+    fix_state: str = "unknown"
+    fixed_in: tuple[str, ...] = ()
+    data_source: str = ""
+
+
+class FailureReason(StrEnum):
+    """Why an image could not be scanned."""
+
+    IMAGE_UNAVAILABLE = "image_unavailable"
+    SBOM_FAILED = "sbom_failed"
+    MATCH_FAILED = "match_failed"
+    TOO_LARGE = "too_large"
+
+
+@dataclass(frozen=True, slots=True)
+class ScanFailure:
+    """Why there are no packages and findings, for a machine and for a person."""
+
+    reason: FailureReason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """One scan of one image. With a ``failure`` it has no packages and no findings."""
+
+    image: Image
+    scanned_at_us: int
+    tools: dict[str, str] = field(default_factory=dict)
+    packages: tuple[Package, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    failure: ScanFailure | None = None
