@@ -61,15 +61,23 @@ class Container:
     """Disjoint, sorted intervals in which nothing was lost."""
     lossy: dict[tuple[int, int], tuple[int, tuple[str, ...]]] = field(default_factory=dict)
     """Intervals in which events were lost -> how many, and why."""
-    seeded: bool = False
-    """It ran before the collector did."""
 
     def seen_whole_until(self) -> int | None:
-        """End of the unbroken observation that began at the container's start; None if none did."""
-        for start, end in self.clean:
-            if start <= self.started_at_us < end or start == self.started_at_us == end:
-                return end
-        return None
+        """End of the unbroken, lossless observation that began at the container's start.
+
+        None if there is none: the start was missed, or events were lost in its first interval.
+        """
+        begun = [end for start, end in self.clean if start <= self.started_at_us < end]
+        if not begun:
+            return None
+        losses = [start for start, end in self.lossy if end >= self.started_at_us]
+        until = min([begun[0], *losses])
+        return until if until > self.started_at_us else None
+
+    def first_seen(self) -> int | None:
+        """Start of the earliest interval in which it was observed at all."""
+        starts = [start for start, _ in self.clean[:1]] + [start for start, _ in self.lossy]
+        return min(starts, default=None)
 
     def last_seen(self) -> int:
         """End of the newest interval in which anything at all was heard of it."""
@@ -98,15 +106,16 @@ class Evidence:
     files: dict[bytes, FileUse] = field(default_factory=dict)
     containers: dict[str, Container] = field(default_factory=dict)
 
-    def merge(self, batch: Batch) -> bool:
-        """Adds a batch. Returns whether anything new was learnt."""
+    def merge(self, batch: Batch) -> "Learnt":
+        """Adds a batch and says what of it was new."""
         image = self.image.merged(batch.image)
-        changed = image != self.image
+        renamed = image != self.image
         self.image = image
-        changed |= self._merge_interval(batch)
-        for access in batch.accesses:
-            changed |= self._merge_access(access, batch)
-        return changed
+        return Learnt(
+            image=renamed,
+            container=self._merge_interval(batch),
+            accesses=tuple(a for a in batch.accesses if self._merge_access(a, batch)),
+        )
 
     def _merge_interval(self, batch: Batch) -> bool:
         container = self.containers.get(batch.container_id)
@@ -114,8 +123,6 @@ class Evidence:
         if container is None:
             container = Container(batch.node, batch.workload, batch.started_at_us)
             self.containers[batch.container_id] = container
-        if any(access.use & Use.SEEDED for access in batch.accesses) and not container.seeded:
-            container.seeded = changed = True
         interval = (batch.observed_from_us, batch.observed_to_us)
         if batch.lost:
             loss = (batch.lost, tuple(sorted(set(batch.loss_reasons))))
@@ -145,6 +152,21 @@ class Evidence:
             known.use, known.first_seen_us = use, first
             known.workloads.add(batch.workload)
         return changed
+
+
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """What a batch added to the evidence."""
+
+    image: bool
+    """A digest or a name of the image."""
+    container: bool
+    """A container, or more of its observation."""
+    accesses: tuple[Access, ...]
+    """The accesses of which something was new."""
+
+    def __bool__(self) -> bool:
+        return self.image or self.container or bool(self.accesses)
 
 
 def union(intervals: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

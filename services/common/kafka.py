@@ -37,11 +37,14 @@ def connection(settings: CommonSettings) -> dict[str, Any]:
 
 
 def producer(settings: CommonSettings) -> AIOKafkaProducer:
-    """A producer that loses nothing: acknowledged by all replicas, without duplicates on retry."""
+    """A producer that loses nothing: acknowledged by all replicas, one request a broker in flight.
+
+    A retry may write a record twice, which changes nothing here (docs/architecture.md): so neither
+    the broker nor its access rules have to know idempotent producers.
+    """
     return AIOKafkaProducer(
         **connection(settings),
         acks="all",
-        enable_idempotence=True,
         compression_type="zstd",
         linger_ms=20,
     )

@@ -31,6 +31,13 @@ ASSESS_SECONDS = Histogram(
 PROJECTED = Counter(
     "vexstream_api_projected_documents", "Documents written to Postgres", ["outcome"]
 )
+"""outcome: written, deleted, unchanged (as new or newer was there), refused (a dead letter)"""
+PROJECTION_RESTARTS = Counter(
+    "vexstream_api_projection_restarts", "Times the projection had to begin anew", ["reason"]
+)
+PROJECTION_LAG = Gauge(
+    "vexstream_api_projection_lag", "Records of its partitions that are still to be projected"
+)
 REQUESTS = Histogram(
     "vexstream_api_request_seconds",
     "Time of one request",

@@ -1,0 +1,1 @@
+"""The correlator: file accesses and scans in, VEX documents out."""

@@ -1,0 +1,45 @@
+"""What is published about an image: its newest document, or why there is none."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from vexstream.identity import Image
+
+
+class DocumentState(StrEnum):
+    """What is known of the image; schemas/vex-document.avsc explains each."""
+
+    DOCUMENT = "document"
+    NO_FINDINGS = "no_findings"
+    AWAITING_SCAN = "awaiting_scan"
+    SCAN_FAILED = "scan_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Learning:
+    """How far the observation of an image's workloads has come."""
+
+    complete: bool
+    required_us: int
+    started_at_us: int | None
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRecord:
+    """The newest document of an image, or why there is none.
+
+    ``body`` is the plain document and ``sha256`` its digest in hex; both are empty when the state
+    is not ``document``.
+    """
+
+    image: Image
+    state: DocumentState
+    failure: str | None
+    version: int
+    media_type: str
+    body: bytes
+    sha256: str
+    issued_at_us: int
+    learning: Learning
+    counts: dict[str, int]

@@ -1,0 +1,53 @@
+"""Which packages of a scan were used, going by the files that were."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vexstream.evidence import FileUse
+from vexstream.filekinds import Kind, kind, owner_path
+from vexstream.identity import Workload
+from vexstream.scan import Package, Scan
+
+
+@dataclass(frozen=True, slots=True)
+class PackageUse:
+    """That a package was used: the first of its files that was, when, and by whom."""
+
+    path: bytes
+    first_seen_us: int
+    workloads: tuple[Workload, ...]
+
+
+class FileIndex:
+    """Which packages own a file. Built once per scan; metadata is left out: it is never use."""
+
+    def __init__(self, scan: Scan) -> None:
+        owners: dict[bytes, list[str]] = defaultdict(list)
+        self.observable_files: dict[str, int] = {}
+        for package in scan.packages:
+            counted = _countable(package)
+            self.observable_files[package.id] = len(counted)
+            for path in counted:
+                owners[path].append(package.id)
+        self._owners = dict(owners)
+
+    def used(self, files: Mapping[bytes, FileUse]) -> dict[str, PackageUse]:
+        """Package id -> its use, for every package of which a file was used."""
+        first: dict[str, tuple[int, bytes]] = {}
+        workloads: dict[str, set[Workload]] = defaultdict(set)
+        for path, use in files.items():
+            if kind(path) is Kind.METADATA:
+                continue
+            for owner in self._owners.get(owner_path(path), ()):
+                candidate = (use.first_seen_us, path)
+                first[owner] = min(first.get(owner, candidate), candidate)
+                workloads[owner] |= use.workloads
+        return {
+            owner: PackageUse(path, seen, tuple(sorted(workloads[owner])))
+            for owner, (seen, path) in first.items()
+        }
+
+
+def _countable(package: Package) -> set[bytes]:
+    return {owner_path(path) for path in package.files if kind(path) is not Kind.METADATA}
