@@ -1,0 +1,132 @@
+"""When a document is published, and when it is not."""
+
+import json
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.factories import CONFIG, PERIOD, SECOND, batch, package, scan
+from vexstream.correlation import Correlation, Policy, published
+from vexstream.document import DocumentRecord, DocumentState
+from vexstream.evidence import Batch
+from vexstream.scan import FailureReason, Finding, Scan, ScanFailure
+
+POLICY = Policy(PERIOD)
+SCAN = scan(
+    [package("used", b"/bin/used"), package("idle", b"/bin/idle")],
+    [Finding("CVE-1", "used"), Finding("CVE-1", "idle")],
+)
+
+
+def publish(correlation: Correlation) -> DocumentRecord | None:
+    record = correlation.due(POLICY)
+    if record is not None:
+        correlation.published = published(record, correlation.published)
+    return record
+
+
+def learnt() -> Correlation:
+    correlation = Correlation(CONFIG)
+    correlation.accept(SCAN)
+    correlation.observe(batch(0, 10, [b"/bin/used"]))
+    assert publish(correlation) is not None
+    return correlation
+
+
+def test_evidence_without_a_scan_waits_and_says_so() -> None:
+    correlation = Correlation(CONFIG)
+    correlation.observe(batch(0, 1))
+    record = publish(correlation)
+    assert record is not None
+    assert record.state is DocumentState.AWAITING_SCAN
+
+
+def test_heartbeats_alone_publish_nothing() -> None:
+    correlation = learnt()
+    for second in range(10, 20):
+        correlation.observe(batch(second, second + 1))
+        assert publish(correlation) is None
+
+
+def test_the_end_of_learning_raises_the_version() -> None:
+    correlation = Correlation(CONFIG)
+    correlation.accept(SCAN)
+    correlation.observe(batch(0, 5, [b"/bin/used"]))
+    first = publish(correlation)
+    assert first is not None
+    assert first.counts["under_investigation"] == 1
+    assert not first.learning.complete
+    correlation.observe(batch(5, 10))
+    second = publish(correlation)
+    assert second is not None
+    assert (second.version, second.counts["not_affected"]) == (2, 1)
+    assert second.learning.complete
+
+
+def test_a_late_access_flips_the_statement() -> None:
+    correlation = learnt()
+    correlation.observe(batch(20, 21, [b"/bin/idle"]))
+    record = publish(correlation)
+    assert record is not None
+    assert (record.version, record.counts["affected"]) == (2, 2)
+
+
+def test_findings_no_longer_reported_are_retired() -> None:
+    correlation = learnt()
+    correlation.accept(replace(SCAN, findings=SCAN.findings[:1], scanned_at_us=30 * SECOND))
+    record = publish(correlation)
+    assert record is not None
+    assert len(json.loads(record.body)["statements"]) == 1
+    correlation.accept(replace(SCAN, findings=()))
+    record = publish(correlation)
+    assert record is not None
+    assert record.state is DocumentState.NO_FINDINGS
+    correlation.accept(SCAN)
+    record = publish(correlation)
+    assert record is not None
+    assert record.version == 3
+
+
+def test_the_same_scan_again_publishes_nothing() -> None:
+    correlation = learnt()
+    correlation.accept(SCAN)
+    assert publish(correlation) is None
+
+
+def test_a_failed_scan_is_said_but_never_replaces_a_good_one() -> None:
+    failed = Scan(SCAN.image, 5, failure=ScanFailure(FailureReason.SBOM_FAILED, "no layer 3"))
+    fresh = Correlation(CONFIG)
+    assert fresh.accept(failed)
+    record = publish(fresh)
+    assert record is not None
+    assert (record.state, record.failure) == (
+        DocumentState.SCAN_FAILED,
+        "sbom_failed: no layer 3",
+    )
+    correlation = learnt()
+    assert not correlation.accept(failed)
+    assert publish(correlation) is None
+
+
+@given(st.permutations([batch(i, i + 1, [b"/bin/used"][: i % 2]) for i in range(12)]))
+def test_any_order_ends_in_the_same_statements(batches: list[Batch]) -> None:
+    correlation = Correlation(CONFIG)
+    correlation.accept(SCAN)
+    last = None
+    for item in batches:
+        correlation.observe(item)
+        last = publish(correlation) or last
+    assert last is not None
+    found, wanted = json.loads(last.body), json.loads(_in_order().body)
+    assert found["statements"] == wanted["statements"]
+
+
+def _in_order() -> DocumentRecord:
+    correlation = Correlation(CONFIG)
+    correlation.accept(SCAN)
+    for i in range(12):
+        correlation.observe(batch(i, i + 1, [b"/bin/used"][: i % 2]))
+    record = correlation.due(POLICY)
+    assert record is not None
+    return record

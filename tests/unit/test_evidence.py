@@ -1,0 +1,74 @@
+"""Evidence only grows, and in whatever order it comes it ends up the same."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.factories import IMAGE, INDEX, SECOND, batch
+from vexstream.evidence import Batch, Evidence, Use, union
+from vexstream.identity import Image
+
+_INTERVALS = st.tuples(st.integers(0, 20), st.integers(0, 20)).map(lambda ends: sorted(ends))
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> Batch:
+    start, end = draw(_INTERVALS)
+    return batch(
+        start,
+        end,
+        draw(st.lists(st.sampled_from([b"/a", b"/b", b"/\xff\n"]), max_size=3)),
+        container=draw(st.sampled_from(["c1", "c2"])),
+        lost=draw(st.sampled_from([0, 0, 0, 3])),
+        use=draw(st.sampled_from([Use.OPENED, Use.MAPPED, Use.EXECUTED])),
+    )
+
+
+@given(st.lists(batches(), max_size=12), st.randoms())
+def test_order_and_duplicates_change_nothing(incoming: list[Batch], random: object) -> None:
+    forward, shuffled = Evidence(IMAGE), Evidence(IMAGE)
+    for item in incoming:
+        forward.merge(item)
+    again = [*incoming, *incoming]
+    random.shuffle(again)  # type: ignore[attr-defined]
+    for item in again:
+        shuffled.merge(item)
+    assert forward == shuffled
+
+
+@given(st.lists(batches(), max_size=8))
+def test_merging_again_teaches_nothing(incoming: list[Batch]) -> None:
+    evidence = Evidence(IMAGE)
+    for item in incoming:
+        evidence.merge(item)
+    assert not any(evidence.merge(item) for item in incoming)
+
+
+@given(st.lists(batches(), min_size=1, max_size=8))
+def test_a_batch_may_come_in_parts(incoming: list[Batch]) -> None:
+    """As the collector splits: parts with an empty interval, then one that completes it."""
+    whole, parts = Evidence(IMAGE), Evidence(IMAGE)
+    for item in incoming:
+        if item.lost:
+            continue
+        whole.merge(item)
+        start, end = item.observed_from_us // SECOND, item.observed_to_us // SECOND
+        for access in item.accesses:
+            part = batch(start, start, [access.path], container=item.container_id, use=access.use)
+            parts.merge(part)
+        parts.merge(batch(start, end, container=item.container_id))
+    assert whole.files == parts.files
+    assert {c: o.clean for c, o in whole.containers.items()} == {
+        c: o.clean for c, o in parts.containers.items()
+    }
+
+
+def test_digests_and_names_of_an_image_add_up() -> None:
+    evidence = Evidence(IMAGE)
+    other = Image(IMAGE.config_digest, (INDEX,), ("localhost/web",))
+    assert evidence.merge(batch(0, 1, image=other)).image
+    assert evidence.image.manifest_digests == (*IMAGE.manifest_digests, INDEX)
+    assert evidence.image.names == ("localhost/web", "registry.example/acme/Web")
+
+
+def test_union_joins_what_touches() -> None:
+    assert union([(5, 6), (0, 2), (2, 3), (8, 9), (1, 2)]) == [(0, 3), (5, 6), (8, 9)]
