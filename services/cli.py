@@ -1,0 +1,155 @@
+"""The one command: ``vexstream demo``, ``up``, and each service by name."""
+
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Turns what containers really do into VEX.",
+)
+
+# Each service is imported when it is asked for: an installation may hold only one of them.
+
+
+@app.command()
+def collect() -> None:
+    """Run the collector: eBPF on this node, file accesses to Kafka."""
+    from services.collector.__main__ import main as run
+
+    run()
+
+
+@app.command()
+def scan() -> None:
+    """Run the scanner: Syft and Grype per image digest, scans to Kafka."""
+    from services.scanner.__main__ import main as run
+
+    run()
+
+
+@app.command()
+def correlate() -> None:
+    """Run the correlator: file accesses and scans in, VEX documents out."""
+    from services.correlator.__main__ import main as run
+
+    run()
+
+
+@app.command()
+def serve() -> None:
+    """Run the API: GET /vex/<digest>."""
+    from services.api.__main__ import main as run
+
+    run(["serve"])
+
+
+@app.command()
+def demo(
+    learning_seconds: Annotated[
+        float, typer.Option(min=1, help="Length of the learning period")
+    ] = 20.0,
+    live_database: Annotated[
+        bool, typer.Option(help="Let Grype download its own vulnerability database")
+    ] = False,
+    keep: Annotated[
+        bool | None, typer.Option("--keep/--exit", help="Go on serving at the end [on a terminal]")
+    ] = None,
+    replay: Annotated[
+        Path | None, typer.Option(help="Show this recorded run instead of a live one")
+    ] = None,
+    record: Annotated[Path | None, typer.Option(help="Record the run to this file")] = None,
+) -> None:
+    """Run the whole pipeline on a real container and show the statements."""
+    from rich.console import Console
+
+    from services.local import demo as demonstration
+    from services.local.process import LocalError
+    from services.local.tools import obstacles
+
+    console = Console()
+    options = demonstration.Options(
+        learning_period_seconds=learning_seconds,
+        live_database=live_database,
+        keep_running=sys.stdin.isatty() if keep is None else keep,
+        record_to=record,
+    )
+    _terminate_as_interrupt()
+    try:
+        if replay is None and (why := obstacles()):
+            replay = _offer_replay(why, demonstration.RECORDING)
+        if replay is None:
+            demonstration.run_live(options, console)
+        else:
+            demonstration.run_replay(replay, options, console)
+    except LocalError as error:
+        console.print(f"[bold red]The demo failed:[/] {error}", markup=True, highlight=False)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt:
+        console.print("Stopped; nothing is left running.")
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def up(
+    learning_seconds: Annotated[
+        float, typer.Option(min=1, help="Length of the learning period")
+    ] = 24 * 3600.0,
+    cri_endpoint: Annotated[
+        str, typer.Option(help="CRI socket of the containerd to watch")
+    ] = "unix:///run/containerd/containerd.sock",
+) -> None:
+    """Run the pipeline for the containers of this machine until Ctrl-C (broker in memory)."""
+    from rich.console import Console
+
+    from services.local.process import LocalError
+    from services.local.tools import obstacles
+    from services.local.up import run
+
+    console = Console()
+    if why := obstacles():
+        console.print("Cannot watch containers here:", *(f"- {reason}" for reason in why), sep="\n")
+        raise typer.Exit(1)
+    _terminate_as_interrupt()
+    try:
+        run(cri_endpoint, learning_seconds, console)
+    except LocalError as error:
+        console.print(f"[bold red]Failed:[/] {error}", highlight=False)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt:
+        console.print("Stopped.")
+
+
+def _offer_replay(why: list[str], recording: Path) -> Path:
+    """Says why there is no live run; asks on a terminal, goes on with the replay elsewhere."""
+    typer.echo("The live demo cannot run here:")
+    for reason in why:
+        typer.echo(f"  - {reason}")
+    if sys.stdin.isatty():
+        typer.confirm("Show the replay of a recorded run instead?", default=True, abort=True)
+    else:
+        typer.echo("Showing the replay of a recorded run instead.")
+    return recording
+
+
+def _terminate_as_interrupt() -> None:
+    """SIGTERM cleans up as Ctrl-C does."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""``vexstream up``: the pipeline for the containers that run on this machine."""
+
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from services.local.stack import Stack
+from services.local.tools import find_tool
+
+
+def run(cri_endpoint: str, learning_period_seconds: float, console: Console) -> None:
+    """Serves until interrupted. Broker and database live as long as this process does."""
+    with tempfile.TemporaryDirectory(prefix="vexstream-", ignore_cleanup_errors=True) as folder:
+        directory = Path(folder)
+        # Postgres runs as another user and must be able to pass through.
+        directory.chmod(0o711)
+        variables = {
+            "VEXSTREAM_CRI_ENDPOINT": cri_endpoint,
+            "VEXSTREAM_CONTAINERD_ADDRESS": cri_endpoint.removeprefix("unix://"),
+            "VEXSTREAM_LEARNING_PERIOD_SECONDS": str(learning_period_seconds),
+            "VEXSTREAM_STATE_DIR": str(directory / "state"),
+            "VEXSTREAM_WORK_DIR": str(directory / "scans"),
+            "VEXSTREAM_SYFT": str(find_tool("syft")),
+            "VEXSTREAM_GRYPE": str(find_tool("grype")),
+        }
+        with Stack(directory, variables) as stack:
+            stack.start_stores()
+            stack.start_api()
+            for service in ("correlator", "scanner", "collector"):
+                stack.start_service(service)
+            console.print(f"Watching {cri_endpoint}; images and documents: {stack.api_url}/images")
+            console.print(f"Logs: {directory}")
+            while True:
+                stack.check()
+                time.sleep(0.5)
