@@ -43,7 +43,7 @@ class Stack:
         postgres = self._running.enter_context(Postgres(self.directory / "postgres"))
         self._variables |= {
             "VEXSTREAM_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap,
-            "VEXSTREAM_DATABASE_URL": postgres.create_database("vexstream"),
+            "VEXSTREAM_DATABASE_URL": postgres.url,
         }
         self.settings = CommonSettings(kafka_bootstrap_servers=broker.bootstrap)
 
