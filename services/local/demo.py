@@ -103,7 +103,7 @@ def run_replay(file: Path, options: Options, console: Console) -> Result:
     with (
         _workspace() as directory,
         _progress(console) as progress,
-        Stack(directory, {**period, "VEXSTREAM_STATE_DIR": str(directory / "state")}) as stack,
+        Stack(directory, period) as stack,
     ):
         step = progress.add_task("starting broker, Postgres, correlator and API", total=None)
         stack.start_stores()
@@ -150,8 +150,6 @@ def _variables(options: Options, containerd: Containerd, directory: Path) -> dic
         "VEXSTREAM_CRI_ENDPOINT": containerd.endpoint,
         "VEXSTREAM_CONTAINERD_ADDRESS": containerd.endpoint.removeprefix("unix://"),
         "VEXSTREAM_LEARNING_PERIOD_SECONDS": str(options.learning_period_seconds),
-        "VEXSTREAM_STATE_DIR": str(directory / "state"),
-        "VEXSTREAM_WORK_DIR": str(directory / "scans"),
         "VEXSTREAM_SYFT": str(find_tool("syft")),
         "VEXSTREAM_GRYPE": str(find_tool("grype")),
     }

@@ -38,7 +38,12 @@ class Stack:
 
     def start_stores(self) -> None:
         """Broker and database."""
-        self.directory.mkdir(parents=True, exist_ok=True)
+        for name in ("state", "scans"):
+            (self.directory / name).mkdir(parents=True, exist_ok=True)
+        self._variables |= {
+            "VEXSTREAM_STATE_DIR": str(self.directory / "state"),
+            "VEXSTREAM_WORK_DIR": str(self.directory / "scans"),
+        }
         broker = self._running.enter_context(Tansu(self.directory))
         postgres = self._running.enter_context(Postgres(self.directory / "postgres"))
         self._variables |= {

@@ -20,8 +20,6 @@ def run(cri_endpoint: str, learning_period_seconds: float, console: Console) -> 
             "VEXSTREAM_CRI_ENDPOINT": cri_endpoint,
             "VEXSTREAM_CONTAINERD_ADDRESS": cri_endpoint.removeprefix("unix://"),
             "VEXSTREAM_LEARNING_PERIOD_SECONDS": str(learning_period_seconds),
-            "VEXSTREAM_STATE_DIR": str(directory / "state"),
-            "VEXSTREAM_WORK_DIR": str(directory / "scans"),
             "VEXSTREAM_SYFT": str(find_tool("syft")),
             "VEXSTREAM_GRYPE": str(find_tool("grype")),
         }
