@@ -130,8 +130,8 @@ def _verdict(
 ) -> Verdict:
     if use is not None:
         text = (
-            f"In use: {_printable(use.path)} was used by {_names(use.workloads)}, "
-            f"first seen {instant(use.first_seen_us)}."
+            f"In use: {_printable(use.path)} (by {_names(use.workloads)}, "
+            f"first seen {instant(use.first_seen_us)})."
         )
         return Verdict(Status.AFFECTED, Reason.USED, text, use.first_seen_us)
     open_reason = _unobservable(index, package) or uncovered
@@ -141,11 +141,12 @@ def _verdict(
     since = seen.since_us
     assert since is not None  # noqa: S101 - complete coverage always has a time
     files = index.observable_files[package.id]
+    own = "Its only file was" if files == 1 else f"None of its {files} files was"
+    names = _names([w.workload for w in seen.workloads])
     text = (
-        f"None of the {files} files of the package that can show its use was opened, executed or "
-        f"mapped. Every workload ({_names([w.workload for w in seen.workloads])}) had a container "
-        f"that was observed from its creation for {duration(seen.learning_period_us)} "
-        "without loss or gap."
+        f"{own} used. Every workload ({names}) had a container that was observed from its "
+        f"creation for {duration(seen.learning_period_us)} without loss or gap: nothing of the "
+        "package was opened, executed or mapped. Documentation and package metadata do not count."
     )
     return Verdict(Status.NOT_AFFECTED, Reason.NOT_USED, text, max(since, scan.scanned_at_us))
 

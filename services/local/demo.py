@@ -2,43 +2,33 @@
 
 Live: builds an image, starts broker, database and all four services, runs a container, lets it
 work, waits for the learning period, prints the statements. Then the application does something
-it has not done before, and the statement of the library it needs for that flips.
+it has not done before, and the statements of the library it needs for that flip.
 """
 
 import asyncio
 import contextlib
 import platform
-import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import httpx
 from rich.console import Console
 from rich.panel import Panel
-from rich.progress import (
-    BarColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from services.local import grype_db, image, recording, report
-from services.local.containerd import Containerd
-from services.local.ports import free_port
+from services.local import image, recording, report
+from services.local.live import LiveRun, live_run
 from services.local.process import LocalError
 from services.local.stack import Stack
-from services.local.tools import cache_dir, find_tool
+from services.local.tools import cache_dir, workspace
 
 RECORDING = Path(__file__).parent / "demo-run.avro"
-SCAN_SECONDS = 180.0
 LATE_ACCESS_SECONDS = 30.0
 REPLAY_SPEED = 2.0
+_SETTLED_SECONDS = 2.0
+_REPLAY_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,44 +41,35 @@ class Options:
     record_to: Path | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """The documents: at the end of the learning period, and after the late access (live only)."""
-
-    config_digest: str
-    learnt: bytes
-    late: bytes | None
-
-
-def run_live(options: Options, console: Console) -> Result:
+def run_live(options: Options, console: Console) -> None:
     """The real thing. Leaves nothing running; raises LocalError when something does not work."""
-    with _workspace() as directory, _progress(console) as progress:
+    with workspace() as directory, _progress(console) as progress:
         step = progress.add_task("building the demo image", total=None)
-        archive = image.demo_image(cache_dir() / "images", lambda line: _say(progress, step, line))
-        progress.update(step, description="starting broker and Postgres")
-        with (
-            Containerd(directory / "c", cache=cache_dir() / "images") as containerd,
-            Stack(directory, _variables(options, containerd, directory)) as stack,
-        ):
-            containerd.import_image(archive.path, archive.name)
-            digest = containerd.digests(archive.name).config
-            stack.start_stores()
-            stack.start_api()
-            for service in ("correlator", "scanner", "collector"):
-                progress.update(step, description=f"starting the {service}")
-                stack.start_service(service)
-            progress.update(step, description="running the container")
-            app = _Application(containerd, archive.name)
+
+        def say(text: str) -> None:
+            progress.update(step, description=text)
+
+        archive = image.demo_image(cache_dir() / "images", say)
+        with live_run(
+            directory,
+            archive,
+            learning_period_seconds=options.learning_period_seconds,
+            live_database=options.live_database,
+            say=say,
+        ) as run:
+            say("running the container")
+            run.run_application()
             progress.remove_task(step)
-            _learn(stack, digest, app, progress)
-            result = _results(stack, digest, app, progress, console)
+            _learn(run, progress)
+            learnt = run.document()
+            report.print_document(console, learnt)
             if options.record_to is not None:
-                _record(stack, options, archive.name, digest, options.record_to, console)
-            _linger(stack, digest, options, progress, console)
-    return result
+                _record(run, options, archive.name, options.record_to, console)
+            _late_access(run, learnt, progress, console)
+            _linger(run.stack, run.digest, options, progress, console)
 
 
-def run_replay(file: Path, options: Options, console: Console) -> Result:
+def run_replay(file: Path, options: Options, console: Console) -> None:
     """Plays a recording through broker, correlator and API; no root, no eBPF, no scanner."""
     about, records = recording.read(file)
     console.print(
@@ -101,7 +82,7 @@ def run_replay(file: Path, options: Options, console: Console) -> Result:
     )
     period = {"VEXSTREAM_LEARNING_PERIOD_SECONDS": str(about.learning_period_seconds)}
     with (
-        _workspace() as directory,
+        workspace() as directory,
         _progress(console) as progress,
         Stack(directory, period) as stack,
     ):
@@ -117,127 +98,61 @@ def run_replay(file: Path, options: Options, console: Console) -> Result:
             progress=lambda fraction: progress.update(step, completed=fraction),
         )
         asyncio.run(replaying)
-        learnt = _wait_for_document(stack, about.config_digest)
+        document = _settled_document(stack, about.config_digest)
         progress.remove_task(step)
-        report.print_document(progress.console, learnt)
+        report.print_document(console, document)
+        console.print("This was a REPLAY of a recorded run.", style="yellow")
         _linger(stack, about.config_digest, options, progress, console)
-    return Result(about.config_digest, learnt, None)
 
 
-class _Application:
-    """The container, and the visitor who makes it work."""
-
-    def __init__(self, containerd: Containerd, name: str) -> None:
-        port = free_port()
-        self._url = f"http://127.0.0.1:{port}"
-        self.container = containerd.run(name, "shop", env={"PORT": str(port)})
-
-    def visit(self, path: str) -> None:
-        """One request; raises LocalError when the application does not answer in time."""
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                httpx.get(self._url + path, timeout=10).raise_for_status()
-                return
-            except httpx.HTTPError as error:
-                if time.monotonic() > deadline:
-                    raise LocalError(f"the demo application does not answer: {error}") from error
-                time.sleep(0.2)
-
-
-def _variables(options: Options, containerd: Containerd, directory: Path) -> dict[str, str]:
-    variables = {
-        "VEXSTREAM_CRI_ENDPOINT": containerd.endpoint,
-        "VEXSTREAM_CONTAINERD_ADDRESS": containerd.endpoint.removeprefix("unix://"),
-        "VEXSTREAM_LEARNING_PERIOD_SECONDS": str(options.learning_period_seconds),
-        "VEXSTREAM_SYFT": str(find_tool("syft")),
-        "VEXSTREAM_GRYPE": str(find_tool("grype")),
-    }
-    if not options.live_database:
-        variables |= _sample_database(directory)
-    return variables
-
-
-def _sample_database(directory: Path) -> dict[str, str]:
-    database = grype_db.build(grype_db.FACTS, directory / "grype-build", datetime.now(UTC))
-    grype_db.install(database, directory / "grype-db", find_tool("grype"))
-    return grype_db.environment(directory / "grype-db")
-
-
-def _learn(stack: Stack, digest: str, app: _Application, progress: Progress) -> None:
-    """Waits for scan and learning period while the application works."""
+def _learn(run: LiveRun, progress: Progress) -> None:
     learning = progress.add_task("learning", total=1.0)
     scanning = progress.add_task("scanning with Syft and Grype", total=None)
-    deadline: float | None = None
-    scanned = False
-    while True:
-        stack.check()
-        app.visit("/")
-        state = _image(stack, digest)
-        if not scanned and state["state"] not in ("unknown", "awaiting_scan"):
-            scanned = True
-            progress.remove_task(scanning)
-            if state["state"] != "document":
-                raise LocalError(f"no document: {state['state']} {state.get('failure') or ''}")
-        period = state.get("learning") or {}
-        if period.get("started_at"):
-            started = datetime.fromisoformat(period["started_at"]).timestamp()
-            share = (time.time() - started) / period["required_seconds"]
-            progress.update(learning, completed=min(share, 1.0))
-            deadline = deadline or time.monotonic() + period["required_seconds"] + SCAN_SECONDS
-        if scanned and period.get("complete"):
-            progress.remove_task(learning)
-            return
-        if deadline is not None and time.monotonic() > deadline:
-            why = "; ".join(period.get("reasons", [])) or state["state"]
-            raise LocalError(f"the learning period did not complete: {why}")
-        time.sleep(0.3)
+
+    def show(share: float, scanned: bool) -> None:
+        progress.update(learning, completed=share)
+        progress.update(scanning, visible=not scanned)
+
+    run.learn(show)
+    progress.remove_task(learning)
+    progress.remove_task(scanning)
 
 
-def _results(
-    stack: Stack, digest: str, app: _Application, progress: Progress, console: Console
-) -> Result:
-    learnt = _document(stack, digest)
-    report.print_document(progress.console, learnt)
+def _late_access(run: LiveRun, learnt: bytes, progress: Progress, console: Console) -> None:
     step = progress.add_task("late access: the application draws its first picture", total=None)
     asked = time.monotonic()
-    app.visit("/thumbnail")
-    late = None
-    while time.monotonic() < asked + LATE_ACCESS_SECONDS:
-        document = _document(stack, digest)
-        if report.changes(learnt, document):
-            late = document
-            break
+    run.visit("/thumbnail")
+    changes: list[str] = []
+    while not changes and time.monotonic() < asked + LATE_ACCESS_SECONDS:
         time.sleep(0.1)
+        changes = report.changes(learnt, run.document())
     progress.remove_task(step)
-    if late is None:
-        console.print("A late access changed no statement.", style="yellow")
-    else:
-        seconds = time.monotonic() - asked
-        console.print(f"A late access (GET /thumbnail) flipped, {seconds:.1f} s after the request:")
-        for line in report.changes(learnt, late):
-            console.print("  " + line)
-    return Result(digest, learnt, late)
+    if not changes:
+        console.print("A late access (GET /thumbnail) changed no statement.", style="yellow")
+        return
+    seconds = time.monotonic() - asked
+    console.print(f"A late access (GET /thumbnail) flipped, {seconds:.1f} s after the request:")
+    for line in changes:
+        console.print("  " + line)
 
 
-def _record(
-    stack: Stack, options: Options, name: str, digest: str, file: Path, console: Console
-) -> None:
+def _record(run: LiveRun, options: Options, name: str, file: Path, console: Console) -> None:
     about = recording.About(
         recorded_at=datetime.now(UTC).isoformat(timespec="seconds"),
         kernel=platform.release(),
         image=name,
-        config_digest=digest,
+        config_digest=run.digest,
         learning_period_seconds=options.learning_period_seconds,
     )
-    count = asyncio.run(recording.record(stack.settings, about, file))
+    count = asyncio.run(recording.record(run.stack.settings, about, file))
     console.print(f"Recorded {count} records to {file}.")
 
 
 def _linger(
     stack: Stack, digest: str, options: Options, progress: Progress, console: Console
 ) -> None:
-    console.print(f"Document: {stack.api_url}/vex/{digest}   API: {stack.api_url}/docs")
+    console.print("Document:", f"{stack.api_url}/vex/{digest}", soft_wrap=True)
+    console.print("API:", f"{stack.api_url}/docs", soft_wrap=True)
     if not options.keep_running:
         return
     step = progress.add_task("serving until Ctrl-C", total=None)
@@ -248,47 +163,19 @@ def _linger(
     progress.update(step, description="stopping")
 
 
-def _image(stack: Stack, digest: str) -> dict[str, Any]:
-    answer = httpx.get(f"{stack.api_url}/images/{digest}", timeout=10)
-    if answer.status_code == 404:
-        return {"state": "unknown"}
-    answer.raise_for_status()
-    state: dict[str, Any] = answer.json()
-    return state
-
-
-def _document(stack: Stack, digest: str) -> bytes:
-    answer = httpx.get(f"{stack.api_url}/vex/{digest}", timeout=10)
-    answer.raise_for_status()
-    return answer.content
-
-
-def _wait_for_document(stack: Stack, digest: str) -> bytes:
-    """The document once all that was sent has arrived: nothing changes for two seconds."""
-    deadline, seen, since = time.monotonic() + SCAN_SECONDS, b"", time.monotonic()
+def _settled_document(stack: Stack, digest: str) -> bytes:
+    """The document once all that was sent has arrived: it no longer changes."""
+    seen, since = b"", time.monotonic()
+    deadline = since + _REPLAY_SECONDS
     while time.monotonic() < deadline:
         stack.check()
         answer = httpx.get(f"{stack.api_url}/vex/{digest}", timeout=10)
         if answer.status_code == 200 and answer.content != seen:
             seen, since = answer.content, time.monotonic()
-        if seen and time.monotonic() - since > 2:
+        if seen and time.monotonic() - since > _SETTLED_SECONDS:
             return seen
         time.sleep(0.2)
     raise LocalError("the replay gave no document")
-
-
-def _say(progress: Progress, step: TaskID, line: str) -> None:
-    progress.update(step, description=line)
-
-
-@contextlib.contextmanager
-def _workspace() -> Iterator[Path]:
-    """A folder of our own with a short path: unix sockets allow 107 bytes."""
-    with tempfile.TemporaryDirectory(prefix="vexstream-", ignore_cleanup_errors=True) as folder:
-        path = Path(folder)
-        # Postgres runs as another user and must be able to pass through.
-        path.chmod(0o711)
-        yield path
 
 
 def _progress(console: Console) -> Progress:

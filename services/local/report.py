@@ -29,7 +29,7 @@ def statements_table(document: bytes) -> RenderableType:
     for statement in sorted(statements, key=lambda s: (_ORDER.index(s["status"]), _name(s))):
         status = statement["status"]
         table.add_row(
-            _name(statement), _package(statement), Text(status, _STYLES[status]), _why(statement)
+            _name(statement), _package(statement), Text(status, _STYLES[status]), _short(statement)
         )
     return table
 
@@ -78,6 +78,12 @@ def _package(statement: dict[str, Any]) -> str:
 
 def _why(statement: dict[str, Any]) -> str:
     return str(statement.get("impact_statement") or statement.get("status_notes", ""))
+
+
+def _short(statement: dict[str, Any]) -> str:
+    """The first sentence; the document holds the rest."""
+    first, _, _ = _why(statement).partition(". ")
+    return first.rstrip(".") if len(first) < 200 else first[:200] + "..."
 
 
 def _key(statement: dict[str, Any]) -> tuple[str, str]:

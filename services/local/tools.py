@@ -1,8 +1,11 @@
 """What this machine can do, and where the scanners are."""
 
+import contextlib
 import os
 import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from services.local import containerd_setup
@@ -32,6 +35,16 @@ def find_tool(name: str) -> Path:
     raise MissingPrerequisiteError(
         f"{name} is not installed: run scripts/bootstrap demo, or name it in {variable}"
     )
+
+
+@contextlib.contextmanager
+def workspace() -> Iterator[Path]:
+    """A folder of our own with a short path: unix sockets allow 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="vx-", ignore_cleanup_errors=True) as folder:
+        path = Path(folder)
+        # Postgres runs as another user and must be able to pass through.
+        path.chmod(0o711)
+        yield path
 
 
 def obstacles() -> list[str]:

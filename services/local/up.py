@@ -1,21 +1,16 @@
 """``vexstream up``: the pipeline for the containers that run on this machine."""
 
-import tempfile
 import time
-from pathlib import Path
 
 from rich.console import Console
 
 from services.local.stack import Stack
-from services.local.tools import find_tool
+from services.local.tools import find_tool, workspace
 
 
 def run(cri_endpoint: str, learning_period_seconds: float, console: Console) -> None:
     """Serves until interrupted. Broker and database live as long as this process does."""
-    with tempfile.TemporaryDirectory(prefix="vexstream-", ignore_cleanup_errors=True) as folder:
-        directory = Path(folder)
-        # Postgres runs as another user and must be able to pass through.
-        directory.chmod(0o711)
+    with workspace() as directory:
         variables = {
             "VEXSTREAM_CRI_ENDPOINT": cri_endpoint,
             "VEXSTREAM_CONTAINERD_ADDRESS": cri_endpoint.removeprefix("unix://"),
