@@ -1,0 +1,95 @@
+"""From cgroup v2 ids to paths, and from paths to what may be container ids in them."""
+
+import os
+import re
+from pathlib import Path
+
+from services.collector.errors import CgroupError
+from services.collector.mounts import parse_mountinfo
+
+_SCOPE = re.compile(r"(?:cri-containerd-|crio-|docker-|libpod-)?(.+?)(?:\.scope|\.service)?\Z")
+
+
+def find_root(configured: Path | None, mountinfo: Path = Path("/proc/self/mountinfo")) -> Path:
+    """Where the unified hierarchy is mounted.
+
+    Raises:
+        CgroupError: nowhere.
+    """
+    if configured is not None:
+        if not (configured / "cgroup.procs").exists():
+            raise CgroupError(f"VEXSTREAM_CGROUP_ROOT names {configured}, which is no cgroup v2")
+        return configured
+    for mount in parse_mountinfo(mountinfo.read_bytes()):
+        point = Path(os.fsdecode(mount.point))
+        if mount.fs_type == "cgroup2" and (point / "cgroup.procs").exists():
+            return point
+    raise CgroupError(
+        "no cgroup v2 hierarchy is mounted: mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified"
+    )
+
+
+def candidates(path: str) -> list[str]:
+    """What may be container ids in a cgroup path, the innermost first.
+
+    Knows the path styles of CRI and docker with cgroupfs (``/kubepods/burstable/pod<uid>/<id>``),
+    with systemd (``….slice/cri-containerd-<id>.scope``, ``crio-``, ``docker-``), of podman
+    (``libpod-<id>``) and of ctr (``/<namespace>/<id>``).
+    """
+    ids = []
+    for component in reversed(path.strip("/").split("/")):
+        match = _SCOPE.match(component)
+        if match:
+            ids.append(match[1])
+    return ids
+
+
+class CgroupIndex:
+    """Remembers the path of every cgroup seen: a short-lived one is gone before it is asked for."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._paths: dict[int, str] = {}
+
+    def learn(self, cgroup: int, path: str) -> None:
+        """The kernel said that this cgroup was made."""
+        self._paths[cgroup] = path
+
+    def scan(self) -> None:
+        """Learns every cgroup that is there now."""
+        for directory, _, _ in os.walk(self.root):
+            try:
+                inode = os.stat(directory).st_ino
+            except OSError:  # removed meanwhile
+                continue
+            self._paths[inode] = "/" + os.path.relpath(directory, self.root).removeprefix(".")
+
+    def path(self, cgroup: int) -> str | None:
+        """Path below the hierarchy's root."""
+        return self._paths.get(cgroup)
+
+    def ids_of(self, container_id: str) -> list[int]:
+        """The cgroups that belong to a container, those within it included."""
+        return [cgroup for cgroup, path in self._paths.items() if container_id in candidates(path)]
+
+    def forget_missing(self, keep: set[int]) -> list[int]:
+        """Drops what is neither there any more nor to be kept; returns the dropped ids."""
+        gone = [
+            cgroup
+            for cgroup, path in self._paths.items()
+            if cgroup not in keep and not (self.root / path.lstrip("/")).exists()
+        ]
+        for cgroup in gone:
+            del self._paths[cgroup]
+        return gone
+
+    def processes(self, cgroup: int) -> list[int]:
+        """The processes that are in the cgroup now."""
+        path = self._paths.get(cgroup)
+        if path is None:
+            return []
+        try:
+            text = (self.root / path.lstrip("/") / "cgroup.procs").read_text()
+        except OSError:
+            return []
+        return [int(line) for line in text.split() if line != "0"]

@@ -1,0 +1,17 @@
+"""What can go wrong in the collector, with texts that say what to do next."""
+
+
+class CollectorError(Exception):
+    """Root of the collector's errors."""
+
+
+class ProbeError(CollectorError):
+    """The kernel probe cannot be built, loaded or attached on this machine."""
+
+
+class RuntimeUnavailableError(CollectorError):
+    """The container runtime does not answer."""
+
+
+class CgroupError(CollectorError):
+    """There is no cgroup v2 hierarchy to tell containers apart by."""

@@ -1,0 +1,71 @@
+"""What an event source delivers, and how the probe lays it out in the ring buffer."""
+
+import struct
+from dataclasses import dataclass
+
+from vexstream.evidence import Use
+
+_HEADER = struct.Struct("=QQQIIIIHHI")
+"""``struct event`` in probe.bpf.c."""
+_KIND_FILE, _KIND_CGROUP = 1, 2
+_IN_ROOT, _FROM_TOP, _ROOT_IS_TOP = 1, 2, 4
+
+
+@dataclass(frozen=True, slots=True)
+class FileSystemRoot:
+    """The root mount of a mount namespace: its device, and where in the file system it begins."""
+
+    device: int
+    inode: int
+    is_top: bool
+    """It is the root of the whole file system, as the root of an overlay is."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileEvent:
+    """A task used a file."""
+
+    cgroup: int
+    path: bytes
+    use: Use
+    device: int
+    """Of the file's file system; so numbered as in mountinfo."""
+    root: FileSystemRoot
+    """Of the task's mount namespace."""
+    in_root: bool
+    """The path starts at ``root``."""
+    from_top: bool
+    """The path starts at the root of the file system."""
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class CgroupEvent:
+    """A cgroup was made."""
+
+    cgroup: int
+    path: str
+
+
+RawEvent = FileEvent | CgroupEvent
+
+
+def parse(sample: bytes) -> RawEvent:
+    """One sample of the ring buffer."""
+    cgroup, _, root_inode, device, root_device, pid, use, kind, flags, size = _HEADER.unpack_from(
+        sample
+    )
+    path = sample[_HEADER.size : _HEADER.size + size]
+    if kind == _KIND_CGROUP:
+        return CgroupEvent(cgroup, path.decode("utf-8", "surrogateescape"))
+    root = FileSystemRoot(root_device, root_inode, bool(flags & _ROOT_IS_TOP))
+    return FileEvent(
+        cgroup=cgroup,
+        path=path,
+        use=Use(use),
+        device=device,
+        root=root,
+        in_root=bool(flags & _IN_ROOT),
+        from_top=bool(flags & _FROM_TOP),
+        pid=pid,
+    )

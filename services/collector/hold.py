@@ -1,0 +1,83 @@
+"""Events whose container is not known yet: kept for a while, within bounds, and never forgotten
+silently."""
+
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from services.collector.events import FileEvent
+
+_EVENT_OVERHEAD_BYTES = 300
+"""Size of the Python objects around a path, roughly."""
+
+
+@dataclass(slots=True)
+class _Held:
+    events: deque[tuple[int, FileEvent]] = field(default_factory=deque)
+    lost: Counter[str] = field(default_factory=Counter)
+
+
+class Hold:
+    """Bounded in number, bytes and age. What does not fit is counted for its cgroup."""
+
+    def __init__(self, *, max_events: int, max_bytes: int, max_age_us: int) -> None:
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._max_age_us = max_age_us
+        self._held: dict[int, _Held] = {}
+        self._events = 0
+        self._bytes = 0
+
+    def add(self, event: FileEvent, now_us: int) -> None:
+        """Keeps an event, or counts it as lost where there is no room."""
+        held = self._held.setdefault(event.cgroup, _Held())
+        if held.lost["hold_overflow"]:  # it is not whole any more, or no container at all
+            held.lost["hold_overflow"] += 1
+            return
+        size = _size(event)
+        if self._events >= self._max_events or self._bytes + size > self._max_bytes:
+            held.lost["hold_overflow"] += 1
+            return
+        held.events.append((now_us, event))
+        self._events += 1
+        self._bytes += size
+
+    def lose(self, cgroup: int, reason: str, count: int) -> None:
+        """Counts events of a cgroup of which the kernel says that they were lost."""
+        self._held.setdefault(cgroup, _Held()).lost[reason] += count
+
+    def cgroups(self) -> list[int]:
+        """The cgroups for which anything waits."""
+        return list(self._held)
+
+    def take(self, cgroup: int) -> tuple[list[FileEvent], Counter[str]]:
+        """Hands over what was kept of a cgroup, and what was lost."""
+        held = self._held.pop(cgroup, None)
+        if held is None:
+            return [], Counter()
+        events = [event for _, event in held.events]
+        self._release(events)
+        return events, held.lost
+
+    def expire(self, now_us: int) -> Counter[int]:
+        """Drops what waited too long; number of events by cgroup. They stay counted as lost."""
+        expired: Counter[int] = Counter()
+        for cgroup, held in self._held.items():
+            while held.events and held.events[0][0] + self._max_age_us < now_us:
+                self._release([held.events.popleft()[1]])
+                held.lost["hold_overflow"] += 1
+                expired[cgroup] += 1
+        return expired
+
+    def drop(self, cgroup: int) -> None:
+        """Forgets a cgroup altogether: it is gone and no container claimed it."""
+        self.take(cgroup)
+
+    def _release(self, events: Iterable[FileEvent]) -> None:
+        for event in events:
+            self._events -= 1
+            self._bytes -= _size(event)
+
+
+def _size(event: FileEvent) -> int:
+    return len(event.path) + _EVENT_OVERHEAD_BYTES

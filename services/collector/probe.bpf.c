@@ -1,0 +1,870 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+// Reports every regular file that a task outside the host's mount namespace opens, executes or
+// maps executable: once per cgroup and name, with its path inside its file system.
+//
+// Path: dentries are walked from the file up to the root of its file system when that is an overlay
+// (an overlay is one container's image and nothing else), else up to the root of the task's mount
+// namespace. Symlinks, relative names, chroot, bind mounts and nested namespaces are therefore
+// resolved by construction.
+// Whatever cannot be reported is counted per cgroup in `losses`; nothing is dropped silently.
+
+#include <linux/bpf.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+#include <stdbool.h>
+
+// The parts of kernel structures that are read; libbpf adjusts the offsets to the running kernel.
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+struct qstr {
+	__u32 hash;
+	__u32 len;
+	const unsigned char *name;
+};
+struct super_block {
+	__u32 s_dev;
+	unsigned long s_magic;
+	struct dentry *s_root;
+};
+struct inode {
+	__u16 i_mode;
+	unsigned long i_ino;
+	__u32 i_generation;
+	struct super_block *i_sb;
+};
+struct dentry {
+	struct dentry *d_parent;
+	struct qstr d_name;
+	struct inode *d_inode;
+};
+struct vfsmount {
+	struct dentry *mnt_root;
+	struct super_block *mnt_sb;
+};
+struct mount {
+	struct mount *mnt_parent;
+	struct dentry *mnt_mountpoint;
+	struct vfsmount mnt;
+};
+struct path {
+	struct vfsmount *mnt;
+	struct dentry *dentry;
+};
+struct file {
+	__u32 f_mode;
+	struct path f_path;
+};
+struct backing_file {
+	struct file file;
+	struct path user_path;
+};
+struct ovl_inode {
+	struct inode vfs_inode;
+	struct dentry *__upperdentry;
+};
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+struct files_struct {
+	struct fdtable *fdt;
+};
+struct fs_struct {
+	struct path root;
+};
+struct ns_common {
+	unsigned int inum;
+};
+struct mnt_namespace {
+	struct ns_common ns;
+};
+struct nsproxy {
+	struct mnt_namespace *mnt_ns;
+};
+struct mm_struct {
+	unsigned long saved_auxv[2];
+};
+struct vm_area_struct {
+	unsigned long vm_end;
+	unsigned long vm_flags;
+	struct file *vm_file;
+};
+struct thread_info {
+	unsigned long flags;
+	__u32 status;
+};
+struct task_struct {
+	struct thread_info thread_info;
+	int tgid;
+	struct mm_struct *mm;
+	struct fs_struct *fs;
+	struct files_struct *files;
+	struct nsproxy *nsproxy;
+};
+struct linux_binprm {
+	struct file *executable;
+	struct file *file;
+};
+struct kernfs_node {
+	__u64 id;
+};
+struct cgroup_root {
+	int hierarchy_id;
+};
+struct cgroup {
+	struct kernfs_node *kn;
+	struct cgroup_root *root;
+};
+struct io_cqe {
+	__s32 res;
+};
+struct io_kiocb {
+	__u8 opcode;
+	__u64 flags;
+	struct io_cqe cqe;
+};
+struct io_open {
+	__u32 file_slot;
+};
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs {
+	unsigned long bx, cx, dx, si, di, r8, orig_ax;
+};
+#elif defined(__TARGET_ARCH_arm64)
+struct pt_regs {
+	__u64 regs[31];
+	__u64 orig_x0;
+	__s32 syscallno;
+};
+#else
+#error "the system call numbers of this architecture are not known here"
+#endif
+#pragma clang attribute pop
+
+// The kernel ABI that is macro, not type, and therefore not in BTF.
+#define S_IFMT 0170000
+#define S_IFREG 0100000
+#define FMODE_PATH (1u << 14)
+#define VM_EXEC 4
+#define PROT_EXEC 4
+#define AT_NULL 0
+#define AT_BASE 7
+#define OVERLAYFS_MAGIC 0x794c7630
+#define PROC_MAGIC 0x9fa0
+#define SYSFS_MAGIC 0x62656572
+#define TMPFS_MAGIC 0x01021994
+#define CGROUP_MAGIC 0x27e0eb
+#define CGROUP2_MAGIC 0x63677270
+#define TRACEFS_MAGIC 0x74726163
+#define DEBUGFS_MAGIC 0x64626720
+#define BPF_FS_MAGIC 0xcafe4a11
+#define IORING_OP_OPENAT 18
+#define IORING_OP_OPENAT2 28
+#define REQ_F_CQE_SKIP (1u << 6)
+
+// vexstream.evidence.Use
+#define USE_OPENED 1
+#define USE_EXECUTED 2
+#define USE_MAPPED 4
+#define USE_REWRITTEN 16
+
+#define HEADER_SPACE 64
+#define PATH_END (4096 + HEADER_SPACE + 1)
+#define TEXT_MASK 8191
+#define MAX_DEPTH 2200
+#define SLOTS 4
+
+enum kind { KIND_FILE = 1, KIND_CGROUP = 2 };
+
+enum flag {
+	EVENT_IN_ROOT = 1,     // the path starts at the root of the task's mount namespace
+	EVENT_FROM_TOP = 2,    // the path starts at the root of the file system
+	EVENT_ROOT_IS_TOP = 4, // the namespace's root is the root of its file system
+};
+
+enum reason {
+	LOSS_RING_BUFFER = 1,
+	LOSS_PATH_WALK = 2,
+	LOSS_IO_URING = 3,
+	LOSS_MAP_BUSY = 4,
+	LOSS_FILE_GONE = 5,
+};
+
+struct config {
+	__u64 host_root_inode;
+	__u32 host_root_dev;
+	__u32 host_mntns;
+	__u32 host_root_is_top; // the host's root is the root of its file system
+	__u32 io_uring;         // the io_uring programs are attached
+};
+
+struct event {
+	__u64 cgroup;
+	__u64 inode;
+	__u64 root_inode;
+	__u32 dev;
+	__u32 root_dev;
+	__u32 pid;
+	__u32 use;
+	__u16 kind;
+	__u16 flags;
+	__u32 path_bytes;
+};
+
+// A name of a file within a directory, as used by a cgroup. The generation and the parent tell a
+// reused inode number and a hard link apart.
+struct seen_key {
+	__u64 cgroup;
+	__u64 inode;
+	__u64 parent;
+	__u64 name;
+	__u32 generation;
+	__u32 dev;
+	__u32 use;
+	__u32 padding;
+};
+
+struct loss_key {
+	__u64 cgroup;
+	__u64 reason;
+};
+
+struct scratch {
+	__u32 busy;
+	__u32 start; // the path occupies text[start..PATH_END)
+	struct event event;
+	char text[2 * (TEXT_MASK + 1)];
+};
+
+const volatile struct config config SEC(".rodata.config");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 8 << 20);
+} events SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 262144);
+	__type(key, struct seen_key);
+	__type(value, __u8);
+} seen SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct loss_key);
+	__type(value, __u64);
+} losses SEC(".maps");
+
+// Losses that found no room in `losses`, and lost names of cgroups: they may concern any cgroup.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} unplaced_losses SEC(".maps");
+
+// Several slots, because a faultable tracepoint may be preempted by another on the same CPU.
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, SLOTS);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} scratches SEC(".maps");
+
+static __always_inline void count_unplaced(void)
+{
+	__u32 zero = 0;
+	__u64 *count = bpf_map_lookup_elem(&unplaced_losses, &zero);
+
+	if (count)
+		__sync_fetch_and_add(count, 1);
+}
+
+static __noinline void count_loss(__u64 cgroup, __u64 reason)
+{
+	struct loss_key key = {.cgroup = cgroup, .reason = reason};
+	__u64 *count = bpf_map_lookup_elem(&losses, &key);
+	__u64 one = 1;
+
+	if (!count && !bpf_map_update_elem(&losses, &key, &one, BPF_NOEXIST))
+		return;
+	if (!count)
+		count = bpf_map_lookup_elem(&losses, &key);
+	if (count)
+		__sync_fetch_and_add(count, 1);
+	else
+		count_unplaced();
+}
+
+static __always_inline struct scratch *claim_scratch(void)
+{
+	for (__u32 i = 0; i < SLOTS; i++) {
+		__u32 slot = i;
+		struct scratch *scratch = bpf_map_lookup_elem(&scratches, &slot);
+
+		if (scratch && __sync_val_compare_and_swap(&scratch->busy, 0, 1) == 0)
+			return scratch;
+	}
+	return 0;
+}
+
+struct walk {
+	struct scratch *scratch;
+	struct dentry *dentry;
+	struct dentry *stop;
+	__u64 check;
+	bool done;
+	bool failed;
+};
+
+static __always_inline __u64 mix(__u64 check, __u64 value)
+{
+	return (check ^ value) * 0x9e3779b97f4a7c15ull;
+}
+
+// One step towards the root; writes the name in front of what is there unless only checking.
+static __always_inline long walk_step(struct walk *walk, bool write)
+{
+	struct dentry *dentry = walk->dentry;
+	struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
+	struct scratch *scratch = walk->scratch;
+	const unsigned char *name;
+	__u32 len, start;
+
+	if (dentry == walk->stop || dentry == parent) {
+		walk->done = true;
+		return 1;
+	}
+	len = BPF_CORE_READ(dentry, d_name.len);
+	name = BPF_CORE_READ(dentry, d_name.name);
+	walk->check = mix(walk->check, (__u64)dentry);
+	walk->check = mix(walk->check, (__u64)len << 32 | BPF_CORE_READ(dentry, d_name.hash));
+	walk->dentry = parent;
+	if (!write)
+		return 0;
+	start = scratch->start;
+	if (len == 0 || len > 255 || start > PATH_END || start < HEADER_SPACE + 1 + len) {
+		walk->failed = true;
+		return 1;
+	}
+	start -= len;
+	if (bpf_probe_read_kernel(&scratch->text[start & TEXT_MASK], len & 255, name)) {
+		walk->failed = true;
+		return 1;
+	}
+	start -= 1;
+	scratch->text[start & TEXT_MASK] = '/';
+	scratch->start = start;
+	return 0;
+}
+
+static long write_step(__u32 index, struct walk *walk)
+{
+	return walk_step(walk, true);
+}
+
+static long check_step(__u32 index, struct walk *walk)
+{
+	return walk_step(walk, false);
+}
+
+// Fills the scratch with the path of the dentry. A rename during the walk makes the two passes
+// differ; such a path is not to be trusted.
+static __noinline struct dentry *walk_path(struct scratch *scratch, struct dentry *dentry,
+					   struct dentry *stop)
+{
+	struct walk first = {.scratch = scratch, .dentry = dentry, .stop = stop};
+	struct walk second = {.scratch = scratch, .dentry = dentry, .stop = stop};
+
+	scratch->start = PATH_END;
+	bpf_loop(MAX_DEPTH, write_step, &first, 0);
+	if (first.failed || !first.done)
+		return 0;
+	bpf_loop(MAX_DEPTH, check_step, &second, 0);
+	if (!second.done || first.check != second.check || first.dentry != second.dentry)
+		return 0;
+	return first.dentry;
+}
+
+// The mount that is the root of the task's mount namespace, also for a task in a chroot: the last
+// one on the way up below which nothing but stacked roots follow.
+static __always_inline struct mount *namespace_root(struct task_struct *task)
+{
+	struct vfsmount *root = BPF_CORE_READ(task, fs, root.mnt);
+	struct mount *mount, *candidate;
+
+	if (!root)
+		return 0;
+	mount = (void *)root - bpf_core_field_offset(struct mount, mnt);
+	candidate = mount;
+	for (int i = 0; i < 16; i++) {
+		struct mount *parent = BPF_CORE_READ(mount, mnt_parent);
+
+		if (!parent || parent == mount)
+			return candidate;
+		if (BPF_CORE_READ(mount, mnt_mountpoint) != BPF_CORE_READ(parent, mnt.mnt_root))
+			candidate = parent;
+		mount = parent;
+	}
+	return 0;
+}
+
+static __always_inline bool is_pseudo(unsigned long magic)
+{
+	return magic == PROC_MAGIC || magic == SYSFS_MAGIC || magic == TMPFS_MAGIC ||
+	       magic == CGROUP_MAGIC || magic == CGROUP2_MAGIC || magic == TRACEFS_MAGIC ||
+	       magic == DEBUGFS_MAGIC || magic == BPF_FS_MAGIC;
+}
+
+static __always_inline bool in_host_namespace(struct task_struct *task)
+{
+	return task->nsproxy->mnt_ns->ns.inum == config.host_mntns;
+}
+
+// What overlayfs maps is a file of its lower or upper file system, with the path that the user sees
+// in the structure around it. The flag that marks such a file has changed its bit between kernels;
+// so the surrounding structure is looked at, and believed when it holds a path of an overlay.
+static __always_inline struct dentry *visible_dentry(struct file *file)
+{
+	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
+	struct backing_file *backing = 0;
+	struct super_block *sb;
+	struct dentry *seen_by_user;
+
+	if (!bpf_core_field_exists(backing->user_path) ||
+	    BPF_CORE_READ(dentry, d_inode, i_sb, s_magic) == OVERLAYFS_MAGIC)
+		return dentry;
+	backing = (void *)file - bpf_core_field_offset(struct backing_file, file);
+	seen_by_user = BPF_CORE_READ(backing, user_path.dentry);
+	sb = BPF_CORE_READ(seen_by_user, d_inode, i_sb);
+	if (sb && sb == BPF_CORE_READ(backing, user_path.mnt, mnt_sb) &&
+	    BPF_CORE_READ(sb, s_magic) == OVERLAYFS_MAGIC)
+		return seen_by_user;
+	return dentry;
+}
+
+static __always_inline bool is_rewritten(struct inode *inode, unsigned long magic)
+{
+	struct ovl_inode *overlay = 0;
+
+	if (magic != OVERLAYFS_MAGIC || !bpf_core_field_exists(overlay->__upperdentry))
+		return false;
+	overlay = (void *)inode - bpf_core_field_offset(struct ovl_inode, vfs_inode);
+	return BPF_CORE_READ(overlay, __upperdentry) != 0;
+}
+
+static __always_inline bool emit(struct scratch *scratch, __u32 path_bytes)
+{
+	__u32 start = scratch->start - sizeof(struct event);
+
+	scratch->event.path_bytes = path_bytes;
+	if (start > PATH_END || path_bytes > PATH_END)
+		return false;
+	start &= TEXT_MASK;
+	bpf_probe_read_kernel(&scratch->text[start], sizeof(struct event), &scratch->event);
+	return !bpf_ringbuf_output(&events, &scratch->text[start],
+				   sizeof(struct event) + (path_bytes & TEXT_MASK),
+				   BPF_RB_NO_WAKEUP);
+}
+
+static __always_inline bool is_host_root(__u32 dev, __u64 inode, bool top)
+{
+	return dev == config.host_root_dev &&
+	       (config.host_root_is_top ? top : inode == config.host_root_inode);
+}
+
+// Returns the reason of a loss, 0 when the event is in the ring buffer, -1 when it is no event.
+static __noinline int send_file(struct task_struct *task, struct dentry *dentry,
+				const struct seen_key *key)
+{
+	struct mount *root = namespace_root(task);
+	struct super_block *sb = BPF_CORE_READ(dentry, d_inode, i_sb);
+	struct dentry *root_dentry, *top, *stop, *end;
+	struct scratch *scratch;
+	__u64 root_inode;
+	__u32 root_dev;
+	bool root_is_top;
+	int result = LOSS_PATH_WALK;
+
+	if (!root)
+		return LOSS_PATH_WALK;
+	root_dentry = BPF_CORE_READ(root, mnt.mnt_root);
+	root_dev = BPF_CORE_READ(root, mnt.mnt_sb, s_dev);
+	root_inode = BPF_CORE_READ(root_dentry, d_inode, i_ino);
+	root_is_top = BPF_CORE_READ(root, mnt.mnt_sb, s_root) == root_dentry;
+	// A service of the host with a mount namespace of its own, or a runtime before pivot_root.
+	if (is_host_root(root_dev, root_inode, root_is_top))
+		return -1;
+	scratch = claim_scratch();
+	if (!scratch)
+		return LOSS_RING_BUFFER;
+	top = BPF_CORE_READ(sb, s_root);
+	stop = BPF_CORE_READ(sb, s_magic) == OVERLAYFS_MAGIC ? top : root_dentry;
+	end = walk_path(scratch, dentry, stop);
+	if (!end)
+		end = walk_path(scratch, dentry, stop);
+	if (end && (end == root_dentry || end == top)) {
+		scratch->event = (struct event){
+			.cgroup = key->cgroup,
+			.inode = key->inode,
+			.root_inode = root_inode,
+			.dev = key->dev,
+			.root_dev = root_dev,
+			.pid = BPF_CORE_READ(task, tgid),
+			.use = key->use,
+			.kind = KIND_FILE,
+			.flags = (end == root_dentry ? EVENT_IN_ROOT : 0) |
+				 (end == top ? EVENT_FROM_TOP : 0) |
+				 (root_is_top ? EVENT_ROOT_IS_TOP : 0),
+		};
+		result = emit(scratch, PATH_END - scratch->start) ? 0 : LOSS_RING_BUFFER;
+	}
+	scratch->busy = 0;
+	return result;
+}
+
+static __noinline int report(struct task_struct *task, struct file *file, __u32 use)
+{
+	struct dentry *dentry;
+	struct inode *inode;
+	struct super_block *sb;
+	struct seen_key key = {};
+	unsigned long magic;
+	__u8 yes = 1;
+	int result;
+
+	if (!file || (BPF_CORE_READ(file, f_mode) & FMODE_PATH))
+		return 0;
+	dentry = visible_dentry(file);
+	inode = BPF_CORE_READ(dentry, d_inode);
+	if ((BPF_CORE_READ(inode, i_mode) & S_IFMT) != S_IFREG)
+		return 0;
+	sb = BPF_CORE_READ(inode, i_sb);
+	magic = BPF_CORE_READ(sb, s_magic);
+	if (is_pseudo(magic) && sb != BPF_CORE_READ(task, fs, root.mnt, mnt_sb))
+		return 0;
+	key.cgroup = bpf_get_current_cgroup_id();
+	key.inode = BPF_CORE_READ(inode, i_ino);
+	key.parent = BPF_CORE_READ(dentry, d_parent, d_inode, i_ino);
+	key.name = (__u64)BPF_CORE_READ(dentry, d_name.len) << 32 | BPF_CORE_READ(dentry, d_name.hash);
+	key.generation = BPF_CORE_READ(inode, i_generation);
+	key.dev = BPF_CORE_READ(sb, s_dev);
+	key.use = is_rewritten(inode, magic) ? use | USE_REWRITTEN : use;
+	if (bpf_map_lookup_elem(&seen, &key))
+		return 0;
+	result = send_file(task, dentry, &key);
+	if (result > 0)
+		count_loss(key.cgroup, result);
+	// Only now: an event that was dropped is tried again at the next use of the file.
+	if (result == 0)
+		bpf_map_update_elem(&seen, &key, &yes, BPF_ANY);
+	return 0;
+}
+
+static __always_inline struct file *file_of(struct task_struct *task, __u32 fd)
+{
+	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
+	struct file **files = BPF_CORE_READ(table, fd);
+	struct file *file = 0;
+
+	if (fd < BPF_CORE_READ(table, max_fds))
+		bpf_probe_read_kernel(&file, sizeof(file), &files[fd]);
+	return file;
+}
+
+struct found {
+	struct file *file;
+	unsigned long end;
+	bool executable;
+};
+
+static long on_vma(struct task_struct *task, struct vm_area_struct *vma, struct found *found)
+{
+	found->file = BPF_CORE_READ(vma, vm_file);
+	found->end = BPF_CORE_READ(vma, vm_end);
+	found->executable = BPF_CORE_READ(vma, vm_flags) & VM_EXEC;
+	return 0;
+}
+
+// Fails with -EBUSY while another thread changes the mappings; such moments are short.
+static __always_inline long find_vma(struct task_struct *task, __u64 address, struct found *found)
+{
+	long error = -1;
+
+	for (int i = 0; i < 8 && error; i++) {
+		error = bpf_find_vma(task, address, on_vma, found, 0);
+		if (error == -2) // ENOENT: nothing is mapped there any more
+			break;
+	}
+	return error;
+}
+
+enum call { CALL_OTHER, CALL_OPEN, CALL_MMAP, CALL_OLD_MMAP, CALL_MPROTECT, CALL_URING };
+
+#if defined(__TARGET_ARCH_x86)
+#define TS_COMPAT 2
+static __always_inline bool is_compat(struct task_struct *task)
+{
+	return task->thread_info.status & TS_COMPAT;
+}
+static __always_inline enum call compat_call(__u32 number)
+{
+	switch (number) {
+	case 5: case 8: case 295: case 342: case 437: return CALL_OPEN;
+	case 192: return CALL_MMAP;
+	case 90: return CALL_OLD_MMAP;
+	case 125: case 380: return CALL_MPROTECT;
+	case 425: return CALL_URING;
+	default: return CALL_OTHER;
+	}
+}
+static __always_inline enum call native_call(__u32 number)
+{
+	switch (number & ~0x40000000u) { // the bit marks the x32 ABI
+	case 2: case 85: case 257: case 304: case 437: return CALL_OPEN;
+	case 9: return CALL_MMAP;
+	case 10: case 329: return CALL_MPROTECT;
+	case 425: return CALL_URING;
+	default: return CALL_OTHER;
+	}
+}
+#define CALL_NUMBER(regs) ((__u32)(regs)->orig_ax)
+#define CALL_PROT(regs) BPF_CORE_READ(regs, dx)
+#define CALL_ADDRESS(regs, compat) ((compat) ? BPF_CORE_READ(regs, bx) : BPF_CORE_READ(regs, di))
+#define CALL_LENGTH(regs, compat) ((compat) ? BPF_CORE_READ(regs, cx) : BPF_CORE_READ(regs, si))
+#define CALL_MMAP_FD(regs, compat) ((compat) ? BPF_CORE_READ(regs, di) : BPF_CORE_READ(regs, r8))
+#else
+#define TIF_32BIT (1ul << 22)
+static __always_inline bool is_compat(struct task_struct *task)
+{
+	return task->thread_info.flags & TIF_32BIT;
+}
+static __always_inline enum call compat_call(__u32 number)
+{
+	switch (number) {
+	case 5: case 8: case 322: case 371: case 437: return CALL_OPEN;
+	case 192: return CALL_MMAP;
+	case 125: case 394: return CALL_MPROTECT;
+	case 425: return CALL_URING;
+	default: return CALL_OTHER;
+	}
+}
+static __always_inline enum call native_call(__u32 number)
+{
+	switch (number) {
+	case 56: case 265: case 437: return CALL_OPEN;
+	case 222: return CALL_MMAP;
+	case 226: case 288: return CALL_MPROTECT;
+	case 425: return CALL_URING;
+	default: return CALL_OTHER;
+	}
+}
+#define CALL_NUMBER(regs) ((__u32)(regs)->syscallno)
+#define CALL_PROT(regs) BPF_CORE_READ(regs, regs[2])
+#define CALL_ADDRESS(regs, compat) BPF_CORE_READ(regs, orig_x0)
+#define CALL_LENGTH(regs, compat) BPF_CORE_READ(regs, regs[1])
+#define CALL_MMAP_FD(regs, compat) BPF_CORE_READ(regs, regs[4])
+#endif
+
+static __noinline int report_open(struct task_struct *task, __u32 fd)
+{
+	struct file *file = file_of(task, fd);
+
+	if (!file) // another thread closed it already
+		count_loss(bpf_get_current_cgroup_id(), LOSS_FILE_GONE);
+	else
+		report(task, file, USE_OPENED);
+	return 0;
+}
+
+static __noinline int report_mapping(struct task_struct *task, __u64 address, int fd)
+{
+	struct found found = {};
+	struct file *file = 0;
+	long error = find_vma(task, address, &found);
+
+	if (!error) {
+		file = found.executable ? found.file : 0;
+	} else if (error != -2 && fd >= 0) {
+		file = file_of(task, fd);
+		if (!file)
+			count_loss(bpf_get_current_cgroup_id(), LOSS_MAP_BUSY);
+	}
+	if (file)
+		report(task, file, USE_MAPPED);
+	return 0;
+}
+
+static __noinline int report_range(struct task_struct *task, __u64 address, __u64 length)
+{
+	__u64 end = address + length;
+
+	for (int i = 0; i < 16 && address < end; i++) {
+		struct found found = {};
+		long error = find_vma(task, address, &found);
+
+		if (error == -2)
+			return 0;
+		if (error) {
+			count_loss(bpf_get_current_cgroup_id(), LOSS_MAP_BUSY);
+			return 0;
+		}
+		if (found.file && found.executable)
+			report(task, found.file, USE_MAPPED);
+		address = found.end;
+	}
+	if (address < end)
+		count_loss(bpf_get_current_cgroup_id(), LOSS_MAP_BUSY);
+	return 0;
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(on_sys_exit, struct pt_regs *regs, long result)
+{
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
+	bool compat = is_compat(task);
+	__u32 number = CALL_NUMBER(regs);
+	enum call call = compat ? compat_call(number) : native_call(number);
+
+	if (call == CALL_OTHER || (result < 0 && result >= -4095) || in_host_namespace(task))
+		return 0;
+	if (compat)
+		result = (__u32)result;
+	if (call == CALL_OPEN)
+		report_open(task, result);
+	else if (call == CALL_MMAP && (CALL_PROT(regs) & PROT_EXEC))
+		report_mapping(task, result, (int)CALL_MMAP_FD(regs, compat));
+	else if (call == CALL_OLD_MMAP)
+		report_mapping(task, result, -1);
+	else if (call == CALL_MPROTECT && (CALL_PROT(regs) & PROT_EXEC))
+		report_range(task, CALL_ADDRESS(regs, compat), CALL_LENGTH(regs, compat));
+	else if (call == CALL_URING && !config.io_uring)
+		count_loss(bpf_get_current_cgroup_id(), LOSS_IO_URING);
+	return 0;
+}
+
+// Address at which the kernel mapped the ELF interpreter; 0 when the program has none.
+static __always_inline __u64 interpreter_base(struct task_struct *task)
+{
+	struct mm_struct *mm = BPF_CORE_READ(task, mm);
+	void *vector = (void *)mm + bpf_core_field_offset(struct mm_struct, saved_auxv);
+	bool narrow = false;
+
+	for (int i = 0; i < 32; i++) {
+		__u64 pair[2] = {};
+		__u32 half[2] = {};
+
+		if (narrow) {
+			bpf_probe_read_kernel(half, sizeof(half), vector + i * sizeof(half));
+			pair[0] = half[0];
+			pair[1] = half[1];
+		} else {
+			bpf_probe_read_kernel(pair, sizeof(pair), vector + i * sizeof(pair));
+			// Keys are small: a 32-bit program's vector has its first value in the upper half.
+			if (i == 0 && pair[0] >> 32) {
+				narrow = true;
+				continue; // the first pair is never AT_BASE
+			}
+		}
+		if (pair[0] == AT_BASE)
+			return pair[1];
+		if (pair[0] == AT_NULL)
+			break;
+	}
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(on_exec, struct task_struct *unused, int old_pid, struct linux_binprm *bprm)
+{
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
+	struct file *passed = BPF_CORE_READ(bprm, executable);
+	struct found found = {};
+	__u64 base;
+	long error;
+
+	if (in_host_namespace(task))
+		return 0;
+	report(task, BPF_CORE_READ(bprm, file), USE_EXECUTED);
+	if (passed) // binfmt_misc hands the program to its interpreter as an open file
+		report(task, passed, USE_EXECUTED);
+	base = interpreter_base(task);
+	if (!base)
+		return 0;
+	error = find_vma(task, base, &found);
+	if (error)
+		count_loss(bpf_get_current_cgroup_id(), LOSS_MAP_BUSY);
+	else if (found.file)
+		report(task, found.file, USE_MAPPED);
+	return 0;
+}
+
+SEC("tp_btf/cgroup_mkdir")
+int BPF_PROG(on_cgroup_mkdir, struct cgroup *cgroup, const char *path)
+{
+	struct scratch *scratch;
+	long length;
+
+	if (BPF_CORE_READ(cgroup, root, hierarchy_id) != 0) // 0 is the unified hierarchy
+		return 0;
+	scratch = claim_scratch();
+	if (!scratch) {
+		count_unplaced();
+		return 0;
+	}
+	length = bpf_probe_read_kernel_str(&scratch->text[HEADER_SPACE], PATH_END - HEADER_SPACE,
+					   path);
+	if (length > 1 && length < PATH_END) {
+		scratch->start = HEADER_SPACE;
+		scratch->event = (struct event){
+			.cgroup = BPF_CORE_READ(cgroup, kn, id),
+			.kind = KIND_CGROUP,
+		};
+		if (!emit(scratch, length - 1))
+			count_unplaced();
+	}
+	scratch->busy = 0;
+	return 0;
+}
+
+static __always_inline bool is_uring_open(struct io_kiocb *request)
+{
+	__u8 opcode = BPF_CORE_READ(request, opcode);
+
+	return opcode == IORING_OP_OPENAT || opcode == IORING_OP_OPENAT2;
+}
+
+// An open into the ring's own file table, or one without a completion, cannot be followed.
+SEC("tp_btf/io_uring_submit_req")
+int on_uring_submit(unsigned long long *context)
+{
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
+	struct io_kiocb *request = (void *)context[0];
+	struct io_open *open = (void *)request;
+
+	if (!is_uring_open(request) || in_host_namespace(task))
+		return 0;
+	if ((BPF_CORE_READ(request, flags) & REQ_F_CQE_SKIP) || BPF_CORE_READ(open, file_slot))
+		count_loss(bpf_get_current_cgroup_id(), LOSS_IO_URING);
+	return 0;
+}
+
+SEC("tp_btf/io_uring_complete")
+int on_uring_complete(unsigned long long *context)
+{
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
+	struct io_kiocb *request = (void *)context[1];
+	struct io_open *open = (void *)request;
+	int result;
+
+	if (!is_uring_open(request) || in_host_namespace(task))
+		return 0;
+	result = BPF_CORE_READ(request, cqe.res);
+	if (result >= 0 && !BPF_CORE_READ(open, file_slot))
+		report_open(task, result);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,183 @@
+"""The container runtime through its Kubernetes interface (CRI): its containers and their images."""
+
+import json
+import re
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import structlog
+from cri_api.v1 import api_pb2, api_pb2_grpc
+
+from services.collector.errors import RuntimeUnavailableError
+from vexstream.identity import Digest, Image, Workload, parse_digest
+
+log = structlog.get_logger()
+
+_services: Any = api_pb2_grpc
+"""Generated code without types."""
+
+_CALL_SECONDS = 5.0
+_MAX_MESSAGE_BYTES = 64 << 20
+_RANDOM_SUFFIX = r"-[a-z0-9]{1,10}"
+_HEX = re.compile(r"[0-9a-f]{64}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerInfo:
+    """A container as the runtime describes it. All times in microseconds since the Unix epoch."""
+
+    id: str
+    workload: Workload
+    image: Image
+    created_at_us: int
+    pid: int
+    """Of its first process in the host's namespace; 0 when not running."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What one listing says of a container."""
+
+    id: str
+    started: bool
+    """Its first process was started, and may have ended."""
+    exited: bool
+
+
+class CriRuntime:
+    """Client of one CRI endpoint."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._endpoint = endpoint
+        self._channel = grpc.aio.insecure_channel(
+            endpoint, options=[("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES)]
+        )
+        self._runtime = _services.RuntimeServiceStub(self._channel)
+        self._images = _services.ImageServiceStub(self._channel)
+
+    async def version(self) -> str:
+        """Name of the runtime, as image-seen.avsc spells it."""
+        response = await self._call(self._runtime.Version, api_pb2.VersionRequest())
+        return str(response.runtime_name)
+
+    async def list(self) -> list[Listed]:
+        """All containers that the runtime keeps, the exited ones included; no pod sandboxes."""
+        response = await self._call(self._runtime.ListContainers, api_pb2.ListContainersRequest())
+        return [
+            Listed(
+                one.id,
+                started=one.state != api_pb2.CONTAINER_CREATED,
+                exited=one.state == api_pb2.CONTAINER_EXITED,
+            )
+            for one in response.containers
+        ]
+
+    async def describe(self, container_id: str) -> ContainerInfo | None:
+        """Identity of a container; None while the runtime does not know its image or itself."""
+        request = api_pb2.ContainerStatusRequest(container_id=container_id, verbose=True)
+        response = await self._call(self._runtime.ContainerStatus, request)
+        if response is None:
+            return None
+        status = response.status
+        image = await self._image(status)
+        if image is None:
+            return None
+        return ContainerInfo(
+            id=container_id,
+            workload=await self._workload(status, response.info),
+            image=image,
+            created_at_us=status.created_at // 1000,
+            pid=int(_info(response.info).get("pid") or 0),
+        )
+
+    async def finished_at_us(self, container_id: str) -> int | None:
+        """When the container ended; None when the runtime forgot it or it runs."""
+        request = api_pb2.ContainerStatusRequest(container_id=container_id)
+        response = await self._call(self._runtime.ContainerStatus, request)
+        if response is None or response.status.finished_at <= 0:
+            return None
+        return int(response.status.finished_at) // 1000
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        await self._channel.close()
+
+    async def _image(self, status: Any) -> Image | None:
+        # The container's own reference comes first: a name may point to another image by now.
+        references = [getattr(status, "image_id", ""), status.image_ref, status.image.image]
+        for reference in references:
+            if not reference:
+                continue
+            request = api_pb2.ImageStatusRequest(image=api_pb2.ImageSpec(image=reference))
+            response = await self._call(self._images.ImageStatus, request)
+            if response is not None and response.image.id:
+                return image_of(
+                    response.image.id, list(response.image.repo_digests),
+                    [*response.image.repo_tags, status.image.image],
+                )  # fmt: skip
+        return None
+
+    async def _workload(self, status: Any, info: Any) -> Workload:
+        labels = dict(status.labels)
+        pod_labels: dict[str, str] = {}
+        sandbox = _info(info).get("sandboxID")
+        if sandbox:
+            request = api_pb2.PodSandboxStatusRequest(pod_sandbox_id=sandbox)
+            response = await self._call(self._runtime.PodSandboxStatus, request)
+            if response is not None:
+                pod_labels = dict(response.status.labels)
+                labels.setdefault("io.kubernetes.pod.name", response.status.metadata.name)
+                labels.setdefault("io.kubernetes.pod.namespace", response.status.metadata.namespace)
+        return workload_of(labels, pod_labels, status.metadata.name)
+
+    async def _call(self, method: Any, request: Any) -> Any:
+        """None when what is asked for is not there."""
+        try:
+            call: Awaitable[Any] = method(request, timeout=_CALL_SECONDS)
+            return await call
+        except grpc.aio.AioRpcError as error:
+            if error.code() == grpc.StatusCode.NOT_FOUND:
+                return None
+            raise RuntimeUnavailableError(
+                f"{self._endpoint} does not answer as a container runtime ({error.code().name}: "
+                f"{error.details()}): check VEXSTREAM_CRI_ENDPOINT"
+            ) from error
+        except TimeoutError as error:
+            raise RuntimeUnavailableError(f"{self._endpoint} does not answer in time") from error
+
+
+def _info(info: Any) -> dict[str, Any]:
+    try:
+        parsed = json.loads(info.get("info", "{}"))
+    except ValueError:
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
+
+
+def image_of(config: str, repo_digests: list[str], names: list[str]) -> Image | None:
+    """An image out of a runtime's strings; None when its id is no digest."""
+    digest = config if config.startswith("sha256:") else f"sha256:{config}"
+    if not _HEX.match(digest.removeprefix("sha256:")):
+        log.warning("the runtime's image id is no digest", image_id=config)
+        return None
+    manifests: set[Digest] = set()
+    for reference in repo_digests:
+        _, at, manifest = reference.partition("@")
+        if at and _HEX.match(manifest.removeprefix("sha256:")):
+            manifests.add(parse_digest(manifest))
+    tagged = {name for name in names if name and "@" not in name and not name.startswith("sha256:")}
+    return Image(parse_digest(digest), tuple(sorted(manifests)), tuple(sorted(tagged)))
+
+
+def workload_of(labels: dict[str, str], pod_labels: dict[str, str], container: str) -> Workload:
+    """The owner of a container: the Deployment when the pod's labels prove it, else the pod."""
+    pod = labels.get("io.kubernetes.pod.name", "")
+    template = pod_labels.get("pod-template-hash")
+    owner = pod
+    if template:
+        match = re.fullmatch(f"(.+)-{re.escape(template)}{_RANDOM_SUFFIX}", pod)
+        owner = match[1] if match else pod
+    container = labels.get("io.kubernetes.container.name", container)
+    return Workload(labels.get("io.kubernetes.pod.namespace", ""), owner or container, container)

@@ -1,0 +1,80 @@
+"""What the processes of a container have in use already when the collector comes: from /proc."""
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from services.collector.events import FileSystemRoot
+from services.collector.mounts import Mount, mount_of, parse_mountinfo
+from vexstream.evidence import Use
+
+_O_PATH = 0o10000000
+_DELETED = b" (deleted)"
+_MAPPING = re.compile(
+    rb"[0-9a-f]+-[0-9a-f]+ (?P<mode>\S{4}) [0-9a-f]+ [0-9a-f]+:[0-9a-f]+ \d+ +(?P<path>/.*)"
+)
+
+
+def container_root(proc: Path, pid: int) -> FileSystemRoot | None:
+    """The root mount of a process's namespace; None when the process is gone."""
+    try:
+        mounts = parse_mountinfo((proc / str(pid) / "mountinfo").read_bytes())
+        inode = (proc / str(pid) / "root").stat().st_ino
+    except OSError:
+        return None
+    root = mount_of(b"/", mounts)
+    return FileSystemRoot(root.device, inode, root.root == b"/") if root else None
+
+
+def files_in_use(
+    proc: Path, pids: Iterable[int], root: FileSystemRoot
+) -> Iterator[tuple[bytes, Use]]:
+    """Files of the container's root file system that its processes execute, map or hold open."""
+    for pid in pids:
+        process = proc / str(pid)
+        try:
+            mounts = parse_mountinfo((process / "mountinfo").read_bytes())
+        except OSError:  # it has ended
+            continue
+        for path, use in _of_process(process):
+            if _is_on_root(path, mounts, root):
+                yield path.removesuffix(_DELETED), use | Use.SEEDED
+
+
+def _is_on_root(path: bytes, mounts: list[Mount], root: FileSystemRoot) -> bool:
+    mount = mount_of(path, mounts)
+    return mount is not None and mount.device == root.device and mount.point == b"/"
+
+
+def _of_process(process: Path) -> Iterator[tuple[bytes, Use]]:
+    try:
+        yield os.fsencode(os.readlink(process / "exe")), Use.EXECUTED
+        maps = (process / "maps").read_bytes()
+        descriptors = os.listdir(process / "fd")
+    except OSError:
+        return
+    for line in maps.splitlines():
+        mapping = _MAPPING.match(line)
+        if mapping:
+            use = Use.MAPPED if b"x" in mapping["mode"] else Use.OPENED
+            yield mapping["path"].replace(rb"\012", b"\n"), use
+    for descriptor in descriptors:
+        path = _open_file(process, descriptor)
+        if path:
+            yield path, Use.OPENED
+
+
+def _open_file(process: Path, descriptor: str) -> bytes | None:
+    link = process / "fd" / descriptor
+    try:
+        if not stat.S_ISREG(link.stat().st_mode):
+            return None
+        info = (process / "fdinfo" / descriptor).read_text()
+        flags = re.search(r"^flags:\s+([0-7]+)$", info, re.MULTILINE)
+        if flags and int(flags[1], 8) & _O_PATH:
+            return None
+        return os.fsencode(os.readlink(link))
+    except OSError:  # closed meanwhile
+        return None

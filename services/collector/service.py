@@ -1,0 +1,239 @@
+"""The collector's loop: list containers, drain the probe, attribute, cut, publish.
+
+The order is what makes the intervals true. The probe is attached before the runtime is asked for
+the first time. In each turn the runtime is asked first, then the time is taken, then the probe is
+drained: all that a container did until that time is in the batch that ends there, and a container
+that is reported as ended has no event left to come.
+"""
+
+import asyncio
+import contextlib
+import time
+import uuid
+from dataclasses import dataclass, field
+
+import structlog
+from aiokafka.errors import KafkaError
+
+from services.collector import seed
+from services.collector.build import find_probe
+from services.collector.cgroups import CgroupIndex, find_root
+from services.collector.errors import RuntimeUnavailableError
+from services.collector.hold import Hold
+from services.collector.publish import Publisher, SeenImages
+from services.collector.runtime import ContainerInfo, CriRuntime, Listed
+from services.collector.settings import CollectorSettings
+from services.collector.source import CoreSource, EventSource
+from services.collector.tracker import Tracker
+from services.common.ops import ops_server
+from services.common.topics import ensure_topics
+from vexstream.batching import Limits
+
+log = structlog.get_logger()
+
+_RETRY_SECONDS = 2.0
+_FLUSH_SECONDS = 10.0
+_HOUSEKEEPING_SECONDS = 60.0
+
+
+@dataclass(slots=True)
+class Health:
+    """Why the collector is not ready; empty when it is."""
+
+    problems: dict[str, str] = field(default_factory=dict)
+
+    def not_ready(self) -> str | None:
+        """For /readyz."""
+        return "; ".join(f"{what}: {why}" for what, why in self.problems.items()) or None
+
+
+async def run(settings: CollectorSettings, stop: asyncio.Event) -> None:
+    """Collects until ``stop`` is set, then delivers what there is.
+
+    Raises:
+        CollectorError: the machine cannot be observed; the text says what to do.
+    """
+    health = Health(dict.fromkeys(("probe", "kafka", "runtime"), "not reached yet"))
+    index = CgroupIndex(find_root(settings.cgroup_root))
+    source = CoreSource(
+        find_probe(settings.probe_object),
+        ring_buffer_bytes=settings.ring_buffer_mib << 20,
+        dedup_entries=settings.dedup_entries,
+        host_proc=settings.host_proc,
+    )
+    runtime = CriRuntime(settings.cri_endpoint)
+    publisher = Publisher(settings)
+    async with ops_server(settings, health.not_ready):
+        try:
+            if await _topics(settings, health, stop):
+                source.start()
+                del health.problems["probe"]
+                collector = Collector(settings, source, index, runtime, publisher, health)
+                await collector.run(stop)
+        finally:
+            source.close()
+            await publisher.close()
+            await runtime.close()
+
+
+async def _topics(settings: CollectorSettings, health: Health, stop: asyncio.Event) -> bool:
+    """Whether the topics are there; False when told to stop before they were."""
+    while not stop.is_set():
+        try:
+            await ensure_topics(settings)
+        except (KafkaError, OSError) as error:
+            health.problems["kafka"] = f"{type(error).__name__}: {error}"
+            log.warning("Kafka cannot be reached; trying again", error=str(error),
+                        bootstrap=settings.kafka_bootstrap_servers)  # fmt: skip
+            await _sleep(_RETRY_SECONDS, stop)
+        else:
+            del health.problems["kafka"]
+            return True
+    return False
+
+
+async def _sleep(seconds: float, stop: asyncio.Event) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
+
+
+class Collector:
+    """The loop itself, over an attached source."""
+
+    def __init__(
+        self,
+        settings: CollectorSettings,
+        source: EventSource,
+        index: CgroupIndex,
+        runtime: CriRuntime,
+        publisher: Publisher,
+        health: Health,
+    ) -> None:
+        self._settings = settings
+        self._source = source
+        self._index = index
+        self._runtime = runtime
+        self._publisher = publisher
+        self._health = health
+        self._attached_at_us = _now_us()
+        index.scan()
+        self._tracker = Tracker(
+            node=settings.node_name,
+            run=uuid.uuid4().hex,
+            attached_at_us=self._attached_at_us,
+            index=index,
+            hold=Hold(
+                max_events=settings.hold_events,
+                max_bytes=settings.hold_mib << 20,
+                max_age_us=int(settings.hold_seconds * 1e6),
+            ),
+            limits=Limits(
+                batch_accesses=settings.max_batch_accesses,
+                pending_accesses=settings.max_pending_accesses,
+            ),
+        )
+        self._seen: SeenImages | None = None
+        self._over: set[str] = set()
+        """Containers that are listed still and of which everything was said."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Turns until told to stop."""
+        log.info("collecting", node=self._settings.node_name, source=self._source.name,
+                 runtime=self._settings.cri_endpoint, cgroups=str(self._index.root))  # fmt: skip
+        next_cut = next_housekeeping = time.monotonic()
+        while not stop.is_set():
+            now = time.monotonic()
+            await self._turn(cut=now >= next_cut and not self._publisher.busy)
+            if now >= next_cut:
+                next_cut = now + self._settings.batch_interval_seconds
+            if now >= next_housekeeping:
+                next_housekeeping = now + _HOUSEKEEPING_SECONDS
+                await self._keep_house()
+            await _sleep(self._settings.poll_interval_seconds, stop)
+        await self._publisher.flush(_FLUSH_SECONDS)
+        if not self._publisher.busy:
+            await self._turn(cut=True)
+            await self._publisher.flush(_FLUSH_SECONDS)
+        log.info("collector stopped", delivered=not self._publisher.busy)
+
+    async def _turn(self, *, cut: bool) -> None:
+        try:
+            await self._poll_runtime()
+            self._health.problems.pop("runtime", None)
+        except RuntimeUnavailableError as error:
+            if "runtime" not in self._health.problems:
+                log.warning("container runtime cannot be reached", error=str(error))
+            self._health.problems["runtime"] = str(error)
+        now_us = _now_us()
+        self._tracker.handle(self._source.drain(), now_us)
+        self._tracker.lose(self._source.losses())
+        if cut:
+            images = self._tracker.images
+            batches = self._tracker.cut(now_us)
+            seen = self._seen.due(images, now_us) if self._seen else []
+            if batches or seen:
+                self._publisher.offer(batches, seen)
+        if self._publisher.failure:
+            self._health.problems["kafka"] = self._publisher.failure
+        else:
+            self._health.problems.pop("kafka", None)
+
+    async def _poll_runtime(self) -> None:
+        if self._seen is None:
+            self._seen = SeenImages(self._settings.node_name, await self._runtime.version())
+        listed = {one.id: one for one in await self._runtime.list()}
+        self._over &= set(listed)
+        for container_id, one in listed.items():
+            if container_id in self._over:
+                continue
+            if container_id not in self._tracker.containers and not await self._begin(one):
+                continue
+            if one.started:
+                self._tracker.mark_started(container_id)
+            if one.exited:
+                ended_at = await self._runtime.finished_at_us(container_id)
+                self._end(container_id, ended_at)
+        for container_id in self._tracker.containers - set(listed):
+            self._end(container_id, None)
+
+    async def _begin(self, one: Listed) -> bool:
+        """Whether the container is under observation now."""
+        if one.exited:
+            ended_at = await self._runtime.finished_at_us(one.id)
+            if ended_at is not None and ended_at < self._attached_at_us:
+                self._over.add(one.id)
+                return False
+        info = await self._runtime.describe(one.id)
+        if info is None:
+            return False
+        await self._observe(info)
+        log.info("container under observation", container=info.id, workload=str(info.workload),
+                 image=info.image.config_digest)  # fmt: skip
+        return True
+
+    async def _observe(self, info: ContainerInfo) -> None:
+        proc = self._settings.host_proc
+        late = self._tracker.is_late(info)
+        root = seed.container_root(proc, info.pid) if late and info.pid else None
+        self._tracker.begin(info, root)
+        if root is not None:
+            pids = {info.pid, *self._tracker.processes(info.id)}
+            files = await asyncio.to_thread(list, seed.files_in_use(proc, pids, root))
+            self._tracker.seed(info.id, files)
+
+    def _end(self, container_id: str, ended_at_us: int | None) -> None:
+        self._tracker.end(container_id, _now_us() if ended_at_us is None else ended_at_us)
+        self._over.add(container_id)
+
+    async def _keep_house(self) -> None:
+        for cgroup in self._tracker.forget_gone_cgroups():
+            self._source.forget(cgroup)
+        with contextlib.suppress(RuntimeUnavailableError):
+            for container_id in self._tracker.containers:
+                info = await self._runtime.describe(container_id)
+                if info is not None:
+                    self._tracker.learn(container_id, info.image)
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000

@@ -1,0 +1,34 @@
+"""Settings of the collector."""
+
+import socket
+from pathlib import Path
+
+from pydantic import Field
+
+from services.common.settings import CommonSettings
+
+
+class CollectorSettings(CommonSettings):
+    """Every field is the variable VEXSTREAM_<FIELD>."""
+
+    cri_endpoint: str = "unix:///run/containerd/containerd.sock"
+    node_name: str = Field(default_factory=socket.gethostname, min_length=1)
+    batch_interval_seconds: float = Field(default=1.0, gt=0, le=3600)
+    poll_interval_seconds: float = Field(default=0.2, gt=0, le=60)
+    """How often the runtime is asked for its containers."""
+    max_batch_accesses: int = Field(default=2000, gt=0)
+    max_pending_accesses: int = Field(default=500_000, gt=0)
+    """Accesses of one container kept while Kafka is away; what exceeds it is counted as loss."""
+    hold_seconds: float = Field(default=30.0, gt=0)
+    """How long events wait for their container to become known."""
+    hold_events: int = Field(default=200_000, gt=0)
+    hold_mib: int = Field(default=32, gt=0)
+    ring_buffer_mib: int = Field(default=8, gt=0, le=1024)
+    """A power of two."""
+    dedup_entries: int = Field(default=262_144, gt=0)
+    probe_object: Path | None = None
+    """A compiled probe; beside its source, built when missing, unless set."""
+    host_proc: Path = Path("/proc")
+    """The host's /proc: of its process 1, not of this container's."""
+    cgroup_root: Path | None = None
+    """Where the cgroup v2 hierarchy is mounted; found in the mount table unless set."""

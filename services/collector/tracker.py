@@ -1,0 +1,243 @@
+"""Attributes events to containers, and decides which of them are uses of a file of the image.
+
+No clock: times are given. A file counts when it is on the container's root file system. That one is
+learnt from the container's first event: a runtime has pivoted into it by then, and the probe says
+nothing of tasks that still have the host's root.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from services.collector.cgroups import CgroupIndex, candidates
+from services.collector.events import CgroupEvent, FileEvent, FileSystemRoot, RawEvent
+from services.collector.hold import Hold
+from services.collector.runtime import ContainerInfo
+from services.collector.source import ANY_CGROUP
+from services.common import metrics
+from vexstream.batching import Limits, Observation
+from vexstream.evidence import Batch, Use
+from vexstream.identity import Image
+
+_SCAN_INTERVAL_US = 1_000_000
+
+
+@dataclass(slots=True)
+class _Tracked:
+    observation: Observation
+    started: bool = False
+    root: FileSystemRoot | None = None
+    cgroups: set[int] = field(default_factory=set)
+    ended_at_us: int | None = None
+
+
+class Tracker:
+    """The containers of this node under observation."""
+
+    def __init__(
+        self,
+        *,
+        node: str,
+        run: str,
+        attached_at_us: int,
+        index: CgroupIndex,
+        hold: Hold,
+        limits: Limits,
+    ) -> None:
+        self._node = node
+        self._run = run
+        self._attached_at_us = attached_at_us
+        self._index = index
+        self._hold = hold
+        self._limits = limits
+        self._tracked: dict[str, _Tracked] = {}
+        self._owners: dict[int, str] = {}
+        self._losses: Counter[tuple[int, str]] = Counter()
+        self._scanned_at_us = 0
+
+    @property
+    def containers(self) -> set[str]:
+        """Ids of the containers under observation."""
+        return set(self._tracked)
+
+    @property
+    def images(self) -> list[Image]:
+        """The image of each of them."""
+        return [tracked.observation.image for tracked in self._tracked.values()]
+
+    def is_late(self, info: ContainerInfo) -> bool:
+        """The container is older than the observation, and therefore to be seeded."""
+        return info.created_at_us < self._attached_at_us
+
+    def begin(self, info: ContainerInfo, root: FileSystemRoot | None = None) -> None:
+        """A container became known; what was held of it is attributed.
+
+        ``root`` is that of its first process, where that had been there before the probe: the
+        first event may come from a nested container then.
+        """
+        late = self.is_late(info)
+        self._tracked[info.id] = _Tracked(
+            Observation(
+                node=self._node,
+                run=self._run,
+                container_id=info.id,
+                workload=info.workload,
+                image=info.image,
+                started_at_us=info.created_at_us,
+                observed_from_us=self._attached_at_us if late else info.created_at_us,
+                limits=self._limits,
+            ),
+            root=root,
+        )
+        metrics.CONTAINERS.set(len(self._tracked))
+        self._release_held()
+
+    def seed(self, container_id: str, files: Iterable[tuple[bytes, Use]]) -> None:
+        """What a container that came first had in use."""
+        for path, use in files:
+            self._tracked[container_id].observation.add(path, use)
+
+    def mark_started(self, container_id: str) -> None:
+        """Its first process was started: from now on its cgroup must be known."""
+        self._tracked[container_id].started = True
+
+    def learn(self, container_id: str, image: Image) -> None:
+        """Digests and names may come later; another image under the same name is not ours."""
+        observation = self._tracked[container_id].observation
+        if image.config_digest == observation.image.config_digest:
+            observation.learn(image)
+
+    def end(self, container_id: str, ended_at_us: int) -> None:
+        """A container's last process is gone; the next cut is its last."""
+        self._tracked[container_id].ended_at_us = ended_at_us
+
+    def processes(self, container_id: str) -> list[int]:
+        """The processes of a container now."""
+        cgroups = self._index.ids_of(container_id)
+        return [pid for cgroup in cgroups for pid in self._index.processes(cgroup)]
+
+    def handle(self, events: Iterable[RawEvent], now_us: int) -> None:
+        """Takes events in the order in which they happened."""
+        for event in events:
+            if isinstance(event, CgroupEvent):
+                self._index.learn(event.cgroup, event.path)
+                continue
+            owner = self._owner(event.cgroup)
+            if owner is None:
+                self._hold.add(event, now_us)
+            else:
+                self._attribute(self._tracked[owner], event)
+        self._look_again(now_us)
+
+    def lose(self, totals: Mapping[tuple[int, str], int]) -> None:
+        """Takes the source's cumulative counts of lost events."""
+        for (cgroup, reason), total in totals.items():
+            new = total - self._losses[cgroup, reason]
+            if new <= 0:
+                continue
+            self._losses[cgroup, reason] = total
+            metrics.LOST_EVENTS.labels(reason).inc(new)
+            owner = self._owner(cgroup)
+            if cgroup == ANY_CGROUP:
+                self._lose_everywhere(reason, new)
+            elif owner is None:
+                self._hold.lose(cgroup, reason, new)
+            else:
+                self._tracked[owner].observation.lose(reason, new)
+
+    def cut(self, until_us: int) -> list[Batch]:
+        """Ends every container's interval; those that ended are forgotten."""
+        batches: list[Batch] = []
+        for container_id, tracked in list(self._tracked.items()):
+            self._require_cgroup(container_id, tracked)
+            observation = tracked.observation
+            if tracked.ended_at_us is None:
+                batches += observation.cut(until_us)
+                continue
+            ended_at = min(tracked.ended_at_us, until_us)
+            if observation.has_news or ended_at > observation.observed_from_us:
+                batches += observation.cut(ended_at)
+            self._forget(container_id, tracked)
+        return batches
+
+    def forget_gone_cgroups(self) -> list[int]:
+        """Drops cgroups that are gone and were nobody's; returns their ids."""
+        gone = self._index.forget_missing(set(self._owners))
+        for cgroup in gone:
+            self._hold.drop(cgroup)
+            for key in [key for key in self._losses if key[0] == cgroup]:
+                del self._losses[key]
+        return gone
+
+    def _owner(self, cgroup: int) -> str | None:
+        owner = self._owners.get(cgroup)
+        if owner is not None:
+            return owner
+        path = self._index.path(cgroup)
+        if path is None:
+            return None
+        for candidate in candidates(path):
+            tracked = self._tracked.get(candidate)
+            if tracked is not None:
+                self._owners[cgroup] = candidate
+                tracked.cgroups.add(cgroup)
+                return candidate
+        return None
+
+    def _attribute(self, tracked: _Tracked, event: FileEvent) -> None:
+        if tracked.root is None:
+            tracked.root = event.root
+        root = tracked.root
+        same_root = event.root == root
+        whole = event.from_top and root.is_top
+        if event.device == root.device and (whole or (event.in_root and same_root)):
+            tracked.observation.add(event.path, event.use)
+            metrics.EVENTS.labels("attributed").inc()
+            return
+        metrics.EVENTS.labels("not_image").inc()
+        # A namespace within the container shows a part of its root file system somewhere else;
+        # where that part is in the image cannot be told.
+        if event.device == root.device and not same_root:
+            tracked.observation.lose("nested_root", 1)
+
+    def _release_held(self) -> None:
+        for cgroup in self._hold.cgroups():
+            owner = self._owner(cgroup)
+            if owner is None:
+                continue
+            tracked = self._tracked[owner]
+            events, lost = self._hold.take(cgroup)
+            for event in events:
+                self._attribute(tracked, event)
+            for reason, count in lost.items():
+                tracked.observation.lose(reason, count)
+
+    def _look_again(self, now_us: int) -> None:
+        unknown = [c for c in self._hold.cgroups() if self._index.path(c) is None]
+        if unknown and not 0 <= now_us - self._scanned_at_us < _SCAN_INTERVAL_US:
+            self._scanned_at_us = now_us
+            self._index.scan()
+            self._release_held()
+        for cgroup, count in self._hold.expire(now_us).items():
+            metrics.EVENTS.labels("unattributed").inc(count)
+            if self._index.path(cgroup) is None:  # it may have been any container's
+                self._lose_everywhere("unattributed", count)
+
+    def _require_cgroup(self, container_id: str, tracked: _Tracked) -> None:
+        """Without a cgroup its events cannot be told: silence would be no evidence then."""
+        if tracked.cgroups or not tracked.started:
+            return
+        for cgroup in self._index.ids_of(container_id):
+            self._owner(cgroup)
+        if not tracked.cgroups:
+            tracked.observation.lose("cgroup_unknown", 1)
+
+    def _lose_everywhere(self, reason: str, count: int) -> None:
+        for tracked in self._tracked.values():
+            tracked.observation.lose(reason, count)
+
+    def _forget(self, container_id: str, tracked: _Tracked) -> None:
+        del self._tracked[container_id]
+        for cgroup in [c for c, owner in self._owners.items() if owner == container_id]:
+            del self._owners[cgroup]
+        metrics.CONTAINERS.set(len(self._tracked))

@@ -1,0 +1,119 @@
+"""From kernel ids and runtime strings to containers, images and owners."""
+
+from pathlib import Path
+
+import pytest
+
+from services.collector.cgroups import CgroupIndex, candidates, find_root
+from services.collector.errors import CgroupError
+from services.collector.mounts import mount_of, parse_mountinfo
+from services.collector.runtime import image_of, workload_of
+from vexstream.identity import Workload
+
+ID = "0123456789abcdef" * 4
+HEX = "c" * 64
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/kubepods/burstable/pod3f0e/{ID}",
+        f"/kubepods.slice/kubepods-besteffort.slice/kubepods-pod3.slice/cri-containerd-{ID}.scope",
+        f"/kubepods.slice/crio-{ID}.scope",
+        f"/system.slice/docker-{ID}.scope",
+        f"/docker/{ID}",
+        f"/libpod_parent/libpod-{ID}",
+        f"/machine.slice/libpod-{ID}.scope/container",
+        f"/k8s.io/{ID}",
+        f"/kubepods/pod3f0e/{ID}/system.slice/nginx.service",
+    ],
+)
+def test_the_container_is_found_in_every_path_style(path: str) -> None:
+    assert ID in candidates(path)
+
+
+def test_the_innermost_id_comes_first() -> None:
+    inner = "f" * 64
+    found = candidates(f"/kubepods/pod1/{ID}/docker/{inner}")
+    assert found.index(inner) < found.index(ID)
+
+
+def test_an_index_finds_what_a_scan_and_the_kernel_told(tmp_path: Path) -> None:
+    group = tmp_path / "kubepods" / ID / "child"
+    group.mkdir(parents=True)
+    (group / "cgroup.procs").write_text("12\n0\n13\n")
+    index = CgroupIndex(tmp_path)
+    index.scan()
+    index.learn(99, f"/kubepods/{ID}/brief")
+    child = group.stat().st_ino
+    assert index.path(child) == f"/kubepods/{ID}/child"
+    assert index.path(tmp_path.stat().st_ino) == "/"
+    assert set(index.ids_of(ID)) == {group.parent.stat().st_ino, child, 99}
+    assert index.processes(child) == [12, 13]
+    assert index.processes(99) == []
+    assert index.forget_missing(keep={99}) == []
+    assert index.forget_missing(keep=set()) == [99]
+    assert index.path(99) is None
+
+
+def test_a_missing_hierarchy_is_explained(tmp_path: Path) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_text("22 27 0:21 / /proc rw - proc proc rw\n")
+    with pytest.raises(CgroupError, match="mount -t cgroup2"):
+        find_root(None, table)
+    with pytest.raises(CgroupError, match="VEXSTREAM_CGROUP_ROOT"):
+        find_root(tmp_path)
+    (tmp_path / "cgroup.procs").write_text("")
+    table.write_text(f"22 27 0:21 / {tmp_path} rw shared:1 - cgroup2 cgroup2 rw\n")
+    assert find_root(None, table) == tmp_path
+
+
+def test_the_mount_of_a_path_is_the_innermost_and_newest() -> None:
+    mounts = parse_mountinfo(
+        b"1 0 8:1 / / rw - ext4 /dev/a rw\n"
+        b"2 1 0:55 / / rw master:3 - overlay overlay rw\n"
+        b"3 2 8:1 /srv/my\\040data /data rw - ext4 /dev/a rw\n"
+    )
+    root, data = mount_of(b"/database/x", mounts), mount_of(b"/data/x", mounts)
+    assert root is not None
+    assert data is not None
+    assert (root.id, root.device, root.fs_type) == (2, 55, "overlay")
+    assert (data.id, data.device, data.root) == (3, 8 << 20 | 1, b"/srv/my data")
+
+
+def test_an_image_is_known_by_its_config_digest_and_every_alias() -> None:
+    image = image_of(
+        f"sha256:{HEX}",
+        [f"docker.io/library/app@sha256:{'d' * 64}", "broken", "app@sha256:short"],
+        ["docker.io/library/app:1", f"app@sha256:{'d' * 64}", f"sha256:{HEX}", ""],
+    )
+    assert image is not None
+    assert image.config_digest == f"sha256:{HEX}"
+    assert image.manifest_digests == (f"sha256:{'d' * 64}",)
+    assert image.names == ("docker.io/library/app:1",)
+    assert image_of(HEX, [], []) == image_of(f"sha256:{HEX}", [], [])  # CRI-O's spelling
+    assert image_of("app:1", [], []) is None
+
+
+@pytest.mark.parametrize(
+    ("pod", "pod_labels", "owner"),
+    [
+        ("cart-5d4f8c7b9-x2x7q", {"pod-template-hash": "5d4f8c7b9"}, "cart"),
+        ("cart-5d4f8c7b9-x2x7q", {}, "cart-5d4f8c7b9-x2x7q"),
+        ("cart-5d4f8c7b9-x2x7q", {"pod-template-hash": "77777"}, "cart-5d4f8c7b9-x2x7q"),
+        ("db-0", {"apps.kubernetes.io/pod-index": "0"}, "db-0"),
+    ],
+)
+def test_the_owner_loses_its_suffix_only_when_the_label_proves_it(
+    pod: str, pod_labels: dict[str, str], owner: str
+) -> None:
+    labels = {
+        "io.kubernetes.pod.name": pod,
+        "io.kubernetes.pod.namespace": "shop",
+        "io.kubernetes.container.name": "app",
+    }
+    assert workload_of(labels, pod_labels, "ignored") == Workload("shop", owner, "app")
+
+
+def test_a_container_outside_kubernetes_is_its_own_owner() -> None:
+    assert workload_of({}, {}, "web") == Workload("", "web", "web")

@@ -1,0 +1,120 @@
+"""Delivery: what ends an interval never overtakes its parts, and nothing is given up silently."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
+
+from schemas.messages import ImageSeen, decode_batch
+from services.collector import publish
+from services.collector.publish import Publisher, SeenImages
+from services.common.settings import CommonSettings
+from vexstream.evidence import Access, Batch, Use
+from vexstream.identity import Digest, Image, Workload
+
+IMAGE = Image(Digest("sha256:" + "a" * 64))
+
+
+class Broker:
+    """Stands for every producer; ``refuse`` says what to raise for a record."""
+
+    def __init__(self) -> None:
+        self.records: list[tuple[str, bytes, bytes]] = []
+        self.refuse: Callable[[bytes], Exception | None] = lambda value: None
+        self.started = 0
+
+    async def start(self) -> None:
+        self.started += 1
+
+    async def stop(self) -> None:
+        pass
+
+    async def send_and_wait(self, topic: str, value: bytes, key: bytes) -> None:
+        error = self.refuse(value)
+        if error:
+            raise error
+        await asyncio.sleep(0)
+        self.records.append((topic, key, value))
+
+    def batches(self) -> list[Batch]:
+        return [decode_batch(v) for topic, _, v in self.records if topic.endswith("file-access")]
+
+
+@pytest.fixture
+def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
+    broker = Broker()
+    monkeypatch.setattr(publish, "producer", lambda settings: broker)
+    monkeypatch.setattr(publish, "_RETRY_SECONDS", 0)
+    return broker
+
+
+def _batch(container: str, sequence: int, end: int, path: bytes = b"/x") -> Batch:
+    return Batch("n", "r", sequence, container, Workload("", "w", "c"), IMAGE, 1, 1, end, 0, (),
+                 (Access(path, Use.OPENED),))  # fmt: skip
+
+
+async def _delivered(publisher: Publisher, *batches: Batch) -> None:
+    publisher.offer(list(batches), [ImageSeen(IMAGE, "n", "containerd", 5)])
+    assert await publisher.flush(10)
+    assert not publisher.busy
+
+
+async def test_the_end_of_an_interval_comes_after_its_parts(broker: Broker) -> None:
+    refusals = 2
+    away: Exception = KafkaConnectionError("away")
+
+    def refuse_parts_at_first(value: bytes) -> Exception | None:
+        nonlocal refusals
+        if b"/part" in value and refusals:
+            refusals -= 1
+            return away
+        return None
+
+    broker.refuse = refuse_parts_at_first
+    publisher = Publisher(CommonSettings())
+    parts = [_batch("c", n, 1, b"/part%d" % n) for n in range(2)]
+    await _delivered(publisher, *parts, _batch("c", 2, 9))
+    assert [batch.observed_to_us for batch in broker.batches()] == [1, 1, 9]
+    assert broker.started == 2, "a failed producer is replaced"
+    assert publisher.failure is None
+    assert {key for _, key, _ in broker.records} == {IMAGE.config_digest.encode()}
+
+
+async def test_a_refused_part_leaves_a_gap_for_its_container_only(broker: Broker) -> None:
+    too_large: Exception = MessageSizeTooLargeError()
+    broker.refuse = lambda value: too_large if b"/huge" in value else None
+    batches = [_batch("c1", 0, 1, b"/huge"), _batch("c1", 1, 9), _batch("c2", 0, 9)]
+    await _delivered(Publisher(CommonSettings()), *batches)
+    assert [batch.container_id for batch in broker.batches()] == ["c2"]
+
+
+async def test_it_goes_on_trying_while_the_broker_is_away(broker: Broker) -> None:
+    broker.refuse = lambda value: KafkaConnectionError("away")
+    publisher = Publisher(CommonSettings())
+    publisher.offer([_batch("c", 0, 9)], [])
+    assert not await publisher.flush(0.05)
+    assert publisher.busy
+    assert publisher.failure is not None
+    broker.refuse = lambda value: None
+    assert await publisher.flush(10)
+    assert len(broker.batches()) == 1
+
+
+async def test_closing_gives_up_what_cannot_be_delivered(broker: Broker) -> None:
+    broker.refuse = lambda value: KafkaConnectionError("away")
+    publisher = Publisher(CommonSettings())
+    publisher.offer([_batch("c", 0, 9)], [])
+    await asyncio.sleep(0)
+    closing: Awaitable[None] = publisher.close()
+    await closing
+    assert broker.records == []
+
+
+def test_an_image_is_announced_once_and_again_when_it_changes_or_time_passes() -> None:
+    seen = SeenImages("node-1", "containerd")
+    named = Image(IMAGE.config_digest, (), ("cart:1",))
+    assert seen.due([IMAGE, IMAGE], 0) == [ImageSeen(IMAGE, "node-1", "containerd", 0)]
+    assert seen.due([IMAGE], 1) == []
+    assert [one.image for one in seen.due([named], 2)] == [named]
+    assert [one.image for one in seen.due([IMAGE], 601_000_000)] == [IMAGE]

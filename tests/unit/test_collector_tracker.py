@@ -1,0 +1,237 @@
+"""Attribution: which event is whose, which file counts, and what becomes a stated loss."""
+
+import struct
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from services.collector.cgroups import CgroupIndex
+from services.collector.events import CgroupEvent, FileEvent, FileSystemRoot, RawEvent, parse
+from services.collector.hold import Hold
+from services.collector.runtime import ContainerInfo
+from services.collector.source import ANY_CGROUP
+from services.collector.tracker import Tracker
+from vexstream.batching import Limits
+from vexstream.evidence import Batch, Use
+from vexstream.identity import Digest, Image, Workload
+
+ID, OTHER_ID = "1" * 64, "2" * 64
+IMAGE = Image(Digest("sha256:" + "a" * 64))
+ATTACHED = 1_000_000
+CREATED = 2_000_000
+SECOND = 1_000_000
+ROOT = FileSystemRoot(device=50, inode=7, is_top=True)
+SHARED = FileSystemRoot(device=8, inode=700, is_top=False)
+"""A container's root that is a directory of the host's file system."""
+
+
+def _event(path: bytes, cgroup: int = 10, **changes: object) -> FileEvent:
+    fields: dict[str, object] = {
+        "cgroup": cgroup, "path": path, "use": Use.OPENED, "device": 50, "root": ROOT,
+        "in_root": True, "from_top": True, "pid": 1,
+    }  # fmt: skip
+    return FileEvent(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def _info(container_id: str = ID, created_at_us: int = CREATED) -> ContainerInfo:
+    return ContainerInfo(container_id, Workload("shop", "cart", "app"), IMAGE, created_at_us, 0)
+
+
+@pytest.fixture
+def hold() -> Hold:
+    return Hold(max_events=5, max_bytes=10_000, max_age_us=10 * SECOND)
+
+
+@pytest.fixture
+def tracker(tmp_path: Path, hold: Hold) -> Tracker:
+    return Tracker(
+        node="node-1", run="run-1", attached_at_us=ATTACHED, index=CgroupIndex(tmp_path),
+        hold=hold, limits=Limits(),
+    )  # fmt: skip
+
+
+def _made(cgroup: int = 10, container_id: str = ID) -> CgroupEvent:
+    return CgroupEvent(cgroup, f"/kubepods/pod1/{container_id}")
+
+
+def _paths(batches: list[Batch]) -> list[bytes]:
+    return [access.path for batch in batches for access in batch.accesses]
+
+
+def _run(tracker: Tracker, *events: RawEvent, now_us: int = CREATED + SECOND) -> list[Batch]:
+    tracker.handle(events, now_us)
+    return tracker.cut(now_us)
+
+
+def test_events_wait_for_their_container(tracker: Tracker) -> None:
+    assert _run(tracker, _made(), _event(b"/bin/app")) == []
+    assert not tracker.is_late(_info())
+    tracker.begin(_info())
+    (batch,) = tracker.cut(CREATED + SECOND)
+    assert _paths([batch]) == [b"/bin/app"]
+    assert (batch.observed_from_us, batch.lost) == (CREATED, 0)
+
+
+def test_a_cgroup_within_a_container_belongs_to_it(tracker: Tracker) -> None:
+    tracker.begin(_info())
+    nested = CgroupEvent(11, f"/kubepods/pod1/{ID}/system.slice/web.service")
+    assert _paths(_run(tracker, nested, _event(b"/bin/web", cgroup=11))) == [b"/bin/web"]
+
+
+def test_a_container_that_came_first_is_observed_from_the_attachment_on(tracker: Tracker) -> None:
+    late = _info(created_at_us=ATTACHED - 1)
+    assert tracker.is_late(late)
+    tracker.begin(late, ROOT)
+    tracker.seed(ID, [(b"/bin/app", Use.EXECUTED | Use.SEEDED)])
+    (batch,) = tracker.cut(CREATED)
+    assert (batch.started_at_us, batch.observed_from_us) == (ATTACHED - 1, ATTACHED)
+    assert batch.accesses[0].use & Use.SEEDED
+
+
+def test_only_the_root_file_system_counts(tracker: Tracker) -> None:
+    tracker.begin(_info())
+    batches = _run(
+        tracker,
+        _made(),
+        _event(b"/bin/app"),
+        _event(b"/volume/file", device=51, in_root=False),
+    )
+    assert _paths(batches) == [b"/bin/app"]
+    assert batches[0].lost == 0
+
+
+def test_the_root_of_a_late_container_is_not_learnt_from_a_nested_one(tracker: Tracker) -> None:
+    tracker.handle([_made(), _event(b"/nested", device=60, root=FileSystemRoot(60, 1, True))], 5)
+    tracker.begin(_info(created_at_us=ATTACHED - 1), ROOT)
+    assert _paths(_run(tracker, _event(b"/bin/app"))) == [b"/bin/app"]
+
+
+def test_a_nested_namespace_on_an_overlay_shows_files_of_the_image(tracker: Tracker) -> None:
+    tracker.begin(_info())
+    sandbox = FileSystemRoot(device=60, inode=1, is_top=True)
+    batches = _run(
+        tracker, _made(), _event(b"/bin/app"),
+        _event(b"/usr/lib/x.so", root=sandbox, in_root=False),
+        _event(b"/only/in/sandbox", root=sandbox, device=60),
+    )  # fmt: skip
+    assert _paths(batches) == [b"/bin/app", b"/usr/lib/x.so"]
+
+
+def test_a_nested_namespace_on_a_shared_file_system_is_a_loss(tracker: Tracker) -> None:
+    tracker.begin(_info())
+    other = FileSystemRoot(device=8, inode=900, is_top=False)
+    batches = _run(
+        tracker, _made(),
+        _event(b"/bin/app", device=8, root=SHARED, from_top=False),
+        _event(b"/host/volume", device=8, root=SHARED, in_root=False),
+        _event(b"/x", device=8, root=other, from_top=False),
+    )  # fmt: skip
+    assert _paths(batches) == [b"/bin/app"]
+    assert batches[0].loss_reasons == ("nested_root",)
+    assert batches[0].lost == 1
+
+
+def test_what_the_kernel_lost_is_told_once(tracker: Tracker) -> None:
+    tracker.begin(_info())
+    tracker.handle([_made()], CREATED)
+    tracker.lose({(10, "ring_buffer"): 3})
+    tracker.lose({(10, "ring_buffer"): 5, (77, "ring_buffer"): 9})
+    (lossy,) = tracker.cut(CREATED + 1)
+    tracker.lose({(10, "ring_buffer"): 5})
+    (clean,) = tracker.cut(CREATED + 2)
+    assert (lossy.lost, clean.lost) == (5, 0)
+
+
+def test_losses_before_the_container_is_known_travel_with_it(tracker: Tracker) -> None:
+    tracker.handle([_made()], CREATED)
+    tracker.lose({(10, "path_walk"): 2})
+    tracker.begin(_info())
+    (batch,) = tracker.cut(CREATED + 1)
+    assert (batch.lost, batch.loss_reasons) == (2, ("path_walk",))
+
+
+def test_a_loss_that_may_be_anyones_is_everyones(tracker: Tracker) -> None:
+    tracker.begin(_info())
+    tracker.begin(_info(OTHER_ID))
+    tracker.lose({(ANY_CGROUP, "ring_buffer"): 1})
+    assert [batch.lost for batch in tracker.cut(CREATED + 1)] == [1, 1]
+
+
+def test_an_overflowing_hold_is_a_loss_of_the_container(tracker: Tracker) -> None:
+    events = [_event(b"/f%d" % n) for n in range(8)]
+    tracker.handle([_made(), *events], CREATED)
+    tracker.begin(_info())
+    (batch,) = tracker.cut(CREATED + 1)
+    assert len(batch.accesses) == 5
+    assert (batch.lost, batch.loss_reasons) == (3, ("hold_overflow",))
+
+
+def test_events_that_waited_too_long_are_a_loss_of_the_container(tracker: Tracker) -> None:
+    tracker.handle([_made(), _event(b"/bin/app")], CREATED)
+    tracker.handle([], CREATED + 11 * SECOND)
+    tracker.begin(_info())
+    (batch,) = tracker.cut(CREATED + 12 * SECOND)
+    assert (batch.accesses, batch.lost) == ((), 1)
+
+
+def test_events_of_an_unknown_cgroup_may_have_been_anyones(tracker: Tracker) -> None:
+    tracker.begin(_info())
+    tracker.handle([_event(b"/bin/app", cgroup=99)], CREATED)
+    tracker.handle([], CREATED + 11 * SECOND)
+    (batch,) = tracker.cut(CREATED + 12 * SECOND)
+    assert (batch.lost, batch.loss_reasons) == (1, ("unattributed",))
+
+
+def test_a_started_container_without_a_known_cgroup_is_not_observed(tracker: Tracker) -> None:
+    tracker.begin(_info())
+    (waiting,) = tracker.cut(CREATED + 1)
+    tracker.mark_started(ID)
+    (blind,) = tracker.cut(CREATED + 2)
+    tracker.handle([_made()], CREATED + 3)
+    (seeing,) = tracker.cut(CREATED + 3)
+    assert (waiting.lost, blind.loss_reasons, seeing.lost) == (0, ("cgroup_unknown",), 0)
+
+
+def test_an_ended_container_gets_one_last_batch(tracker: Tracker) -> None:
+    tracker.begin(_info())
+    tracker.handle([_made(), _event(b"/bin/app")], CREATED + 5)
+    tracker.end(ID, CREATED + 4)
+    (last,) = tracker.cut(CREATED + 5)
+    assert (last.observed_to_us, _paths([last])) == (CREATED + 4, [b"/bin/app"])
+    assert tracker.cut(CREATED + 6) == []
+    assert not tracker.containers
+
+
+def test_another_image_under_the_same_name_is_not_taken_over(tracker: Tracker) -> None:
+    tracker.begin(_info())
+    tracker.learn(ID, Image(Digest("sha256:" + "f" * 64), (), ("other",)))
+    tracker.learn(ID, Image(IMAGE.config_digest, (), ("cart:1",)))
+    (batch,) = tracker.cut(CREATED + 1)
+    assert batch.image == Image(IMAGE.config_digest, (), ("cart:1",))
+
+
+def test_gone_cgroups_of_nobody_are_forgotten(tracker: Tracker, hold: Hold) -> None:
+    tracker.handle([_made(), _event(b"/bin/app")], CREATED)
+    assert tracker.forget_gone_cgroups() == [10]
+    assert hold.take(10) == ([], Counter())
+
+
+def test_a_hold_is_bounded_in_bytes_too() -> None:
+    hold = Hold(max_events=100, max_bytes=1000, max_age_us=1)
+    hold.add(_event(b"/" + b"x" * 400), 0)
+    hold.add(_event(b"/" + b"x" * 400), 0)
+    hold.add(_event(b"/small"), 0)
+    events, lost = hold.take(10)
+    assert (len(events), lost) == (1, {"hold_overflow": 2})
+    hold.add(_event(b"/" + b"x" * 400), 0)  # the room was given back
+    assert len(hold.take(10)[0]) == 1
+
+
+def test_samples_of_the_ring_buffer_are_understood() -> None:
+    header = struct.pack("=QQQIIIIHHI", 10, 3, 7, 50, 50, 42, 5, 1, 1 | 4, 8)
+    assert parse(header + b"/bin/\xff\nxjunk") == _event(
+        b"/bin/\xff\nx", use=Use.OPENED | Use.MAPPED, from_top=False, pid=42
+    )
+    header = struct.pack("=QQQIIIIHHI", 11, 0, 0, 0, 0, 0, 0, 2, 0, 4)
+    assert parse(header + b"/a/b") == CgroupEvent(11, "/a/b")
