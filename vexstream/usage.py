@@ -12,7 +12,8 @@ from vexstream.scan import Package, Scan
 
 @dataclass(frozen=True, slots=True)
 class PackageUse:
-    """That a package was used: the first of its files that was, when, and by whom."""
+    """That a package was used: one of its files that was (code rather than data, then the one
+    seen first), since when any was, and by whom."""
 
     path: bytes
     first_seen_us: int
@@ -34,18 +35,21 @@ class FileIndex:
 
     def used(self, files: Mapping[bytes, FileUse]) -> dict[str, PackageUse]:
         """Package id -> its use, for every package of which a file was used."""
-        first: dict[str, tuple[int, bytes]] = {}
+        example: dict[str, tuple[bool, int, bytes]] = {}
+        since: dict[str, int] = {}
         workloads: dict[str, set[Workload]] = defaultdict(set)
         for path, use in files.items():
-            if kind(path) is Kind.METADATA:
+            owners = self._owners.get(owner_path(path))
+            if owners is None or (what := kind(path)) is Kind.METADATA:
                 continue
-            for owner in self._owners.get(owner_path(path), ()):
-                candidate = (use.first_seen_us, path)
-                first[owner] = min(first.get(owner, candidate), candidate)
+            candidate = (what is not Kind.CODE, use.first_seen_us, path)
+            for owner in owners:
+                example[owner] = min(example.get(owner, candidate), candidate)
+                since[owner] = min(since.get(owner, use.first_seen_us), use.first_seen_us)
                 workloads[owner] |= use.workloads
         return {
-            owner: PackageUse(path, seen, tuple(sorted(workloads[owner])))
-            for owner, (seen, path) in first.items()
+            owner: PackageUse(path, since[owner], tuple(sorted(workloads[owner])))
+            for owner, (_, _, path) in example.items()
         }
 
 

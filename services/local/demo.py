@@ -133,7 +133,7 @@ def _late_access(run: LiveRun, learnt: bytes, progress: Progress, console: Conso
     seconds = time.monotonic() - asked
     console.print(f"A late access (GET /thumbnail) flipped, {seconds:.1f} s after the request:")
     for line in changes:
-        console.print("  " + line)
+        console.print("  " + line, markup=False)
 
 
 def _record(run: LiveRun, options: Options, name: str, file: Path, console: Console) -> None:

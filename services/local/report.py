@@ -1,6 +1,7 @@
 """A VEX document as a table for a person."""
 
 import json
+import re
 from collections import Counter
 from typing import Any
 from urllib.parse import unquote
@@ -16,6 +17,7 @@ _STYLES = {
     "fixed": "cyan",
 }
 _ORDER = list(_STYLES)
+_REASON = re.compile(r"\[\w+\] ")
 
 
 def statements_table(document: bytes) -> RenderableType:
@@ -29,7 +31,10 @@ def statements_table(document: bytes) -> RenderableType:
     for statement in sorted(statements, key=lambda s: (_ORDER.index(s["status"]), _name(s))):
         status = statement["status"]
         table.add_row(
-            _name(statement), _package(statement), Text(status, _STYLES[status]), _short(statement)
+            _name(statement),
+            _package(statement),
+            Text(status, _STYLES[status]),
+            Text(_short(statement)),
         )
     return table
 
@@ -82,7 +87,7 @@ def _why(statement: dict[str, Any]) -> str:
 
 def _short(statement: dict[str, Any]) -> str:
     """The first sentence; the document holds the rest."""
-    first, _, _ = _why(statement).partition(". ")
+    first, _, _ = _REASON.sub("", _why(statement)).partition(". ")
     return first.rstrip(".") if len(first) < 200 else first[:200] + "..."
 
 
