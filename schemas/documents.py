@@ -5,6 +5,7 @@ been checked whole: the digest of the body, and that state, body and version agr
 """
 
 import hashlib
+import re
 
 import zstandard
 
@@ -14,6 +15,10 @@ from vexstream.document import DocumentRecord, DocumentState, Learning
 
 MAX_DOCUMENT_BYTES = 256 * 1024 * 1024
 """A document that unpacks to more is refused."""
+MAX_TIME_US = 253_402_300_799_999_999
+"""The last microsecond of the year 9999: there are no later times for those who show them."""
+
+_MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(; *[\w.+-]+=[\w.+-]+)*", re.ASCII)
 
 
 def encode_document(record: DocumentRecord) -> bytes:
@@ -90,8 +95,11 @@ def _check(record: DocumentRecord) -> None:
 
 def _contradiction(record: DocumentRecord) -> str | None:
     """What is wrong with the record as a whole, None when nothing is."""
-    if record.issued_at_us < 0 or record.learning.required_us < 0 or record.version < 0:
-        return "a time, a period or the version is negative"
+    if record.learning.required_us < 0 or record.version < 0:
+        return "the learning period or the version is negative"
+    for time_us in (record.issued_at_us, record.learning.started_at_us or 0):
+        if not 0 <= time_us <= MAX_TIME_US:
+            return f"{time_us} is no time between 1970 and 9999"
     if record.state is DocumentState.SCAN_FAILED and not record.failure:
         return "the scan failed and the record does not say why"
     if record.state is not DocumentState.DOCUMENT:
@@ -100,6 +108,8 @@ def _contradiction(record: DocumentRecord) -> str | None:
         return None
     if not record.body or not record.media_type or record.version < 1:
         return "the state is document and the body, its media type or its version is missing"
+    if not _MEDIA_TYPE.fullmatch(record.media_type):
+        return f"{record.media_type[:80]!r} is no media type"
     digest = hashlib.sha256(record.body).hexdigest()
     if record.sha256 != digest:
         return f"the sha256 of the body is {digest} and the record says {record.sha256!r}"

@@ -1,0 +1,1 @@
+"""Projects the topic vex-document into Postgres and serves it over HTTP."""

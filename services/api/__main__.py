@@ -1,0 +1,68 @@
+"""``python -m services.api [serve|migrate]``: the process."""
+
+import argparse
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+import uvicorn
+
+from services.api.app import create_app
+from services.api.database import Database
+from services.api.errors import ApiError
+from services.api.migrate import head_revision, migrate
+from services.api.settings import ApiSettings
+from services.common.process import run_service
+
+log = structlog.get_logger()
+
+DRAIN_S = 15
+"""Requests that are under way get this long at the end."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serves until SIGTERM, or migrates the database and ends."""
+    parser = argparse.ArgumentParser(prog="vexstream-api", description=__doc__)
+    parser.add_argument("command", nargs="?", choices=("serve", "migrate"), default="serve")
+    command = parser.parse_args(arguments).command
+    run_service("api", ApiSettings, _serve if command == "serve" else _migrate)
+
+
+async def _serve(settings: ApiSettings, stop: asyncio.Event) -> None:
+    config = uvicorn.Config(
+        create_app(settings),
+        settings.api_host,
+        settings.api_port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=DRAIN_S,
+    )
+    server = uvicorn.Server(config)
+    log.info("serving", host=settings.api_host, port=settings.api_port)
+    # The service owns the signals; serve() would take them and exit on its own.
+    serving = asyncio.create_task(server._serve())
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    server.should_exit = True
+    stopping.cancel()
+    await serving
+    if not stop.is_set():
+        raise ApiError(
+            f"the HTTP server on {settings.api_host}:{settings.api_port} ended by itself: the log "
+            "above says why; is the port taken?"
+        )
+    log.info("stopped")
+
+
+async def _migrate(settings: ApiSettings, _: asyncio.Event) -> None:
+    database = Database(settings)
+    try:
+        await migrate(database)
+    finally:
+        await database.close()
+    log.info("migrated", revision=head_revision())
+
+
+if __name__ == "__main__":
+    main()

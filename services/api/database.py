@@ -1,0 +1,130 @@
+"""Connections to Postgres: one pool that can only read, one that can write.
+
+Requests read over connections on which the server itself refuses writes, in autocommit, so that a
+read costs one round trip. Errors of the driver leave here as errors of this service.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any, NewType
+
+import asyncpg
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError, DisconnectionError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from services.api.errors import DatabaseUnavailableError, RefusedByDatabaseError
+from services.api.settings import ApiSettings
+
+ReadConnection = NewType("ReadConnection", AsyncConnection)
+"""In autocommit and read-only on the server."""
+WriteConnection = NewType("WriteConnection", AsyncConnection)
+"""In one transaction that commits when its block ends."""
+
+CONNECT_TIMEOUT_S = 5
+READ_TIMEOUT_S = 10
+WRITE_TIMEOUT_S = 60
+
+_MAY_COME_TO_BE = ("42P01", "42703", "42501", "3F000")
+"""Undefined table or column, no privilege, no schema: a migration or a GRANT is still to come."""
+
+
+class Database:
+    """Both pools. Create it within a running event loop and close it there."""
+
+    def __init__(self, settings: ApiSettings) -> None:
+        url = settings.database_url.get_secret_value()
+        self._reads = _engine(
+            url,
+            READ_TIMEOUT_S,
+            settings.database_connections,
+            {"default_transaction_read_only": "on"},
+            isolation_level="AUTOCOMMIT",
+        )
+        self._writes = _engine(url, WRITE_TIMEOUT_S, 2, {})
+
+    @contextlib.asynccontextmanager
+    async def read(self) -> AsyncIterator[ReadConnection]:
+        """A connection for reads.
+
+        Raises:
+            DatabaseUnavailableError: Postgres cannot be used now.
+        """
+        with _normalised():
+            async with self._reads.connect() as connection:
+                yield ReadConnection(connection)
+
+    @contextlib.asynccontextmanager
+    async def write(self) -> AsyncIterator[WriteConnection]:
+        """A transaction; it commits when the block ends and rolls back when it raises.
+
+        Raises:
+            DatabaseUnavailableError: Postgres cannot be used now; nothing was written.
+            RefusedByDatabaseError: Postgres will never take a value; nothing was written.
+        """
+        with _normalised():
+            async with self._writes.begin() as connection:
+                yield WriteConnection(connection)
+
+    async def close(self) -> None:
+        """Closes both pools."""
+        await self._reads.dispose()
+        await self._writes.dispose()
+
+
+def _engine(
+    url: str, timeout_s: int, size: int, server_settings: dict[str, str], **options: Any
+) -> AsyncEngine:
+    engine = create_async_engine(
+        url,
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=CONNECT_TIMEOUT_S,
+        connect_args={
+            "timeout": CONNECT_TIMEOUT_S,
+            "command_timeout": timeout_s,
+            "server_settings": {"application_name": "vexstream-api", **server_settings},
+        },
+        hide_parameters=True,
+        **options,
+    )
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def drop_if_closed(connection: Any, *_: object) -> None:
+        """The driver knows when the server has gone: no ping is needed to find out."""
+        if connection.driver_connection.is_closed():
+            raise DisconnectionError
+
+    return engine
+
+
+@contextlib.contextmanager
+def _normalised() -> Any:
+    """Turns what the driver and the pool raise into errors of this service.
+
+    A fault of our own SQL is neither a matter of waiting nor of the data, and passes.
+    """
+    try:
+        yield
+    except (PoolTimeoutError, TimeoutError) as error:
+        raise DatabaseUnavailableError(
+            "the database does not answer in time: check its load and VEXSTREAM_DATABASE_URL"
+        ) from error
+    except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        cause = _driver_error(error)
+        state = getattr(cause, "sqlstate", None) or ""
+        if state[:2] in ("22", "23") or isinstance(cause, asyncpg.DataError):
+            raise RefusedByDatabaseError(f"Postgres refuses the value: {cause}") from error
+        if isinstance(error, ProgrammingError) and state not in _MAY_COME_TO_BE:
+            raise
+        raise DatabaseUnavailableError(
+            f"the database cannot be used: {type(cause).__name__}: {cause}"
+        ) from error
+
+
+def _driver_error(error: BaseException) -> BaseException:
+    """What the driver itself raised, without the wrapping and the statement."""
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        return error.orig.__cause__ or error.orig
+    return error

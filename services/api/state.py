@@ -1,0 +1,43 @@
+"""What the routes of one app share."""
+
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from services.api.database import Database
+from services.api.problems import BAD_DIGEST, ProblemError
+from services.api.projection import Projection
+from services.api.settings import ApiSettings
+from vexstream.identity import BadDigestError, Digest, parse_digest
+
+
+@dataclass(slots=True)
+class State:
+    """Made when the app starts; ``fault`` says by which error the projection ended, if it did."""
+
+    settings: ApiSettings
+    database: Database
+    projection: Projection
+    fault: str | None = None
+
+
+def state_of(request: Request) -> State:
+    """The state of the app that serves this request."""
+    state: State = request.app.state.vexstream
+    return state
+
+
+def digest_of(text: str) -> Digest:
+    """The digest in an address.
+
+    Raises:
+        ProblemError: 422, with the form expected.
+    """
+    try:
+        return parse_digest(text)
+    except BadDigestError as error:
+        raise ProblemError(
+            BAD_DIGEST,
+            f"{error}. Give the config digest of an image, or the digest of its manifest or index, "
+            f"such as sha256:{'0123456789abcdef' * 4}.",
+        ) from error

@@ -1,0 +1,294 @@
+"""The projection loses and repeats nothing: replays, poison, tombstones, outages, restarts."""
+
+import asyncio
+
+import httpx
+import pytest
+
+from schemas.documents import encode_document
+from services.api import projection
+from services.api.changes import prepare
+from services.api.database import Database
+from services.api.migrate import migrate
+from services.api.repository import Mark
+from services.api.writer import Writer
+from services.common.settings import CommonSettings
+from services.common.topics import Topic, ensure_topics
+from tests.support.api import (
+    ApiUnderTest,
+    Consumed,
+    absence,
+    api_under_test,
+    digest,
+    document,
+    ready,
+    until,
+)
+from vexstream.document import DocumentState
+from vexstream.identity import Image
+
+pytestmark = pytest.mark.real
+
+
+async def test_replaying_the_topic_changes_nothing(
+    kafka_settings: CommonSettings, postgres_url: str
+) -> None:
+    async with api_under_test(kafka_settings, postgres_url) as api:
+        await api.publish(
+            absence("a", DocumentState.AWAITING_SCAN),
+            document("a", version=1, body=b"first"),
+            document("b"),
+            document("a", version=2, body=b"second", image=Image(digest("a"))),
+            document("gone"),
+        )
+        await api.publish_raw(digest("gone").encode(), None)
+        async with api.running() as client:
+            await api.settled()
+            before = await api.tables()
+            assert (await client.get(f"/vex/{digest('a')}")).content == b"second"
+            assert (await client.get(f"/vex/{digest('a manifest')}")).status_code == 404
+            assert (await client.get(f"/vex/{digest('gone')}")).status_code == 404
+
+        # The rows alone must withstand a replay, without the offsets beside them.
+        stamps = await api.sql("SELECT config_digest, projected_at FROM document ORDER BY 1")
+        await api.sql("UPDATE projection_offset SET next_offset = 0, last_timestamp_ms = -1")
+        async with api.running():
+            await api.settled()
+        assert await api.tables() == before
+        assert stamps == await api.sql(
+            "SELECT config_digest, projected_at FROM document ORDER BY 1"
+        )
+
+
+async def test_emptied_tables_are_filled_again(
+    kafka_settings: CommonSettings, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(projection, "CHECK_S", 0.0)
+    async with api_under_test(kafka_settings, postgres_url) as api:
+        await api.publish(document("a", version=1), document("b"), document("a", version=2))
+        async with api.running() as client:
+            await api.settled()
+            await ready(client)
+            before = await api.tables()
+            await api.sql(
+                "TRUNCATE document, alias, projection_offset, projection_caught_up"
+            )  # while it runs
+            await api.settled()
+            await ready(client)
+            assert await api.tables() == before
+        await api.sql("DROP SCHEMA public CASCADE")
+        await api.sql("CREATE SCHEMA public")
+        async with api.running() as client:
+            await ready(client)
+            assert await api.tables() == before
+
+
+async def test_poison_goes_to_the_dead_letters_and_what_follows_is_projected(
+    kafka_settings: CommonSettings, postgres_url: str
+) -> None:
+    good = document("good")
+    unstorable = document("unstorable", image=Image(digest("unstorable"), (), ("a\x00b",)))
+    poison = [
+        (digest("x").encode(), b"hello", "not_avro"),
+        (digest("other").encode(), encode_document(good), "bad_record"),
+        (digest("good").encode(), encode_document(good)[:-1], "bad_record"),
+        (digest("unstorable").encode(), encode_document(unstorable), "bad_record"),
+        (b"latest", None, "bad_record"),
+    ]
+    async with api_under_test(kafka_settings, postgres_url) as api:
+        for key, value, _ in poison:
+            await api.publish_raw(key, value, partition=0)
+        await api.publish_raw(digest("good").encode(), encode_document(good), partition=0)
+        async with api.running() as client:
+            await api.settled()
+            letters = await api.dead_letters(len(poison))
+            assert (await client.get(f"/vex/{digest('good')}")).content == good.body
+        found = {(letter.key, letter.value, letter.reason) for letter in letters}
+        assert found == set(poison)
+        assert {letter.offset for letter in letters} == set(range(len(poison)))
+        assert {letter.topic for letter in letters} == {Topic.VEX_DOCUMENT.name_in(api.settings)}
+        detail = {letter.key: letter.detail for letter in letters}
+        assert "Postgres refuses" in detail[digest("unstorable").encode()]
+        assert len(await api.sql("SELECT 1 FROM document")) == 1
+
+
+async def test_a_tombstone_deletes_and_a_later_record_brings_back(
+    kafka_settings: CommonSettings, postgres_url: str
+) -> None:
+    async with api_under_test(kafka_settings, postgres_url) as api, api.running() as client:
+        for expected in (200, 404, 200):
+            if expected == 200:
+                await api.publish(document("a"))
+            else:
+                await api.publish_raw(digest("a").encode(), None)
+            await api.settled()
+            assert (await client.get(f"/vex/{digest('a manifest')}")).status_code == expected
+        assert len(await api.sql("SELECT 1 FROM alias")) == 2
+
+
+async def test_a_restart_goes_on_where_it_stood(
+    kafka_settings: CommonSettings, postgres_url: str
+) -> None:
+    async with api_under_test(kafka_settings, postgres_url) as api:
+        await api.publish(document("a"), document("b"))
+        async with api.running():
+            await api.settled()
+        await api.publish(document("a", version=2, body=b"while it was away"))
+        async with api.running() as client:
+            await api.settled()
+            assert (await client.get(f"/vex/{digest('a')}")).content == b"while it was away"
+            assert (await client.get(f"/vex/{digest('b')}")).status_code == 200
+
+
+async def test_without_kafka_what_was_projected_is_served(
+    kafka_settings: CommonSettings, postgres_url: str
+) -> None:
+    async with api_under_test(kafka_settings, postgres_url) as api:
+        nowhere = {"kafka_bootstrap_servers": "127.0.0.1:1"}
+
+        async with api.running(**nowhere) as client:  # and nothing was projected: not ready
+            await until(lambda: _names_kafka(client), "readyz does not name Kafka")
+            assert (await client.get("/readyz")).status_code == 503
+            assert (await client.get("/healthz")).status_code == 200
+
+        await api.publish(document("a"))
+        async with api.running() as client:
+            await ready(client)
+        async with api.running(**nowhere) as client:
+            await until(lambda: _names_kafka(client), "readyz does not name Kafka")
+            assert (await client.get("/readyz")).status_code == 200
+            assert (await client.get(f"/vex/{digest('a')}")).status_code == 200
+
+
+async def test_records_that_come_while_the_database_is_away_are_not_lost(
+    kafka_settings: CommonSettings, postgres_url: str
+) -> None:
+    async with api_under_test(kafka_settings, postgres_url) as api, api.running() as client:
+        await api.publish(document("before"))
+        await api.settled()
+        await ready(client)
+        await _shut(api)
+        try:
+            refused = await client.get(f"/vex/{digest('before')}")
+            assert refused.status_code == 503
+            assert refused.json()["type"].endswith("/database-unavailable")
+            assert "retry-after" in refused.headers
+            unready = await client.get("/readyz")
+            assert unready.status_code == 503
+            assert "database cannot be used" in unready.json()["reason"]
+            await api.publish(document("during"), document("before", version=2, body=b"changed"))
+            await asyncio.sleep(2)  # long enough to be consumed, refused, and tried again
+        finally:
+            await api.admin(f'ALTER DATABASE "{api.database}" ALLOW_CONNECTIONS true')
+        await api.settled()
+        await ready(client)
+        assert (await client.get(f"/vex/{digest('during')}")).status_code == 200
+        assert (await client.get(f"/vex/{digest('before')}")).content == b"changed"
+        assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_a_topic_created_again_replaces_what_came_from_the_old_one(
+    kafka_settings: CommonSettings, postgres_url: str
+) -> None:
+    async with api_under_test(kafka_settings, postgres_url) as api:
+        await api.publish(document("a", version=1), document("a", version=2), document("old"))
+        async with api.running():
+            await api.settled()
+        # What a broker that lost its data looks like: the same offsets, other records.
+        await api.sql("UPDATE projection_offset SET last_timestamp_ms = last_timestamp_ms - 1")
+        await api.sql("UPDATE document SET version = 99, source_offset = source_offset + 1000")
+        async with api.running() as client:
+            await until(lambda: _has_version(client, "a", 2), "the old topic's rows stay")
+            await ready(client)
+        await api.sql("UPDATE projection_offset SET next_offset = 1000000")
+        await api.sql("UPDATE document SET version = 99, source_offset = source_offset + 1000")
+        async with api.running() as client:
+            await until(lambda: _has_version(client, "a", 2), "the old topic's rows stay")
+
+
+async def test_a_replica_that_lost_its_partition_cannot_turn_it_back(
+    kafka_settings: CommonSettings, postgres_url: str
+) -> None:
+    key, value = digest("a").encode(), encode_document(document("a"))
+    async with api_under_test(kafka_settings, postgres_url) as api:
+        database = Database(api.settings)
+        try:
+            await migrate(database)
+            writer = Writer(database, "topic")
+            first = prepare([Consumed(key, value, offset=0)])
+            second = prepare([Consumed(key, None, offset=1)])
+            await writer.write(0, first, Mark(), Mark(1, 1))
+            await writer.write(0, second, Mark(1, 1), Mark(2, 1))
+            await writer.write(0, first, Mark(), Mark(1, 1))  # the other replica comes late
+        finally:
+            await database.close()
+        assert await api.sql("SELECT 1 FROM document") == []
+        assert [row["next_offset"] for row in await api.sql("SELECT * FROM projection_offset")] == [
+            2
+        ]
+
+
+async def test_an_image_that_moved_to_another_partition_keeps_its_newest_document(
+    kafka_settings: CommonSettings, postgres_url: str
+) -> None:
+    key = digest("a").encode()
+    async with api_under_test(kafka_settings, postgres_url) as api:
+        for version, partition in ((1, 2), (2, 2), (3, 0)):  # as when partitions were added
+            record = document("a", version=version)
+            await api.publish_raw(key, encode_document(record), partition=partition)
+            await asyncio.sleep(0.01)  # so that the timestamps differ
+        for _ in range(2):
+            async with api.running() as client:
+                await api.settled()
+                assert await _has_version(client, "a", 3)
+            await api.sql("UPDATE projection_offset SET next_offset = 0, last_timestamp_ms = -1")
+
+
+async def test_another_topic_starts_from_empty_tables(
+    kafka_settings: CommonSettings, postgres_url: str
+) -> None:
+    async with api_under_test(kafka_settings, postgres_url) as api:
+        await api.publish(document("a", version=1), document("a", version=2))
+        async with api.running():
+            await api.settled()
+        prefix = f"other-{api.settings.topic_prefix}"
+        await ensure_topics(api.settings.model_copy(update={"topic_prefix": prefix}))
+        async with api.running(topic_prefix=prefix, projector_group=prefix) as client:
+            await ready(client)
+            assert (await client.get(f"/vex/{digest('a')}")).status_code == 404
+
+
+async def test_two_replicas_share_the_work(
+    kafka_settings: CommonSettings, postgres_url: str
+) -> None:
+    names = [f"app {number}" for number in range(30)]
+    async with (
+        api_under_test(kafka_settings, postgres_url) as api,
+        api.running() as one,
+        api.running() as two,
+    ):
+        await api.publish(*(document(name, version=1) for name in names[:15]))
+        await ready(one)
+        await ready(two)
+        await api.publish(*(document(name, version=2, body=b"new") for name in names))
+        await api.settled()
+        for client in (one, two):
+            for name in names:
+                assert (await client.get(f"/vex/{digest(name)}")).content == b"new"
+
+
+async def _shut(api: ApiUnderTest) -> None:
+    """Takes the database away from the service, as a restart of the server would."""
+    await api.admin(f'ALTER DATABASE "{api.database}" ALLOW_CONNECTIONS false')
+    await api.admin(
+        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{api.database}'"
+    )
+
+
+async def _names_kafka(client: httpx.AsyncClient) -> bool:
+    return "Kafka cannot be reached" in (await client.get("/readyz")).text
+
+
+async def _has_version(client: httpx.AsyncClient, name: str, version: int) -> bool:
+    image = (await client.get(f"/images/{digest(name)}")).json()
+    return bool(image.get("version") == version)

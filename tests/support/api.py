@@ -1,0 +1,216 @@
+"""The API in the tests: records to publish, and the service on its own topics and database."""
+
+import asyncio
+import contextlib
+import dataclasses
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import asyncpg
+import httpx
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from sqlalchemy import make_url
+
+from schemas.documents import encode_document
+from schemas.messages import DeadLetter, decode_dead_letter
+from services.api.app import create_app
+from services.api.settings import ApiSettings
+from services.common.kafka import connection, producer
+from services.common.settings import CommonSettings
+from services.common.topics import Topic, ensure_topics
+from vexstream.document import DocumentRecord, DocumentState, Learning
+from vexstream.identity import Digest, Image
+
+WAIT_S = 40.0
+PUBLIC_URL = "https://vex.example"
+
+
+def digest(name: str) -> Digest:
+    """A digest that is the same for the same name."""
+    return Digest("sha256:" + hashlib.sha256(name.encode()).hexdigest())
+
+
+def document(name: str = "app", **changes: Any) -> DocumentRecord:
+    """A record with a document of some kilobytes; a changed body changes its sha256 with it."""
+    body = changes.pop("body", b'{"@context":"https://openvex.dev/ns/v0.2.0"}' * 100)
+    record = DocumentRecord(
+        image=Image(digest(name), (digest(name + " manifest"),), (f"registry.example/{name}",)),
+        state=DocumentState.DOCUMENT,
+        failure=None,
+        version=1,
+        media_type="application/json",
+        body=body,
+        sha256=hashlib.sha256(body).hexdigest(),
+        issued_at_us=1_700_000_000_123_456,
+        learning=Learning(False, 86_400_000_000, 1_699_999_000_000_000, ("still learning",)),
+        counts={"affected": 1, "not_affected": 2},
+    )
+    return dataclasses.replace(record, **changes)
+
+
+def absence(name: str, state: DocumentState, failure: str | None = None) -> DocumentRecord:
+    """A record of an image that has no document."""
+    empty: dict[str, Any] = {
+        "state": state,
+        "failure": failure,
+        "version": 0,
+        "media_type": "",
+        "counts": {},
+    }
+    return dataclasses.replace(document(name), body=b"", sha256="", **empty)
+
+
+@dataclasses.dataclass
+class Consumed:
+    """A record as the consumer hands it out."""
+
+    key: bytes | None
+    value: bytes | None
+    topic: str = "vex-document"
+    partition: int = 3
+    offset: int = 7
+    timestamp: int = 1_700_000_000_000
+
+
+class ApiUnderTest:
+    """Publishes to the topic, runs the service, and looks into its database."""
+
+    def __init__(self, settings: ApiSettings, sender: AIOKafkaProducer) -> None:
+        self.settings = settings
+        self._sender = sender
+        self._topic = Topic.VEX_DOCUMENT.name_in(settings)
+        self._ends: dict[int, int] = {}
+
+    async def publish(self, *records: DocumentRecord) -> None:
+        """Puts records on the topic as the correlator does."""
+        for record in records:
+            await self.publish_raw(record.image.config_digest.encode(), encode_document(record))
+
+    async def publish_raw(
+        self, key: bytes | None, value: bytes | None, partition: int | None = None
+    ) -> None:
+        """Puts any bytes on the topic; a value of None is a tombstone."""
+        sent = await self._sender.send_and_wait(
+            self._topic, key=key, value=value, partition=partition
+        )
+        self._ends[sent.partition] = sent.offset + 1
+
+    @contextlib.asynccontextmanager
+    async def running(self, **changes: Any) -> AsyncIterator[httpx.AsyncClient]:
+        """The service with its projection, in this process."""
+        app = create_app(self.settings.model_copy(update=changes))
+        async with app.router.lifespan_context(app):
+            transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+                yield client
+
+    async def settled(self) -> None:
+        """Waits until all that was published has been projected."""
+
+        async def done() -> bool:
+            try:
+                rows = await self.sql("SELECT partition, next_offset FROM projection_offset")
+            except asyncpg.UndefinedTableError:
+                return False
+            reached = {row["partition"]: row["next_offset"] for row in rows}
+            return all(reached.get(p, 0) >= end for p, end in self._ends.items())
+
+        await until(done, "the projection has not reached the end of the topic")
+
+    async def sql(self, statement: str) -> list[Any]:
+        """Runs a statement on the service's database."""
+        return await _sql(self._url_of(self.database), statement)
+
+    async def admin(self, statement: str) -> list[Any]:
+        """Runs a statement on the server's maintenance database."""
+        return await _sql(self._url_of("postgres"), statement)
+
+    async def tables(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Everything that is projected, less the clock times at which that was done."""
+        names = await self.sql(
+            "SELECT string_agg(column_name, ',' ORDER BY column_name) AS names "
+            "FROM information_schema.columns "
+            "WHERE table_name = 'document' AND column_name <> 'projected_at'"
+        )
+        columns = {"document": names[0]["names"], "alias": "*", "projection_offset": "*"}
+        return {
+            table: [
+                tuple(row) for row in await self.sql(f"SELECT {wanted} FROM {table} ORDER BY 1, 2")
+            ]
+            for table, wanted in columns.items()
+        }
+
+    async def dead_letters(self, count: int) -> list[DeadLetter]:
+        """The first dead letters, in their order; waits until there are as many."""
+        topic = Topic.DEAD_LETTER.name_in(self.settings)
+        consumer = AIOKafkaConsumer(**connection(self.settings), auto_offset_reset="earliest")
+        await consumer.start()
+        try:
+            consumer.assign([TopicPartition(topic, 0)])
+            await consumer.seek_to_beginning()
+            async with asyncio.timeout(WAIT_S):
+                return [decode_dead_letter((await consumer.getone()).value) for _ in range(count)]
+        finally:
+            await consumer.stop()
+
+    @property
+    def database(self) -> str:
+        """Name of the service's database."""
+        return str(make_url(self.settings.database_url.get_secret_value()).database)
+
+    def _url_of(self, database: str) -> str:
+        url = make_url(self.settings.database_url.get_secret_value())
+        url = url.set(drivername="postgresql", database=database)
+        return url.render_as_string(hide_password=False)
+
+
+@contextlib.asynccontextmanager
+async def api_under_test(
+    kafka_settings: CommonSettings, postgres_url: str
+) -> AsyncIterator[ApiUnderTest]:
+    """The service on the topics and the database that the fixtures of one test give it."""
+    url = make_url(postgres_url).set(drivername="postgresql+asyncpg")
+    settings = ApiSettings.model_validate(
+        kafka_settings.model_dump()
+        | {
+            "database_url": url.render_as_string(hide_password=False),
+            "projector_group": f"{kafka_settings.topic_prefix}api",
+            "public_url": PUBLIC_URL,
+        }
+    )
+    await ensure_topics(settings)
+    sender = producer(settings)
+    await sender.start()
+    try:
+        yield ApiUnderTest(settings, sender)
+    finally:
+        await sender.stop()
+
+
+async def until(condition: Callable[[], Awaitable[bool]], otherwise: str) -> None:
+    """Waits for a condition, in bounded time."""
+    try:
+        async with asyncio.timeout(WAIT_S):
+            while not await condition():  # noqa: ASYNC110 - what is awaited is another process
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise AssertionError(f"{otherwise} within {WAIT_S:.0f} s") from None
+
+
+async def ready(client: httpx.AsyncClient) -> None:
+    """Waits until the service says that it is ready."""
+
+    async def done() -> bool:
+        return (await client.get("/readyz")).status_code == 200
+
+    await until(done, "the service is not ready")
+
+
+async def _sql(url: str, statement: str) -> list[Any]:
+    opened = await asyncpg.connect(url)
+    try:
+        rows: list[Any] = await opened.fetch(statement)
+        return rows
+    finally:
+        await opened.close()
