@@ -10,13 +10,11 @@ import re
 import zstandard
 
 from schemas.codec import BadRecordError, Kind, Record, decode, encode
-from schemas.messages import decompress, image_of, image_record
+from schemas.messages import MAX_TIME_US, decompress, image_of, image_record
 from vexstream.document import DocumentRecord, DocumentState, Learning
 
 MAX_DOCUMENT_BYTES = 256 * 1024 * 1024
 """A document that unpacks to more is refused."""
-MAX_TIME_US = 253_402_300_799_999_999
-"""The last microsecond of the year 9999: there are no later times for those who show them."""
 
 _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(; *[\w.+-]+=[\w.+-]+)*", re.ASCII)
 

@@ -22,6 +22,10 @@ CHUNK_BYTES = 512 * 1024
 """Half of Kafka's default record limit (1 MiB)."""
 MAX_SCAN_BYTES = 512 * 1024 * 1024
 """A scan that unpacks to more is refused."""
+MAX_TIME_US = 253_402_300_799_999_999
+"""The last microsecond of the year 9999: there are no later times for those who show them."""
+
+_READ_BYTES = 1024 * 1024
 
 T = TypeVar("T")
 
@@ -113,7 +117,7 @@ def encode_image_seen(seen: ImageSeen) -> bytes:
 def decode_image_seen(message: bytes) -> ImageSeen:
     """The inverse of ``encode_image_seen``."""
     return _checked(
-        lambda r: ImageSeen(image_of(r["image"]), r["node"], r["runtime"], r["seen_at_us"]),
+        lambda r: ImageSeen(image_of(r["image"]), r["node"], r["runtime"], _time(r["seen_at_us"])),
         decode(Kind.IMAGE_SEEN, message),
     )
 
@@ -162,13 +166,17 @@ def join_scan(chunks: Sequence[ScanChunk]) -> Scan | None:
     """
     newest = {chunk.index: chunk for chunk in chunks}
     head = newest.get(0)
-    if head is None:
+    # The count is what somebody claims: it must not decide how much is allocated.
+    if head is None or head.count > len(newest):
         return None
     parts = [newest.get(index) for index in range(head.count)]
     bodies = [part.body for part in parts if part is not None and part.scan_id == head.scan_id]
     if len(bodies) != head.count:
         return None
-    scan = decode_scan(b"".join(bodies))
+    whole = b"".join(bodies)
+    if hashlib.sha256(whole).hexdigest() != head.scan_id:
+        raise BadRecordError(f"the chunks are not those of the scan {head.scan_id[:80]}")
+    scan = decode_scan(whole)
     if scan.image.config_digest != head.config_digest:
         raise BadRecordError("the scan is of another image than its chunks say")
     return scan
@@ -185,14 +193,17 @@ def decompress(body: bytes, limit_bytes: int) -> bytes:
     Raises:
         BadRecordError: no zstd frame, or larger than the limit.
     """
+    plain = bytearray()
     try:
+        # In pieces: the reader allocates at once as much as it is asked for.
         with zstandard.ZstdDecompressor().stream_reader(body) as reader:
-            plain = reader.read(limit_bytes + 1)
+            while piece := reader.read(_READ_BYTES):
+                plain += piece
+                if len(plain) > limit_bytes:
+                    raise BadRecordError(f"the body unpacks to more than {limit_bytes} bytes")
     except zstandard.ZstdError as error:
         raise BadRecordError(f"corrupt zstd frame: {error}") from error
-    if len(plain) > limit_bytes:
-        raise BadRecordError(f"the body unpacks to more than {limit_bytes} bytes")
-    return plain
+    return bytes(plain)
 
 
 def image_record(image: Image) -> Record:
@@ -220,6 +231,12 @@ def _checked(build: Callable[[Record], T], record: Record) -> T:
         raise BadRecordError(str(error)) from error
 
 
+def _time(time_us: int) -> int:
+    if not 0 <= time_us <= MAX_TIME_US:
+        raise ValueError(f"{time_us} is no time between 1970 and 9999")
+    return time_us
+
+
 def _batch(record: Record) -> Batch:
     if record["observed_from_us"] > record["observed_to_us"]:
         raise ValueError("the observation interval ends before it begins")
@@ -232,9 +249,9 @@ def _batch(record: Record) -> Batch:
         container_id=record["container_id"],
         workload=Workload(**record["workload"]),
         image=image_of(record["image"]),
-        started_at_us=record["started_at_us"],
-        observed_from_us=record["observed_from_us"],
-        observed_to_us=record["observed_to_us"],
+        started_at_us=_time(record["started_at_us"]),
+        observed_from_us=_time(record["observed_from_us"]),
+        observed_to_us=_time(record["observed_to_us"]),
         lost=record["lost"],
         loss_reasons=tuple(record["loss_reasons"]),
         accesses=tuple(_access(access) for access in record["accesses"]),
@@ -245,6 +262,8 @@ def _access(record: Record) -> Access:
     path = record["path"]
     if not path.startswith(b"/"):
         raise ValueError(f"the path {path[:80]!r} is not absolute")
+    if record["use"] < 0:
+        raise ValueError(f"{record['use']} is no set of uses")
     return Access(path, Use(record["use"]))
 
 
@@ -281,6 +300,8 @@ def _scan_record(scan: Scan) -> Record:
 def _package_record(package: Package) -> Record:
     directories: dict[bytes, list[bytes]] = defaultdict(list)
     for path in package.files:
+        if not path.startswith(b"/"):
+            raise BadRecordError(f"{package.name} owns {path[:80]!r}, which is not absolute")
         directory, name = posixpath.split(path)
         directories[directory.rstrip(b"/")].append(name)
     return {
@@ -298,11 +319,18 @@ def _scan(record: Record) -> Scan:
     failure = record["failure"]
     if (record["outcome"] == "failed") != (failure is not None):
         raise ValueError("the outcome of the scan and its failure disagree")
+    packages = tuple(_package(package) for package in record["packages"])
+    known = {package.id for package in packages}
+    if len(known) != len(packages):
+        raise ValueError("two packages have the same id")
+    strangers = {finding["package_id"] for finding in record["findings"]} - known
+    if strangers:
+        raise ValueError(f"a finding is of {min(strangers)[:80]!r}, which is no package")
     return Scan(
         image=image_of(record["image"]),
-        scanned_at_us=record["scanned_at_us"],
+        scanned_at_us=_time(record["scanned_at_us"]),
         tools=record["tools"],
-        packages=tuple(_package(package) for package in record["packages"]),
+        packages=packages,
         findings=tuple(_finding(finding) for finding in record["findings"]),
         failure=failure and ScanFailure(FailureReason(failure["reason"]), failure["detail"]),
     )
@@ -315,13 +343,20 @@ def _package(record: Record) -> Package:
         version=record["version"],
         type=record["type"],
         purl=record["purl"],
-        files=tuple(
-            directory["path"] + b"/" + name
-            for directory in record["directories"]
-            for name in directory["names"]
-        ),
+        files=tuple(file for directory in record["directories"] for file in _files(directory)),
         unobservable=record["unobservable"],
     )
+
+
+def _files(directory: Record) -> list[bytes]:
+    # A file under a wrong path is never seen in use, and its package would pass for unused.
+    path, names = directory["path"], directory["names"]
+    if path and (not path.startswith(b"/") or path.endswith(b"/")):
+        raise ValueError(f"{path[:80]!r} is no canonical directory")
+    for name in names:
+        if not name or b"/" in name:
+            raise ValueError(f"{name[:80]!r} is no file name")
+    return [path + b"/" + name for name in names]
 
 
 def _finding(record: Record) -> Finding:

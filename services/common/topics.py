@@ -45,8 +45,8 @@ _SPECS = {
 async def ensure_topics(settings: CommonSettings) -> None:
     """Creates the topics that do not exist yet; leaves those that do as they are."""
     admin = AIOKafkaAdminClient(**connection(settings))
-    await admin.start()
     try:
+        await admin.start()
         existing = set(await admin.list_topics())
         wanted = [
             NewTopic(

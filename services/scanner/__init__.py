@@ -1,0 +1,1 @@
+"""The scanner: Syft and Grype for each image digest that a collector saw."""

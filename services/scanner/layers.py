@@ -1,0 +1,199 @@
+"""Reads the layers of an OCI layout: the names of their entries, and the few contents we need.
+
+Streaming and bounded, for an image is untrusted input: the unpacked bytes, the entries and the
+length of their names all have limits, and a header cannot ask for more memory than its own limit.
+"""
+
+import gzip
+import io
+import re
+import tarfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, cast
+
+import zstandard
+
+from services.scanner.errors import SbomFailedError, TooLargeError
+from vexstream.rootfs import Entry, EntryKind, RootFs, RootFsError
+
+MAX_ENTRIES = 3_000_000
+MAX_NAME_BYTES = 512 * 1024 * 1024
+"""All names of all layers together."""
+MAX_PATH_BYTES = 4096
+"""The kernel's PATH_MAX: no program can open a longer path as a whole."""
+MAX_HEADER_BYTES = 1024 * 1024
+"""One extended tar header."""
+MAX_CONTENT_BYTES = 256 * 1024 * 1024
+"""All files whose content we keep."""
+
+_CONTENTS = re.compile(rb"/var/lib/dpkg/(?:info/[^/]+\.list|diversions)\Z")
+"""dpkg's own file lists: Syft reads the md5sums only, which a package need not have."""
+_BLOCK = 512
+_STEP = 1024 * 1024
+
+
+class _Reader(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+@dataclass(slots=True)
+class Unpacked:
+    """What the layers of an image amount to."""
+
+    root: RootFs = field(default_factory=RootFs)
+    contents: dict[bytes, bytes] = field(default_factory=dict)
+    """Content of the files of dpkg's database that exist in the merged tree."""
+
+
+@dataclass(slots=True)
+class _Budget:
+    """What the layers of one image may still use up."""
+
+    unpacked_bytes: int
+    entries: int = MAX_ENTRIES
+    name_bytes: int = MAX_NAME_BYTES
+    content_bytes: int = MAX_CONTENT_BYTES
+
+    def take(self, entry: Entry) -> None:
+        self.entries -= 1
+        self.name_bytes -= len(entry.path) + len(entry.target)
+        if len(entry.path) > MAX_PATH_BYTES:
+            raise TooLargeError(f"the image holds a path of {len(entry.path)} bytes")
+        if self.entries < 0 or self.name_bytes < 0:
+            raise TooLargeError(
+                f"the image holds more than {MAX_ENTRIES} entries or {MAX_NAME_BYTES} bytes of "
+                "names"
+            )
+
+
+def unpack(layers: list[Path], max_unpacked_bytes: int) -> Unpacked:
+    """Merges the layers, lowest first.
+
+    Raises:
+        SbomFailedError: a layer is damaged or of an unknown form.
+        TooLargeError: a limit is passed.
+    """
+    unpacked, budget = Unpacked(), _Budget(max_unpacked_bytes)
+    for layer in layers:
+        try:
+            unpacked.root.apply(_entries(layer, budget, unpacked.contents))
+        except (RootFsError, tarfile.TarError, EOFError, OSError, zlib.error, ValueError) as error:
+            raise SbomFailedError(
+                f"layer {layer.name[:19]} cannot be read: {type(error).__name__}: {error}"
+            ) from error
+        except zstandard.ZstdError as error:
+            raise SbomFailedError(f"layer {layer.name[:19]} is damaged: {error}") from error
+    for path in [path for path in unpacked.contents if not unpacked.root.is_file(path)]:
+        del unpacked.contents[path]
+    return unpacked
+
+
+def _entries(layer: Path, budget: _Budget, contents: dict[bytes, bytes]) -> Iterator[Entry]:
+    with ExitStack() as stack:
+        tape = _Tape(_plain(layer, stack), budget)
+        archive: Any = stack.enter_context(
+            tarfile.open(
+                fileobj=cast(BinaryIO, tape), mode="r:", encoding="utf-8", errors="surrogateescape"
+            )
+        )
+        while (member := archive.next()) is not None:
+            archive.members.clear()  # tarfile remembers every entry otherwise
+            entry = _entry(member)
+            budget.take(entry)
+            path = b"/" + entry.path.lstrip(b"./")
+            if entry.kind is EntryKind.FILE and _CONTENTS.match(path):
+                contents[path] = _content(archive, member, budget)
+            yield entry
+        if not tape.at_end():
+            # tarfile stops without a word at a header that it does not understand.
+            raise SbomFailedError(f"layer {layer.name[:19]} is damaged: no tar header where due")
+
+
+def _entry(member: tarfile.TarInfo) -> Entry:
+    path = _bytes(member.name)
+    if member.isreg():
+        return Entry(path, EntryKind.FILE)
+    if member.isdir():
+        return Entry(path, EntryKind.DIRECTORY)
+    if member.issym():
+        return Entry(path, EntryKind.SYMLINK, _bytes(member.linkname))
+    if member.islnk():
+        return Entry(path, EntryKind.HARDLINK, _bytes(member.linkname))
+    return Entry(path, EntryKind.OTHER)
+
+
+def _bytes(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, budget: _Budget) -> bytes:
+    budget.content_bytes -= member.size
+    if budget.content_bytes < 0:
+        raise TooLargeError(f"dpkg's file lists have more than {MAX_CONTENT_BYTES} bytes")
+    file = archive.extractfile(member)
+    parts: list[bytes] = []
+    while file and (part := file.read(64 * 1024)):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _plain(layer: Path, stack: ExitStack) -> _Reader:
+    """The layer without compression, told by its first bytes: media types are wrong at times."""
+    file = stack.enter_context(layer.open("rb"))
+    magic = file.read(6)
+    file.seek(0)
+    if magic.startswith(b"\x1f\x8b"):
+        return cast(_Reader, stack.enter_context(gzip.GzipFile(fileobj=file)))
+    if magic.startswith(b"\x28\xb5\x2f\xfd") or (magic[1:4] == b"\x2a\x4d\x18"):
+        reader = zstandard.ZstdDecompressor(max_window_size=2**27).stream_reader(
+            file, read_across_frames=True
+        )
+        return cast(_Reader, stack.enter_context(reader))
+    if magic.startswith((b"BZh", b"\xfd7zXZ")):
+        raise SbomFailedError(
+            f"layer {layer.name[:19]} is compressed with bzip2 or xz, which OCI images do not use"
+        )
+    return cast(_Reader, file)
+
+
+class _Tape:
+    """A stream that can only be wound forward, as tarfile sees it, with the budget kept."""
+
+    def __init__(self, stream: _Reader, budget: _Budget) -> None:
+        self._stream = stream
+        self._budget = budget
+        self._position = 0
+        self._last = b""
+
+    def read(self, size: int) -> bytes:
+        if size > MAX_HEADER_BYTES:
+            raise TooLargeError(f"a tar header of {size} bytes")
+        parts = []
+        while size > 0 and (part := self._stream.read(size)):
+            parts.append(part)
+            size -= len(part)
+        self._last = b"".join(parts)
+        self._position += len(self._last)
+        self._budget.unpacked_bytes -= len(self._last)
+        if self._budget.unpacked_bytes < 0:
+            raise TooLargeError("the layers unpack to more than VEXSTREAM_MAX_UNPACKED_MIB")
+        return self._last
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, position: int, whence: int = io.SEEK_SET) -> int:
+        if whence != io.SEEK_SET or position < self._position:
+            raise tarfile.ReadError("the archive points backwards")
+        while self._position < position:
+            if not self.read(min(_STEP, position - self._position)):
+                raise tarfile.ReadError("the archive ends within a file")
+        return position
+
+    def at_end(self) -> bool:
+        """Whether the last block read was an end: nothing, or nothing but zeros."""
+        return not self._last or (len(self._last) == _BLOCK and not self._last.strip(b"\0"))

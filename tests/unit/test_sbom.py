@@ -1,0 +1,92 @@
+"""Reading Syft's document."""
+
+import contextlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vexstream.sbom import SbomError, parse
+
+ARTIFACT = {
+    "id": "abc",
+    "name": "flask",
+    "version": "2.2.2",
+    "type": "python",
+    "purl": "pkg:pypi/flask@2.2.2",
+    "metadataType": "python-package",
+    "locations": [
+        {"path": "/v/top_level.txt", "annotations": {"evidence": "supporting"}},
+        {"path": "/v/METADATA", "annotations": {"evidence": "primary"}},
+    ],
+    "metadata": {
+        "sitePackagesRootPath": "/v",
+        "files": [{"path": "flask/a.py", "size": "3"}, "bare", {"url": "lock file"}],
+        "topLevelPackages": ["flask"],
+    },
+}
+
+
+def document(*artifacts: Any, **changes: Any) -> bytes:
+    whole = {
+        "artifacts": list(artifacts),
+        "distro": {"id": "debian", "versionID": "12"},
+        "descriptor": {"name": "syft", "version": "1.18.1"},
+        "schema": {"version": "16.0.18"},
+    }
+    return json.dumps(whole | changes).encode()
+
+
+def test_an_artifact_with_its_claims() -> None:
+    made = parse(document(ARTIFACT))
+    [found] = made.artifacts
+    assert (made.syft_version, made.schema_version, made.distro) == (
+        "1.18.1",
+        "16.0.18",
+        "debian 12",
+    )
+    assert found.locations == ("/v/METADATA", "/v/top_level.txt")
+    assert found.files == ("flask/a.py", "bare")
+    assert found.site_packages == "/v"
+    assert found.top_level == ("flask",)
+
+
+def test_an_image_without_packages() -> None:
+    assert parse(document(distro={}, artifacts=None)).artifacts == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"", "no JSON"),
+        (b"[" * 100_000, "no JSON"),
+        (b"[]", "no Syft JSON"),
+        (b'{"bomFormat": "CycloneDX"}', "no Syft JSON"),
+        (document(schema={"version": "11.0.1"}), "Syft 1.0 or later"),
+        (document(schema={}), "Syft 1.0 or later"),
+        (document(1), "no object"),
+        (document({**ARTIFACT, "id": ""}), "no id"),
+        (document({**ARTIFACT, "name": 1}), "no text"),
+        (document({**ARTIFACT, "locations": [{}]}), "no path"),
+        (document(ARTIFACT, ARTIFACT), "one id"),
+        (document(artifacts={}), "no list"),
+    ],
+)
+def test_anything_else_is_a_clear_error(text: bytes, message: str) -> None:
+    with pytest.raises(SbomError, match=message):
+        parse(text)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+
+
+@given(st.sampled_from(sorted(ARTIFACT)), JSON)
+def test_no_value_leads_to_another_error(name: str, value: Any) -> None:
+    with contextlib.suppress(SbomError):
+        parse(document({**ARTIFACT, name: value}))

@@ -1,0 +1,116 @@
+"""Reading layers: forms of compression, damage, limits."""
+
+import gzip
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from services.scanner import layers
+from services.scanner.errors import SbomFailedError, TooLargeError
+from services.scanner.layers import unpack
+
+PLENTY = 64 * 1024 * 1024
+
+
+def tar(*members: tuple[str, bytes | tarfile.TarInfo]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, content in members:
+            if isinstance(content, tarfile.TarInfo):
+                archive.addfile(content)
+            else:
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def layer(folder: Path, content: bytes, name: str = "layer") -> Path:
+    path = folder / name
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstandard.ZstdCompressor().compress])
+def test_every_form_of_compression(tmp_path: Path, pack: object) -> None:
+    assert callable(pack)
+    long = "d/" + "n" * 200
+    plain = tar((long, b"x" * 70_000), ("caf\udce9", b""))
+    made = unpack([layer(tmp_path, pack(plain))], PLENTY)
+    assert sorted(made.root.files_under(b"/")) == [b"/caf\xe9", b"/" + long.encode()]
+
+
+def test_layers_are_merged_in_order_and_dpkgs_lists_kept(tmp_path: Path) -> None:
+    info = "var/lib/dpkg/info/"
+    lower = layer(tmp_path, tar((info + "a.list", b"/old\n"), (info + "b.list", b"/b\n")), "1")
+    upper = layer(tmp_path, tar((info + "a.list", b"/new\n"), (info + ".wh.b.list", b"")), "2")
+    assert unpack([lower, upper], PLENTY).contents == {b"/var/lib/dpkg/info/a.list": b"/new\n"}
+
+
+def test_links_and_devices(tmp_path: Path) -> None:
+    symlink, hard, device = tarfile.TarInfo("s"), tarfile.TarInfo("h"), tarfile.TarInfo("null")
+    symlink.type, symlink.linkname = tarfile.SYMTYPE, "f"
+    hard.type, hard.linkname = tarfile.LNKTYPE, "f"
+    device.type = tarfile.CHRTYPE
+    plain = tar(("f", b""), ("", symlink), ("", hard), ("", device))
+    root = unpack([layer(tmp_path, plain)], PLENTY).root
+    assert root.realpath(b"/s") == b"/f"
+    assert root.hard_links() == [[b"/f", b"/h"]]
+    assert not root.is_file(b"/null")
+
+
+def _cut(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def _header_overwritten(content: bytes) -> bytes:
+    """tarfile ends quietly at such a header: files behind it would be missing."""
+    assert len(content) > 2048
+    return content[:1024] + b"\xff" * 512 + content[1536:]
+
+
+WHOLE = tar(*((f"f{n}", bytes(512)) for n in range(40)))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"this is no tar file\n" * 100,
+        _cut(gzip.compress(WHOLE)),
+        _cut(zstandard.ZstdCompressor(write_content_size=True).compress(WHOLE)),
+        WHOLE[:1500],
+        _header_overwritten(WHOLE),
+        b"BZh91AY&SY",
+    ],
+    ids=["rubbish", "cut gzip", "cut zstd", "cut tar", "overwritten header", "bzip2"],
+)
+def test_a_damaged_layer_is_never_a_shorter_one(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(SbomFailedError, match="layer"):
+        unpack([layer(tmp_path, content)], PLENTY)
+
+
+def test_a_bomb_is_not_unpacked_to_its_end(tmp_path: Path) -> None:
+    bomb = layer(tmp_path, gzip.compress(tar(("big", bytes(8 * 1024 * 1024)))))
+    with pytest.raises(TooLargeError, match="VEXSTREAM_MAX_UNPACKED_MIB"):
+        unpack([bomb], 1024 * 1024)
+
+
+def test_a_header_cannot_ask_for_any_amount_of_memory(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("x")
+    info.type, info.size = tarfile.XHDTYPE, 2**33
+    with pytest.raises(TooLargeError, match="header"):
+        unpack([layer(tmp_path, info.tobuf(tarfile.GNU_FORMAT) + bytes(4096))], 2**40)
+
+
+def test_the_number_of_entries_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers._Budget.__init__, "__defaults__", (3, 10**6, 10**6))
+    with pytest.raises(TooLargeError, match="entries"):
+        unpack([layer(tmp_path, WHOLE)], PLENTY)
+
+
+def test_a_path_longer_than_the_kernel_takes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TooLargeError, match="path"):
+        unpack([layer(tmp_path, tar(("d/" * 3000 + "f", b"")))], PLENTY)

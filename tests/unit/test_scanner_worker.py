@@ -1,0 +1,185 @@
+"""When an image is scanned, published again, or left alone; and what is kept in memory."""
+
+from pathlib import Path
+
+import pytest
+from aiokafka.partitioner import murmur2
+
+from schemas.messages import ScanChunk, join_scan, split_scan
+from services.scanner.memory import Known, Memory
+from services.scanner.publish import Publisher
+from services.scanner.settings import ScannerSettings
+from services.scanner.tools import Database
+from services.scanner.worker import Worker
+from tests.unit.factories import CONFIG, IMAGE, INDEX, MANIFEST
+from vexstream.identity import Digest, Image
+from vexstream.scan import FailureReason, Package, Scan, ScanFailure
+
+OLD, NEW = Database("then", "6"), Database("now", "6")
+PLAIN = Image(CONFIG, (MANIFEST,))
+
+
+class FakeScanner:
+    """Answers with what it is told to."""
+
+    def __init__(self) -> None:
+        self.failure: ScanFailure | None = None
+        self.scanned: list[Image] = []
+
+    async def scan(self, image: Image) -> Scan:
+        self.scanned.append(image)
+        packages = () if self.failure else (Package("p", "p", "1", "deb", ""),)
+        return Scan(image, len(self.scanned), packages=packages, failure=self.failure)
+
+
+class FakeTools:
+    """A Grype whose database can change."""
+
+    def __init__(self) -> None:
+        self.found = OLD
+
+    async def database(self, work: Path) -> Database:
+        del work
+        return self.found
+
+    async def update_database(self, work: Path) -> None:
+        raise AssertionError("no update was due")
+
+
+class FakePublisher:
+    """Keeps what is on the topic."""
+
+    def __init__(self) -> None:
+        self.scans: list[Scan] = []
+
+    async def publish(self, chunks: list[ScanChunk], former_count: int = 0) -> None:
+        assert former_count == min(len(self.scans), 1)
+        scan = join_scan(chunks)
+        assert scan is not None
+        self.scans.append(scan)
+
+
+class Bench:
+    """A worker among fakes."""
+
+    def __init__(self, work: Path, **settings: float) -> None:
+        self.scanner, self.tools, self.topic = FakeScanner(), FakeTools(), FakePublisher()
+        self.worker = Worker(
+            ScannerSettings(work_dir=work, **settings),  # type: ignore[arg-type]
+            self.scanner,  # type: ignore[arg-type]
+            self.tools,  # type: ignore[arg-type]
+            self.topic,  # type: ignore[arg-type]
+        )
+
+
+async def test_an_image_is_scanned_once(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    for _ in range(3):
+        await bench.worker.seen(PLAIN)
+        await bench.worker.idle()
+    assert len(bench.scanner.scanned) == len(bench.topic.scans) == 1
+
+
+async def test_new_names_publish_the_same_scan_with_all_names(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    await bench.worker.seen(PLAIN)
+    await bench.worker.seen(Image(CONFIG, (INDEX,), ("n",)))
+    await bench.worker.seen(PLAIN)
+    assert len(bench.scanner.scanned) == 1
+    first, second = bench.topic.scans
+    assert second.image == Image(CONFIG, (MANIFEST, INDEX), ("n",))
+    assert (second.packages, second.scanned_at_us) == (first.packages, first.scanned_at_us)
+
+
+async def test_another_database_scans_again_unasked(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, database_check_seconds=1e-9)
+    bench.tools.update_database = _nothing  # type: ignore[method-assign]
+    await bench.worker.seen(PLAIN)
+    bench.tools.found = NEW
+    for _ in range(3):
+        await bench.worker.idle()
+    assert len(bench.topic.scans) == 2
+
+
+async def test_a_database_that_cannot_be_read_for_now_changes_nothing(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    await bench.worker.seen(PLAIN)
+    bench.tools.found = Database("", "", "locked")
+    await bench.worker.seen(PLAIN)
+    assert len(bench.scanner.scanned) == 1
+
+
+async def test_a_failure_is_said_and_repeated_only_when_due(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, retry_seconds=10_000)
+    bench.scanner.failure = ScanFailure(FailureReason.IMAGE_UNAVAILABLE, "gone")
+    await bench.worker.seen(PLAIN)
+    await bench.worker.seen(PLAIN)
+    assert [scan.failure for scan in bench.topic.scans] == [bench.scanner.failure]
+    bench.scanner.failure = None
+    await bench.worker.seen(IMAGE)  # a name that may lead to it
+    assert [scan.failure for scan in bench.topic.scans][1:] == [None]
+
+
+async def test_a_failure_never_replaces_a_good_scan(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    await bench.worker.seen(PLAIN)
+    bench.scanner.failure = ScanFailure(FailureReason.IMAGE_UNAVAILABLE, "gone")
+    bench.tools.found = NEW
+    for _ in range(3):
+        await bench.worker.seen(PLAIN)
+    assert len(bench.scanner.scanned) == 2
+    assert [scan.failure for scan in bench.topic.scans] == [None]
+
+
+async def _nothing(work: Path) -> None:
+    del work
+
+
+def test_memory_forgets_the_oldest_first() -> None:
+    def known(letter: str, size: int) -> Known:
+        digest = Digest("sha256:" + letter * 64)
+        return Known(Image(digest), (ScanChunk(digest, "s", 0, 1, bytes(size)),), OLD)
+
+    memory = Memory(max_bytes=100)
+    for letter in "ab":
+        memory.put(known(letter, 40))
+    memory.get(Digest("sha256:" + "a" * 64))
+    memory.put(known("c", 40))
+    held = [letter for letter in "abc" if memory.get(Digest("sha256:" + letter * 64))]
+    assert held == ["a", "c"]
+    memory.put(known("a", 10))  # replaces its former self
+    memory.put(known("b", 40))
+    assert all(memory.get(Digest("sha256:" + letter * 64)) for letter in "abc")
+
+
+class FakeSender:
+    """Keeps records as they were sent."""
+
+    def __init__(self, partitions: int) -> None:
+        self.partitions = partitions
+        self.records: list[tuple[bytes, bytes | None, int]] = []
+
+    async def partitions_for(self, topic: str) -> set[int]:
+        assert topic == "scans"
+        return set(range(self.partitions))
+
+    async def send(self, topic: str, *, key: bytes, value: bytes | None, partition: int) -> object:
+        assert topic == "scans"
+        self.records.append((key, value, partition))
+        return _nothing(Path())
+
+
+@pytest.mark.parametrize("partitions", [1, 3, 8])
+async def test_chunks_go_where_the_digest_goes_and_surplus_ones_are_removed(
+    partitions: int,
+) -> None:
+    sender = FakeSender(partitions)
+    chunks = split_scan(Scan(PLAIN, 1, packages=(Package("p", "p", "1", "deb", ""),)), 50)
+    assert len(chunks) > 1
+    await Publisher(sender, "scans").publish(chunks, len(chunks) + 2)
+    there = (murmur2(CONFIG.encode()) & 0x7FFFFFFF) % partitions
+    assert {partition for _, _, partition in sender.records} == {there}
+    assert [key for key, _, _ in sender.records] == [
+        f"{CONFIG}#{index}".encode() for index in range(len(chunks) + 2)
+    ]
+    assert [value is None for _, value, _ in sender.records] == [False] * len(chunks) + [True] * 2

@@ -1,0 +1,292 @@
+"""The merged file tree of an image: layers on one another, symlinks resolved as the kernel would.
+
+Only names are kept, no contents. Paths are bytes, as the kernel has them, and everything stays
+inside the root: absolute symlinks begin at it, ``..`` does not leave it.
+
+A later layer wins over an earlier one, as container runtimes unpack them: a directory is merged
+with a directory and replaces everything else; an entry whose parent is a symlink goes where the
+symlink leads (``lib/x`` into ``usr/lib`` after usr-merge); ``.wh.name`` removes ``name``;
+``.wh..wh..opq`` empties its directory of what the layers below put there.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+MAX_LINKS = 40
+"""Symlinks that the kernel follows in one path (path_resolution(7))."""
+_WHITEOUT = b".wh."
+_OPAQUE = b".wh..wh..opq"
+_RESERVED = b".wh..wh."
+
+
+class EntryKind(Enum):
+    """What an entry of a layer is."""
+
+    FILE = "file"
+    DIRECTORY = "directory"
+    SYMLINK = "symlink"
+    HARDLINK = "hardlink"
+    OTHER = "other"
+    """A device, a pipe: nothing that a package is made of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a layer. ``target`` of a hard link is a path of the archive."""
+
+    path: bytes
+    kind: EntryKind
+    target: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class FileAt:
+    """Where a path leads."""
+
+    path: bytes
+    """Without symlinks."""
+    by_symlink: bool
+    """The path's last name is a symlink; those before it are not meant."""
+
+
+class RootFsError(ValueError):
+    """A layer holds an entry that no file tree can hold."""
+
+
+class _File:
+    """A regular file; names that are hard links of one another share one."""
+
+    __slots__ = ()
+
+
+class _Special:
+    """What is neither file, directory nor symlink."""
+
+    __slots__ = ()
+
+
+_Directory: TypeAlias = "dict[bytes, _Node]"
+_Node: TypeAlias = "_Directory | bytes | _File | _Special"
+"""bytes is the target of a symlink."""
+
+_SINGLE = _File()
+"""Every regular file that has one name only: no object per file."""
+_SPECIAL = _Special()
+
+
+class RootFs:
+    """A file tree that grows layer by layer and answers where a path really leads."""
+
+    def __init__(self) -> None:
+        self._root: _Directory = {}
+
+    def apply(self, layer: Iterable[Entry]) -> None:
+        """Puts a layer on top.
+
+        Raises:
+            RootFsError: an entry's parent is a loop of symlinks.
+        """
+        fresh: set[bytes] = set()
+        for entry in layer:
+            *parents, name = _clean(entry.path) or [b""]
+            if name == _OPAQUE:
+                self._empty(parents, fresh)
+            elif name.startswith(_RESERVED) or not name:
+                continue
+            elif name.startswith(_WHITEOUT):
+                self._remove(parents, name[len(_WHITEOUT) :])
+            else:
+                fresh.add(self._put(parents, name, entry))
+
+    def realpath(self, path: bytes) -> bytes | None:
+        """The path without symlinks; None when it leads nowhere or in circles."""
+        found = self._find(_split(path), follow=True)
+        return found and found[0]
+
+    def file_at(self, path: bytes) -> FileAt | None:
+        """The regular file to which the path leads; None when it leads to none."""
+        found = self._find(_split(path), follow=False)
+        by_symlink = found is not None and isinstance(found[1], bytes)
+        if found is not None and by_symlink:
+            found = self._find(_split(found[0]), follow=True)
+        if found is None or not isinstance(found[1], _File):
+            return None
+        return FileAt(found[0], by_symlink)
+
+    def is_file(self, path: bytes) -> bool:
+        """Whether the path, symlinks followed, is a regular file."""
+        return self.file_at(path) is not None
+
+    def names_in(self, directory: bytes) -> list[bytes]:
+        """What a directory holds; nothing when it is none."""
+        found = self._find(_split(directory), follow=True)
+        return list(found[1]) if found and isinstance(found[1], dict) else []
+
+    def files_under(
+        self, directory: bytes, without: frozenset[bytes] = frozenset()
+    ) -> Iterator[bytes]:
+        """Regular files anywhere below a directory; not in sub-directories of the given names.
+
+        Symlinks are not followed below it.
+        """
+        found = self._find(_split(directory), follow=True)
+        if found is None or not isinstance(found[1], dict):
+            return
+        waiting = [(b"" if found[0] == b"/" else found[0], found[1])]
+        while waiting:
+            path, names = waiting.pop()
+            for name, node in names.items():
+                if isinstance(node, _File):
+                    yield path + b"/" + name
+                elif isinstance(node, dict) and name not in without:
+                    waiting.append((path + b"/" + name, node))
+
+    def hard_links(self) -> list[list[bytes]]:
+        """The names of every file that has several."""
+        groups: dict[_File, list[bytes]] = defaultdict(list)
+        waiting = [(b"", self._root)]
+        while waiting:
+            path, names = waiting.pop()
+            for name, node in names.items():
+                if isinstance(node, dict):
+                    waiting.append((path + b"/" + name, node))
+                elif isinstance(node, _File) and node is not _SINGLE:
+                    groups[node].append(path + b"/" + name)
+        return [names for names in groups.values() if len(names) > 1]
+
+    def _find(self, names: list[bytes], *, follow: bool) -> tuple[bytes, _Node] | None:
+        """``names`` is consumed."""
+        names.reverse()
+        trail: list[tuple[bytes, _Directory]] = []
+        directory, links = self._root, 0
+        while names:
+            name = names.pop()
+            if name == b"..":
+                if trail:
+                    directory = trail.pop()[1]
+                continue
+            node = directory.get(name)
+            if isinstance(node, dict):
+                trail.append((name, directory))
+                directory = node
+            elif isinstance(node, bytes) and (names or follow):
+                links += 1
+                if links > MAX_LINKS:
+                    return None
+                if node.startswith(b"/"):
+                    trail, directory = [], self._root
+                names += reversed(_split(node))
+            elif node is None or names:
+                return None
+            else:
+                return _join([*(step for step, _ in trail), name]), node
+        return _join([step for step, _ in trail]), directory
+
+    def _put(self, parents: list[bytes], name: bytes, entry: Entry) -> bytes:
+        path, directory = self._make(parents)
+        if entry.kind is EntryKind.DIRECTORY:
+            if not isinstance(directory.get(name), dict):
+                directory[name] = {}
+        elif entry.kind is EntryKind.SYMLINK:
+            directory[name] = entry.target
+        elif entry.kind is EntryKind.HARDLINK:
+            directory[name] = self._linked(entry.target)
+        elif entry.kind is EntryKind.FILE:
+            directory[name] = _SINGLE
+        else:
+            directory[name] = _SPECIAL
+        return path + b"/" + name
+
+    def _linked(self, target: bytes) -> _Node:
+        """The node that a hard link shares with its target.
+
+        A target that is not there counts as a file: runtimes refuse such a layer, and a file too
+        many hides nothing.
+        """
+        *parents, name = _clean(target) or [b""]
+        found = self._find(parents, follow=True)
+        directory = found[1] if found else None
+        node = directory.get(name) if isinstance(directory, dict) else None
+        if node is _SINGLE and isinstance(directory, dict):
+            node = directory[name] = _File()
+        return _SINGLE if node is None or isinstance(node, dict) else node
+
+    def _make(self, parents: list[bytes]) -> tuple[bytes, _Directory]:
+        """The directory in which an entry goes; what is missing on the way to it is made."""
+        names = parents[::-1]
+        trail: list[tuple[bytes, _Directory]] = []
+        directory, links = self._root, 0
+        while names:
+            name = names.pop()
+            if name == b"..":
+                if trail:
+                    directory = trail.pop()[1]
+                continue
+            node = directory.get(name)
+            if isinstance(node, bytes):
+                links += 1
+                if links > MAX_LINKS:
+                    raise RootFsError(f"the parent of an entry in {_join(parents)!r} is a loop")
+                if node.startswith(b"/"):
+                    trail, directory = [], self._root
+                names += reversed(_split(node))
+                continue
+            if not isinstance(node, dict):
+                node = directory[name] = {}
+            trail.append((name, directory))
+            directory = node
+        return b"".join(b"/" + step for step, _ in trail), directory
+
+    def _remove(self, parents: list[bytes], name: bytes) -> None:
+        found = self._find(parents, follow=True)
+        if found and isinstance(found[1], dict):
+            found[1].pop(name, None)
+
+    def _empty(self, parents: list[bytes], fresh: set[bytes]) -> None:
+        """Removes from a directory what this layer did not put there, at every depth."""
+        found = self._find(parents, follow=True)
+        if found is None or not isinstance(found[1], dict):
+            return
+        top = b"" if found[0] == b"/" else found[0]
+        kept = _with_parents(path for path in fresh if path.startswith(top + b"/"))
+        waiting = [(top, found[1])]
+        while waiting:
+            path, names = waiting.pop()
+            for name in list(names):
+                below, node = path + b"/" + name, names[name]
+                if below not in kept:
+                    del names[name]
+                elif isinstance(node, dict):
+                    waiting.append((below, node))
+
+
+def _with_parents(paths: Iterable[bytes]) -> set[bytes]:
+    found: set[bytes] = set()
+    for path in paths:
+        while path and path not in found:
+            found.add(path)
+            path = path.rpartition(b"/")[0]
+    return found
+
+
+def _split(path: bytes) -> list[bytes]:
+    """The names of a path; ``..`` stays, for what it means depends on symlinks."""
+    return [name for name in path.split(b"/") if name not in (b"", b".")]
+
+
+def _clean(path: bytes) -> list[bytes]:
+    """The names of an archive's path, ``..`` resolved on the text, never above the root."""
+    names: list[bytes] = []
+    for name in _split(path):
+        if name != b"..":
+            names.append(name)
+        elif names:
+            names.pop()
+    return names
+
+
+def _join(names: list[bytes]) -> bytes:
+    return b"/" + b"/".join(names)

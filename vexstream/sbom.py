@@ -1,0 +1,159 @@
+"""Syft's JSON document -> artifacts with the paths that each claims.
+
+Reads what Syft 1.x writes (schema 16). Only what the mapping of files needs is kept. Paths stay
+as Syft spells them: text, in which a byte that is not UTF-8 has become U+FFFD.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+_SCHEMA = re.compile(r"(\d+)\.(\d+)\.(\d+)")
+_OLDEST_SCHEMA = 16
+"""Syft 1.0 and later."""
+
+
+class SbomError(ValueError):
+    """The document is no Syft JSON document that is understood here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A package as Syft found it."""
+
+    id: str
+    name: str
+    version: str
+    type: str
+    purl: str
+    metadata_type: str = ""
+    locations: tuple[str, ...] = ()
+    """Where the evidence for the package is: the primary ones first."""
+    files: tuple[str, ...] = ()
+    """The list of files in the package's own metadata."""
+    site_packages: str = ""
+    """Python: what the list of files is relative to."""
+    top_level: tuple[str, ...] = ()
+    """Python: modules and packages that it installs."""
+    architecture: str = ""
+    """deb: as dpkg names its files by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sbom:
+    """What Syft says of an image."""
+
+    syft_version: str
+    schema_version: str
+    distro: str
+    artifacts: tuple[Artifact, ...] = field(default=())
+
+
+def parse(document: bytes) -> Sbom:
+    """Reads a document of ``syft -o json``.
+
+    Raises:
+        SbomError: it is none, or of a schema older than Syft 1.0.
+    """
+    try:
+        whole = json.loads(document)
+    except (ValueError, RecursionError) as error:
+        raise SbomError(f"the SBOM is no JSON: {error}") from error
+    if not isinstance(whole, dict) or "artifacts" not in whole or "descriptor" not in whole:
+        raise SbomError("the SBOM is no Syft JSON: make it with `syft <image> -o json`")
+    descriptor = _mapping(whole, "descriptor")
+    distro = _mapping(whole, "distro")
+    artifacts = tuple(_artifact(artifact) for artifact in _list(whole, "artifacts"))
+    if len({artifact.id for artifact in artifacts}) != len(artifacts):
+        raise SbomError("two artifacts of the SBOM have one id")
+    return Sbom(
+        syft_version=_text(descriptor, "version"),
+        schema_version=_checked_schema(_text(_mapping(whole, "schema"), "version")),
+        distro=" ".join(filter(None, (_text(distro, "id"), _text(distro, "versionID")))),
+        artifacts=artifacts,
+    )
+
+
+def _checked_schema(version: str) -> str:
+    match = _SCHEMA.match(version)
+    if match is None or int(match[1]) < _OLDEST_SCHEMA:
+        raise SbomError(f"the SBOM has schema {version!r}: use Syft 1.0 or later")
+    return version
+
+
+def _artifact(record: Any) -> Artifact:
+    if not isinstance(record, dict):
+        raise SbomError("an artifact of the SBOM is no object")
+    metadata = _mapping(record, "metadata")
+    found = Artifact(
+        id=_text(record, "id"),
+        name=_text(record, "name"),
+        version=_text(record, "version"),
+        type=_text(record, "type"),
+        purl=_text(record, "purl"),
+        metadata_type=_text(record, "metadataType"),
+        locations=_locations(_list(record, "locations")),
+        files=tuple(_paths(metadata.get("files"))),
+        site_packages=_word(metadata.get("sitePackagesRootPath")),
+        top_level=tuple(_paths(metadata.get("topLevelPackages"))),
+        architecture=_word(metadata.get("architecture")),
+    )
+    if not found.id or not found.type:
+        raise SbomError(f"an artifact of the SBOM has no id or no type: {found.name!r}")
+    return found
+
+
+def _locations(records: list[Any]) -> tuple[str, ...]:
+    primary: list[str] = []
+    others: list[str] = []
+    for record in records:
+        if not isinstance(record, dict) or not _text(record, "path"):
+            raise SbomError("a location of the SBOM has no path")
+        evidence = _text(_mapping(record, "annotations"), "evidence")
+        (primary if evidence == "primary" else others).append(_text(record, "path"))
+    return tuple(primary + others)
+
+
+def _paths(records: Any) -> Iterator[str]:
+    """A list of files has objects with a path in some ecosystems and bare paths in others.
+
+    Lock files have lists of archives there: those have no path and are not of interest.
+    """
+    for record in records if isinstance(records, list) else []:
+        path = record.get("path") if isinstance(record, dict) else record
+        if isinstance(path, str):
+            yield path
+
+
+def _word(value: Any) -> str:
+    """A field of metadata, whose type depends on the ecosystem."""
+    return value if isinstance(value, str) else ""
+
+
+def _text(record: Mapping[str, Any], name: str) -> str:
+    value = record.get(name)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise SbomError(f"{name!r} of the SBOM is no text")
+    return value
+
+
+def _mapping(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = record.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise SbomError(f"{name!r} of the SBOM is no object")
+    return value
+
+
+def _list(record: Mapping[str, Any], name: str) -> list[Any]:
+    value = record.get(name)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise SbomError(f"{name!r} of the SBOM is no list")
+    return value
