@@ -4,10 +4,12 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vexstream.evidence import FileUse
+from vexstream.evidence import FileUse, Use
 from vexstream.filekinds import Kind, kind, owner_path
 from vexstream.identity import Workload
 from vexstream.scan import Package, Scan
+
+_RUN = Use.EXECUTED | Use.MAPPED
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +23,21 @@ class PackageUse:
 
 
 class FileIndex:
-    """Which packages own a file. Built once per scan; metadata is left out: it is never use."""
+    """Which packages own a file. Built once per scan.
+
+    Opening metadata is no use of a package; executing or mapping a file always is, wherever it
+    lies. A package that owns metadata alone has no observable file.
+    """
 
     def __init__(self, scan: Scan) -> None:
         owners: dict[bytes, list[str]] = defaultdict(list)
         self.observable_files: dict[str, int] = {}
         for package in scan.packages:
-            counted = _countable(package)
-            self.observable_files[package.id] = len(counted)
-            for path in counted:
+            owned = {owner_path(path): kind(path) for path in package.files}
+            self.observable_files[package.id] = sum(
+                what is not Kind.METADATA for what in owned.values()
+            )
+            for path in owned:
                 owners[path].append(package.id)
         self._owners = dict(owners)
 
@@ -40,7 +48,10 @@ class FileIndex:
         workloads: dict[str, set[Workload]] = defaultdict(set)
         for path, use in files.items():
             owners = self._owners.get(owner_path(path))
-            if owners is None or (what := kind(path)) is Kind.METADATA:
+            if owners is None:
+                continue
+            what = kind(path)
+            if what is Kind.METADATA and not use.use & _RUN:
                 continue
             candidate = (what is not Kind.CODE, use.first_seen_us, path)
             for owner in owners:
@@ -51,7 +62,3 @@ class FileIndex:
             owner: PackageUse(path, since[owner], tuple(sorted(workloads[owner])))
             for owner, (_, _, path) in example.items()
         }
-
-
-def _countable(package: Package) -> set[bytes]:
-    return {owner_path(path) for path in package.files if kind(path) is not Kind.METADATA}

@@ -32,7 +32,9 @@ _CALLS = "open,openat,openat2,creat,execve,execveat,clone,clone3,fork,vfork"
 _LINE = re.compile(r"(?P<thread>\d+) +(?P<call>.*)\Z", re.DOTALL)
 _OPENED = re.compile(r"(?:open|openat|openat2|creat)\(.*\)\s+= \d+<(?P<path>/.*)>\Z", re.DOTALL)
 _RESUMED = re.compile(r"<\.\.\. (?:open\w*|creat) resumed>.*\)\s+= \d+<(?P<path>/.*)>\Z", re.DOTALL)
-_EXECUTED = re.compile(r'execve\("(?P<path>/[^"]+)".*(?:\)\s+= 0| <unfinished \.\.\.>)\Z', re.DOTALL)
+_EXECUTED = re.compile(
+    r'execve\("(?P<path>/[^"]+)".*(?:\)\s+= 0| <unfinished \.\.\.>)\Z', re.DOTALL
+)
 _BORN = re.compile(r"(?:clone3?|v?fork).*\s= \d+ /\* (?P<thread>\d+) in strace's PID NS \*/")
 _BYTECODE = re.compile(r"(.*/)__pycache__/([^/]+)\.cpython-\d+\.pyc\Z")
 _NEVER_USE = re.compile(

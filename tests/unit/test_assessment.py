@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.unit.factories import CONFIG, IMAGE, JOB, PERIOD, SECOND, batch, package, scan
 from vexstream.assessment import Assessment, Reason, Status, assess
-from vexstream.evidence import Batch, Evidence
+from vexstream.evidence import Batch, Evidence, Use
 from vexstream.scan import Finding, Package, Scan
 from vexstream.usage import FileIndex
 
@@ -39,6 +39,11 @@ def test_an_idle_package_is_not_affected_once_all_was_observed() -> None:
 def test_reading_documentation_is_no_use() -> None:
     whole = batch(0, 10, [b"/usr/share/doc/idle/README"])
     assert only([IDLE], whole) == (Status.NOT_AFFECTED, Reason.NOT_USED)
+
+
+def test_running_a_file_is_use_wherever_it_lies() -> None:
+    example = batch(0, 10, [b"/usr/share/doc/idle/README"], use=Use.EXECUTED)
+    assert only([IDLE], example) == (Status.AFFECTED, Reason.USED)
 
 
 def test_bytecode_is_use_of_its_source() -> None:
