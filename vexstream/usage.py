@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from vexstream.evidence import FileUse, Use
 from vexstream.filekinds import Kind, kind, owner_path
 from vexstream.identity import Workload
-from vexstream.scan import Package, Scan
+from vexstream.scan import Scan
 
 _RUN = Use.EXECUTED | Use.MAPPED
 
