@@ -141,10 +141,10 @@ def _verdict(
     since = seen.since_us
     assert since is not None  # noqa: S101 - complete coverage always has a time
     files = index.observable_files[package.id]
-    own = "Its only file was" if files == 1 else f"None of its {files} files was"
+    own = "Its only file was not used" if files == 1 else f"None of its {files} files was used"
     names = _names([w.workload for w in seen.workloads])
     text = (
-        f"{own} used. Every workload ({names}) had a container that was observed from its "
+        f"{own}. Every workload ({names}) had a container that was observed from its "
         f"creation for {duration(seen.learning_period_us)} without loss or gap: nothing of the "
         "package was opened, executed or mapped. Documentation and package metadata do not count."
     )

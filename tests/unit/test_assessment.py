@@ -36,6 +36,14 @@ def test_an_idle_package_is_not_affected_once_all_was_observed() -> None:
     assert only([IDLE], batch(0, 10, [b"/x"])) == (Status.NOT_AFFECTED, Reason.NOT_USED)
 
 
+def test_a_statement_begins_with_what_was_found() -> None:
+    two = package("two", b"/bin/a", b"/bin/b")
+    for idle, words in ((IDLE, "Its only file was not used. "), (two, "None of its 2 files was ")):
+        scanned = scan([idle], [Finding("CVE-1", idle.id)])
+        (statement,) = assessed(scanned, batch(0, 10)).statements
+        assert statement.verdict.text.startswith(words)
+
+
 def test_reading_documentation_is_no_use() -> None:
     whole = batch(0, 10, [b"/usr/share/doc/idle/README"])
     assert only([IDLE], whole) == (Status.NOT_AFFECTED, Reason.NOT_USED)
