@@ -17,6 +17,8 @@ class Topic(StrEnum):
     IMAGE_SEEN = "image-seen"
     IMAGE_SCAN = "image-scan"
     VEX_DOCUMENT = "vex-document"
+    VEX_DECISION = "vex-decision"
+    IMAGE_EVIDENCE = "image-evidence"
     DEAD_LETTER = "dead-letter"
 
     def name_in(self, settings: CommonSettings) -> str:
@@ -36,6 +38,8 @@ _SPECS = {
     Topic.IMAGE_SEEN: _Spec({"cleanup.policy": "delete", "retention.ms": _WEEK_MS}),
     Topic.IMAGE_SCAN: _Spec({"cleanup.policy": "compact"}),
     Topic.VEX_DOCUMENT: _Spec({"cleanup.policy": "compact"}),
+    Topic.VEX_DECISION: _Spec({"cleanup.policy": "compact"}, one_partition=True),
+    Topic.IMAGE_EVIDENCE: _Spec({"cleanup.policy": "compact"}),
     Topic.DEAD_LETTER: _Spec(
         {"cleanup.policy": "delete", "retention.ms": _WEEK_MS}, one_partition=True
     ),

@@ -20,11 +20,14 @@ from services.common import metrics
 from services.common.kafka import DeadLetterBox
 from services.common.topics import Topic
 from services.correlator import store
+from services.correlator.continuity import Continuity, read_again, starting_offsets
 from services.correlator.settings import CorrelatorSettings
 from vexstream.correlation import Correlation, published
 from vexstream.identity import Digest
 
 log = structlog.get_logger()
+
+_SOURCES = (Topic.FILE_ACCESS, Topic.IMAGE_SCAN)
 
 # Bytes in, bytes out: what Faust decodes itself and cannot, it loses.
 _RAW: dict[str, Any] = {
@@ -46,6 +49,7 @@ class Correlator:
         self._correlations: dict[Digest, Correlation] = {}
         self._assembly = store.ScanAssembly()
         self._dirty: set[Digest] = set()
+        self._continuity = Continuity()
         self.recovered = False
         self.app = _faust_app(settings)
         self._evidence = self._table("evidence")
@@ -72,14 +76,36 @@ class Correlator:
         async def agent(stream: Any) -> None:
             async for event in stream.events():
                 message = event.message
-                if message.value is None:
-                    continue  # a tombstone of the compacted topic
-                try:
-                    await handle(message.value)
-                except Exception as error:  # whatever it is: the record must not be lost
-                    await self._bury(message, error)
+                skipped = self._continuity.arrive(message.topic, message.partition, message.offset)
+                if skipped:
+                    await self._make_up(message.topic, message.partition, skipped, handle)
+                await self._use(message, handle)
 
         self.app.agent(source, name=f"correlator.{topic}")(agent)
+
+    async def _use(self, message: Any, handle: Callable[[bytes], Awaitable[None]]) -> None:
+        if message.value is None:
+            return  # a tombstone of the compacted topic
+        try:
+            await handle(message.value)
+        except Exception as error:  # whatever it is: the record must not be lost
+            await self._bury(message, error)
+
+    async def _make_up(
+        self,
+        topic: str,
+        partition: int,
+        offsets: range,
+        handle: Callable[[bytes], Awaitable[None]],
+    ) -> None:
+        count = 0
+        async for record in read_again(self._settings, topic, partition, offsets):
+            await self._use(record, handle)
+            count += 1
+        if count:
+            metrics.SKIPPED_RECORDS.inc(count)
+            log.warning("records that the stream had skipped were read again", topic=topic,
+                        partition=partition, records=count)  # fmt: skip
 
     async def _bury(self, message: Any, error: Exception) -> None:
         await self._dead.put(
@@ -164,6 +190,18 @@ class Correlator:
     async def _on_recovered(self) -> None:
         """After start and after each rebalance: the tables are whole, the state follows them."""
         mine = {tp.partition for tp in self.app.consumer.assignment()}
+        sources = {topic.name_in(self._settings) for topic in _SOURCES}
+        self._continuity.begin(
+            await starting_offsets(
+                self._settings,
+                self._settings.correlator_group,
+                [
+                    (tp.topic, tp.partition)
+                    for tp in self.app.consumer.assignment()
+                    if tp.topic in sources
+                ],
+            )
+        )
 
         def owned(table: Any, digest_of: Callable[[bytes], bytes]) -> dict[bytes, bytes]:
             return {

@@ -20,6 +20,7 @@ from schemas.messages import decode_dead_letter, encode_batch, encode_chunk, spl
 from services.common.kafka import connection, producer
 from services.common.settings import CommonSettings
 from services.common.topics import Topic, ensure_topics
+from services.correlator.continuity import read_again, starting_offsets
 from services.local.ports import free_port
 from services.local.process import Daemon
 from tests.unit.factories import CONFIG, IMAGE, batch, package, scan
@@ -160,6 +161,40 @@ async def test_a_killed_worker_loses_nothing_and_repeats_nothing(
         found = await bench.until(lambda found: found[-1].version == 2)
         assert found[-1].counts["not_affected"] == 2
         assert [record.version for record in found] == [1, 2]
+
+
+async def test_a_backlog_at_a_restart_is_used_to_the_last_record(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """Each record alone holds the use of one package: one that is skipped shows."""
+    rounds, each = 3, 80
+    names = [f"p{number}" for number in range(rounds * each)]
+    await bench.scan(
+        scan(
+            [package(n, f"/bin/{n}".encode()) for n in names], [Finding("CVE-1", n) for n in names]
+        )
+    )
+    for turn in range(rounds):
+        for number in range(turn * each, (turn + 1) * each):
+            path = f"/bin/p{number}".encode()
+            await bench.batch(batch(number, number + 1, [path], sequence=number))
+        used = (turn + 1) * each
+        with correlator(bench.settings, tmp_path):
+            await bench.until(
+                lambda found, used=used: bool(found) and found[-1].counts["affected"] == used  # type: ignore[misc]
+            )
+
+
+async def test_skipped_records_can_be_read_by_their_offsets(bench: Bench) -> None:
+    values = [f"record {number}".encode() for number in range(9)]
+    for value in values:
+        await bench.raw(Topic.FILE_ACCESS, value)
+    topic = Topic.FILE_ACCESS.name_in(bench.settings)
+    partition = (murmur2(CONFIG.encode()) & 0x7FFFFFFF) % bench.settings.partitions
+    found = [r.value async for r in read_again(bench.settings, topic, partition, range(3, 7))]
+    assert found == values[3:7]
+    begin = await starting_offsets(bench.settings, "nobody", [(topic, partition)])
+    assert begin == {(topic, partition): 0}
 
 
 async def test_what_cannot_be_read_is_buried_with_its_reason(bench: Bench, tmp_path: Path) -> None:
