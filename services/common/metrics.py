@@ -21,6 +21,9 @@ SCAN_SECONDS = Histogram(
 ACCESSES = Counter("vexstream_correlator_accesses", "File accesses merged")
 DIGESTS = Gauge("vexstream_correlator_digests", "Image digests held")
 DOCUMENTS = Counter("vexstream_correlator_documents", "Documents published")
+SKIPPED_RECORDS = Counter(
+    "vexstream_correlator_skipped_records", "Records the stream had skipped, read after all"
+)
 ASSESS_SECONDS = Histogram(
     "vexstream_correlator_assess_seconds",
     "Time of one assessment",

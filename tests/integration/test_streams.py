@@ -88,9 +88,9 @@ async def test_topics_are_created_once_and_as_specified(settings: CommonSettings
     finally:
         await admin.close()
     partitions = {topic["topic"]: len(topic["partitions"]) for topic in described}
-    assert partitions == {
-        topic.name_in(settings): 1 if topic is Topic.DEAD_LETTER else 3 for topic in Topic
-    }
+    assert set(partitions) == {topic.name_in(settings) for topic in Topic}
+    assert partitions[Topic.FILE_ACCESS.name_in(settings)] == 3
+    assert partitions[Topic.DEAD_LETTER.name_in(settings)] == 1
     assert await _cleanup_policy(settings, Topic.VEX_DOCUMENT) == "compact"
     assert await _cleanup_policy(settings, Topic.FILE_ACCESS) == "delete"
 
