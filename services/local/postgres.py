@@ -10,11 +10,9 @@ import pwd
 import secrets
 import subprocess
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from services.local.ports import LOOPBACK, free_port
-from services.local.process import Daemon, LocalError, MissingPrerequisiteError
+from services.local.process import Daemon, LocalError, MissingPrerequisiteError, Running
 
 DEBIAN = Path("/usr/lib/postgresql")
 DATABASE = "vexstream"
@@ -28,7 +26,7 @@ class PostgresError(LocalError):
     """The server cannot be set up; the text says what to do."""
 
 
-class Postgres:
+class Postgres(Running):
     """One server; the data stay over ``stop`` and ``start``, and for a later object too."""
 
     def __init__(self, directory: Path, *, binaries: Path | None = None) -> None:
@@ -103,22 +101,6 @@ class Postgres:
                 capture_output=True, timeout=STOP_SECONDS + 5, check=False, cwd="/",
             )  # fmt: skip
         self._daemon.stop()
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     def _initialise(self) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """Daemons as child processes: start with a log file, wait until ready, stop for sure."""
 
+import abc
 import contextlib
 import os
 import shutil
@@ -31,7 +32,35 @@ class DaemonError(LocalError):
     """A daemon could not be started, died or did not get ready; the text ends with its log."""
 
 
-class Daemon:
+class Running(abc.ABC):
+    """Runs while a ``with`` block does; a start that fails leaves nothing running."""
+
+    @abc.abstractmethod
+    def start(self) -> None:
+        """Returns when it runs."""
+
+    @abc.abstractmethod
+    def stop(self) -> None:
+        """Ends it; does nothing when it does not run."""
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+class Daemon(Running):
     """One daemon with everything it starts, in a session of its own.
 
     It ends with this process at the latest, even when this process is killed. Usable as a context
@@ -150,15 +179,3 @@ class Daemon:
         if self._control >= 0:
             os.close(self._control)
             self._control = -1
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()

@@ -4,12 +4,10 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from services.local.broker import BrokerError, answers
 from services.local.ports import LOOPBACK, free_port
-from services.local.process import Daemon, MissingPrerequisiteError
+from services.local.process import Daemon, MissingPrerequisiteError, Running
 
 LIB_VARIABLE = "VEXSTREAM_KAFKA_LIB"
 LIB = Path(__file__).parents[2] / ".cache/kafka/lib"
@@ -33,7 +31,7 @@ def missing() -> str | None:
     return None
 
 
-class ApacheKafka:
+class ApacheKafka(Running):
     """One broker and controller; keeps its port and its data over ``stop`` and ``start``."""
 
     def __init__(self, directory: Path) -> None:
@@ -72,22 +70,6 @@ class ApacheKafka:
     def kill(self) -> None:
         """Ends the broker as a crash would."""
         self._daemon.stop(0)
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     def _format(self) -> None:
         controller = f"{LOOPBACK}:{free_port()}"
