@@ -2,7 +2,8 @@
 
 A message is the marker C3 01, the 8-byte little-endian CRC-64-AVRO fingerprint of the schema in
 parsing canonical form, then the binary record (Avro 1.12 specification, "Single-object encoding").
-A subscriber needs no registry: the fingerprint names one of the files beside this module.
+A subscriber needs no registry: the fingerprint names one of the files beside this module, or one
+of an older release in released/. Old records are read as the newest schema defines them.
 """
 
 import io
@@ -17,6 +18,7 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 MARKER = b"\xc3\x01"
 HEADER_BYTES = len(MARKER) + 8
+_FOLDER = Path(__file__).parent
 
 Record = dict[str, Any]
 
@@ -29,6 +31,8 @@ class Kind(StrEnum):
     IMAGE_SCAN = "image-scan"
     IMAGE_SCAN_CHUNK = "image-scan-chunk"
     VEX_DOCUMENT = "vex-document"
+    VEX_DECISION = "vex-decision"
+    IMAGE_EVIDENCE = "image-evidence"
     DEAD_LETTER = "dead-letter"
 
 
@@ -58,15 +62,29 @@ class BadRecordError(CodecError):
 
 @cache
 def load_schema(kind: Kind) -> Any:
-    """The parsed schema of a record type."""
-    text = (Path(__file__).parent / f"{kind}.avsc").read_text("utf-8")
-    return fastavro.parse_schema(json.loads(text))
+    """The parsed schema of a record type, as this release writes it."""
+    return _parsed(_FOLDER / f"{kind}.avsc")
 
 
 @cache
 def header(kind: Kind) -> bytes:
     """The ten bytes with which every message of this type begins."""
-    canonical = to_parsing_canonical_form(load_schema(kind))
+    return _header(load_schema(kind))
+
+
+@cache
+def released(kind: Kind) -> dict[bytes, Any]:
+    """Header -> schema, of every version of a record type that was ever released."""
+    schemas = [_parsed(file) for file in sorted(_FOLDER.glob(f"released/{kind}.*.avsc"))]
+    return {_header(schema): schema for schema in schemas}
+
+
+def _parsed(file: Path) -> Any:
+    return fastavro.parse_schema(json.loads(file.read_text("utf-8")))
+
+
+def _header(schema: Any) -> bytes:
+    canonical = to_parsing_canonical_form(schema)
     return MARKER + bytes.fromhex(fingerprint(canonical, "CRC-64-AVRO"))
 
 
@@ -90,18 +108,23 @@ def decode(kind: Kind, message: bytes) -> Record:
 
     Raises:
         NotAvroError: no single-object encoding.
-        UnknownSchemaError: of another schema than this type's.
+        UnknownSchemaError: of a schema that was never one of this type.
         BadRecordError: truncated, corrupt, or followed by further bytes.
     """
     if len(message) < HEADER_BYTES or message[:2] != MARKER:
         raise NotAvroError(f"{len(message)} bytes that do not begin with the Avro marker c3 01")
+    writer, reader = load_schema(kind), None
     if message[:HEADER_BYTES] != header(kind):
+        writer, reader = released(kind).get(message[:HEADER_BYTES]), load_schema(kind)
+    if writer is None:
         seen = message[2:HEADER_BYTES].hex()
-        raise UnknownSchemaError(f"schema fingerprint {seen} is not that of {kind}.avsc")
+        raise UnknownSchemaError(
+            f"schema fingerprint {seen} is not that of any known version of {kind}.avsc"
+        )
     buffer = io.BytesIO(message)
     buffer.seek(HEADER_BYTES)
     try:
-        record = fastavro.schemaless_reader(buffer, load_schema(kind), None)
+        record = fastavro.schemaless_reader(buffer, writer, reader)
     except Exception as error:  # fastavro raises whatever the corrupt bytes lead to
         raise BadRecordError(f"corrupt {kind} record: {type(error).__name__}: {error}") from error
     if buffer.tell() != len(message):

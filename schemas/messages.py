@@ -92,6 +92,8 @@ def encode_batch(batch: Batch) -> bytes:
             "lost": batch.lost,
             "loss_reasons": list(batch.loss_reasons),
             "accesses": [{"path": a.path, "use": int(a.use)} for a in batch.accesses],
+            "learning_period_us": batch.learning_period_us,
+            "parts": batch.parts,
         },
     )
 
@@ -240,8 +242,11 @@ def _time(time_us: int) -> int:
 def _batch(record: Record) -> Batch:
     if record["observed_from_us"] > record["observed_to_us"]:
         raise ValueError("the observation interval ends before it begins")
-    if record["lost"] < 0 or record["sequence"] < 0:
-        raise ValueError("lost and sequence cannot be negative")
+    if min(record["lost"], record["sequence"], record["parts"]) < 0:
+        raise ValueError("lost, sequence and parts cannot be negative")
+    period = record["learning_period_us"]
+    if period is not None and not 0 < period <= MAX_TIME_US:
+        raise ValueError(f"{period} us is no learning period")
     return Batch(
         node=record["node"],
         run=record["run"],
@@ -255,6 +260,8 @@ def _batch(record: Record) -> Batch:
         lost=record["lost"],
         loss_reasons=tuple(record["loss_reasons"]),
         accesses=tuple(_access(access) for access in record["accesses"]),
+        learning_period_us=period,
+        parts=record["parts"],
     )
 
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from services import cli_ci, cli_dead_letter, cli_documents, cli_read
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -14,15 +16,27 @@ app = typer.Typer(
     help="Turns what containers really do into VEX.",
 )
 
+cli_ci.register(app)
+cli_dead_letter.register(app)
+cli_documents.register(app)
+cli_read.register(app)
+
 # Each service is imported when it is asked for: an installation may hold only one of them.
 
 
 @app.command()
-def collect() -> None:
+def collect(
+    record: Annotated[
+        Path | None, typer.Option(help="Also write what is observed to this file")
+    ] = None,
+    replay: Annotated[
+        Path | None, typer.Option(help="Send this recording to Kafka instead of observing")
+    ] = None,
+) -> None:
     """Run the collector: eBPF on this node, file accesses to Kafka."""
     from services.collector.__main__ import main as run
 
-    run()
+    run(record_to=record, replay_from=replay)
 
 
 @app.command()

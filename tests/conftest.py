@@ -1,3 +1,16 @@
 """What all tests share; the fixtures themselves are in tests/support."""
 
-pytest_plugins = ["tests.support.containers", "tests.support.streams"]
+from hypothesis import settings
+
+pytest_plugins = [
+    "tests.support.validity",  # first: what it wraps must not have been imported
+    "tests.support.containers",
+    "tests.support.probe",
+    "tests.support.registry",
+    "tests.support.streams",
+    "tests.support.trivy",
+]
+
+# How long an example takes says how busy the machine is, and nothing of the code.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")

@@ -2,54 +2,53 @@
 
 For each finding (vulnerability, package) of an image digest, the first rule that fits decides:
 
-1. A file of the package was used by any container of any workload: ``affected``. Metadata of a
-   package (vexstream/filekinds.py) is not use. This rule needs no complete observation.
-2. No file access can tell whether the package is used (it owns no observable file, its ecosystem
+1. A decision of a person or a vendor is about it (vexstream/decisions.py): its status, under its
+   author's name. ``fixed`` comes from here alone: a package that a later image no longer has, or
+   has in a fixed version, is not reported by that image's scan.
+2. A file of the package was used by any container of any workload: ``affected``. Metadata of a
+   package (vexstream/filekinds.py) is not use. This rule needs no complete observation. Where
+   only data was opened, the policy ``data_access`` may say ``under_investigation`` instead.
+3. No file access can tell whether the package is used (it owns no observable file, its ecosystem
    is not mapped), or it has no purl by which a document could name it: ``under_investigation``.
-3. Not every workload that runs the digest had a container observed from its creation for the
-   whole learning period without loss or gap, or none ran: ``under_investigation``.
-4. Otherwise ``not_affected``, justification ``vulnerable_code_not_in_execute_path``.
+4. Not every workload that runs the digest is covered (vexstream/coverage.py), or none ran:
+   ``under_investigation``.
+5. Otherwise ``not_affected``, justification ``vulnerable_code_not_in_execute_path``.
 
 Findings whose statements a consumer could not tell apart (the same vulnerability under the same
 purl, as with one package installed twice) become one statement with the worst status of them.
-An assessment is a function of scan, evidence and learning period alone: it has no clock, and its
+An assessment is a function of scan, evidence, decisions and rules alone: it has no clock, and its
 times are those of the observations. It holds no figure that every heartbeat would change.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 from vexstream.coverage import Coverage, Shortfall, coverage
+from vexstream.decisions import Decision, Decisions
 from vexstream.evidence import Evidence
-from vexstream.identity import Workload
+from vexstream.identity import Image, Workload
 from vexstream.purl import subcomponents
+from vexstream.rules import DataAccess, Rules
 from vexstream.scan import Finding, Package, Scan
+from vexstream.status import BADNESS
+from vexstream.status import Status as Status
 from vexstream.times import duration, instant
 from vexstream.usage import FileIndex, PackageUse
-
-
-class Status(StrEnum):
-    """OpenVEX status labels, worst first."""
-
-    AFFECTED = "affected"
-    UNDER_INVESTIGATION = "under_investigation"
-    NOT_AFFECTED = "not_affected"
-    FIXED = "fixed"
-
-
-_SEVERITY_OF_STATUS = {status: rank for rank, status in enumerate(Status)}
 
 
 class Reason(StrEnum):
     """Which rule, and which branch of it, decided."""
 
+    DECIDED = "decided"
     USED = "used"
+    DATA_ONLY = "data_only"
     NOT_USED = "not_used"
     NO_PURL = "no_purl"
     UNOBSERVABLE = "unobservable_package"
     NOT_OBSERVED = "not_observed"
     LEARNING = Shortfall.LEARNING.value
+    SILENT = Shortfall.SILENT.value
     GAP = Shortfall.GAP.value
     LOSS = Shortfall.LOSS.value
     LATE = Shortfall.LATE.value
@@ -63,6 +62,8 @@ class Verdict:
     reason: Reason
     text: str
     since_us: int
+    decision: Decision | None = None
+    """The decision of a person or a vendor that this status is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,55 +101,102 @@ class Assessment:
         return counts
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the rules judge by: ``index`` is that of the scan, ``used`` goes by package id."""
+
+    scan: Scan
+    index: FileIndex
+    used: Mapping[str, PackageUse]
+    coverage: Coverage
+    image: Image
+    """With all digests and names that are known."""
+
+
 def assess(
-    scan: Scan, index: FileIndex, evidence: Evidence | None, learning_period_us: int
+    scan: Scan,
+    index: FileIndex,
+    evidence: Evidence | None,
+    rules: Rules | int,
+    decisions: Decisions | None = None,
 ) -> Assessment:
-    """Applies the rules to every finding. ``index`` is the index of this very scan."""
-    seen = coverage(evidence.containers if evidence else {}, learning_period_us)
+    """Applies the rules to every finding; ``rules`` may be the learning period alone."""
+    rules = Rules(rules) if isinstance(rules, int) else rules
+    seen = coverage(evidence.containers if evidence else {}, rules)
     used = index.used(evidence.files) if evidence else {}
-    uncovered = _uncovered(seen)
+    image = scan.image.merged(evidence.image) if evidence else scan.image
+    return judge(Facts(scan, index, used, seen, image), rules, decisions or Decisions())
+
+
+def judge(facts: Facts, rules: Rules, decisions: Decisions) -> Assessment:
+    """Applies the rules to every finding."""
+    scan = facts.scan
+    uncovered = _uncovered(facts.coverage)
     packages = {package.id: package for package in scan.packages}
     statements: dict[tuple[str, tuple[str, ...]], Statement] = {}
     for finding in scan.findings:
         package = packages[finding.package_id]
-        verdict = _verdict(scan, index, package, used.get(package.id), seen, uncovered)
+        names = (finding.vulnerability, *finding.aliases)
+        decision = decisions.fitting(names, package, facts.image)
+        if decision is not None:
+            verdict = _decided(decision)
+        else:
+            verdict = _verdict(facts, package, rules, uncovered)
         statement = _statement(finding, package, verdict)
         key = (statement.vulnerability, statement.subcomponents)
         known = statements.get(key)
         statements[key] = statement if known is None else _worse(known, statement)
     ordered = sorted(statements.values(), key=lambda s: (s.vulnerability, s.subcomponents))
-    return Assessment(scan, seen, tuple(ordered))
+    return Assessment(scan, facts.coverage, tuple(ordered))
+
+
+def _decided(decision: Decision) -> Verdict:
+    return Verdict(decision.status, Reason.DECIDED, decision.text, decision.decided_at_us, decision)
 
 
 def _verdict(
-    scan: Scan,
-    index: FileIndex,
-    package: Package,
-    use: PackageUse | None,
-    seen: Coverage,
-    uncovered: tuple[Reason, str] | None,
+    facts: Facts, package: Package, rules: Rules, uncovered: tuple[Reason, str] | None
 ) -> Verdict:
+    scan, use = facts.scan, facts.used.get(package.id)
     if use is not None:
-        text = (
-            f"In use: {_printable(use.path)} (by {_names(use.workloads)}, "
-            f"first seen {instant(use.first_seen_us)})."
-        )
-        return Verdict(Status.AFFECTED, Reason.USED, text, use.first_seen_us)
-    open_reason = _unobservable(index, package) or uncovered
+        by = f"{_printable(use.path)} (by {_names(use.workloads)}, "
+        by += f"first seen {instant(use.first_seen_us)})."
+        if not use.code and rules.data_access is DataAccess.UNDER_INVESTIGATION:
+            return Verdict(
+                Status.UNDER_INVESTIGATION,
+                Reason.DATA_ONLY,
+                f"Only data of it was read: {by}",
+                use.first_seen_us,
+            )
+        return Verdict(Status.AFFECTED, Reason.USED, f"In use: {by}", use.first_seen_us)
+    open_reason = _unobservable(facts.index, package) or uncovered
     if open_reason is not None:
         reason, text = open_reason
         return Verdict(Status.UNDER_INVESTIGATION, reason, text, scan.scanned_at_us)
-    since = seen.since_us
+    since = facts.coverage.since_us
     assert since is not None  # noqa: S101 - complete coverage always has a time
-    files = index.observable_files[package.id]
+    text = _not_used(facts.index.observable_files[package.id], facts.coverage)
+    return Verdict(Status.NOT_AFFECTED, Reason.NOT_USED, text, max(since, scan.scanned_at_us))
+
+
+def _not_used(files: int, seen: Coverage) -> str:
     own = "Its only file was not used" if files == 1 else f"None of its {files} files was used"
     names = _names([w.workload for w in seen.workloads])
+    periods = sorted({w.learning_period_us for w in seen.workloads})
+    length = " to ".join(duration(period) for period in {periods[0]: 0, periods[-1]: 0})
     text = (
         f"{own}. Every workload ({names}) had a container that was observed from its "
-        f"creation for {duration(seen.learning_period_us)} without loss or gap: nothing of the "
+        f"creation for {length} without loss or gap: nothing of the "
         "package was opened, executed or mapped. Documentation and package metadata do not count."
     )
-    return Verdict(Status.NOT_AFFECTED, Reason.NOT_USED, text, max(since, scan.scanned_at_us))
+    others = [
+        f"{w.workload} ({', '.join(str(what) for what in w.others)})"
+        for w in seen.workloads
+        if w.others
+    ]
+    if others:
+        text += f" Further containers were not all observed whole: {'; '.join(others)}."
+    return text
 
 
 def _unobservable(index: FileIndex, package: Package) -> tuple[Reason, str] | None:
@@ -198,10 +246,11 @@ def _statement(finding: Finding, package: Package, verdict: Verdict) -> Statemen
 
 
 def _worse(one: Statement, other: Statement) -> Statement:
-    def rank(statement: Statement) -> tuple[int, int, str, str]:
+    def rank(statement: Statement) -> tuple[bool, int, int, str, str]:
         verdict = statement.verdict
         return (
-            _SEVERITY_OF_STATUS[verdict.status],
+            verdict.decision is None,  # what somebody has decided is never overwritten
+            BADNESS[verdict.status],
             verdict.since_us,
             verdict.text,
             statement.package.id,

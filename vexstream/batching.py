@@ -14,11 +14,13 @@ No clock and no I/O: all times are given, as microseconds since the Unix epoch.
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vexstream.evidence import Access, Batch, Use
 from vexstream.identity import Image, Workload
 
+_PENDING_OVERHEAD_BYTES = 160
+"""Size of the Python objects around a path that waits, roughly."""
 _ACCESS_OVERHEAD_BYTES = 8
 """Length prefix and flags of an access on the wire, rounded up."""
 
@@ -30,6 +32,13 @@ class Limits:
     batch_accesses: int = 2000
     batch_bytes: int = 700_000
     pending_accesses: int = 500_000
+
+
+@dataclass(slots=True)
+class Room:
+    """Memory that the waiting accesses of all containers share."""
+
+    bytes_left: int = 256 << 20
 
 
 @dataclass(slots=True)
@@ -45,8 +54,10 @@ class Observation:
     observed_from_us: int
     """Start of the interval that the next cut ends."""
     limits: Limits = Limits()
+    room: Room = field(default_factory=Room)
     sequence: int = 0
     _pending: dict[bytes, Use] = field(default_factory=dict)
+    _pending_bytes: int = 0
     _lost: Counter[str] = field(default_factory=Counter)
 
     def add(self, path: bytes, use: Use) -> None:
@@ -54,8 +65,12 @@ class Observation:
         known = self._pending.get(path)
         if known is not None:
             self._pending[path] = known | use
-        elif len(self._pending) < self.limits.pending_accesses:
+            return
+        cost = len(path) + _PENDING_OVERHEAD_BYTES
+        if len(self._pending) < self.limits.pending_accesses and cost <= self.room.bytes_left:
             self._pending[path] = use
+            self._pending_bytes += cost
+            self.room.bytes_left -= cost
         else:
             self.lose("publish", 1)
 
@@ -82,9 +97,12 @@ class Observation:
         until = max(until_us, self.observed_from_us + bool(self._lost))
         parts = list(self._parts())
         batches = [self._batch(part, self.observed_from_us) for part in parts[:-1]]
-        batches.append(self._batch(parts[-1], until, self._lost))
+        last = self._batch(parts[-1], until, self._lost)
+        batches.append(replace(last, parts=len(parts) - 1))
         self.observed_from_us = until
         self._pending = {}
+        self.room.bytes_left += self._pending_bytes
+        self._pending_bytes = 0
         self._lost = Counter()
         return batches
 

@@ -1,27 +1,34 @@
 """All that is held of one image digest, and when its document has to be published anew.
 
-The document follows from scan, evidence and learning period alone; the version counts how often it
-has changed. Nothing is published when nothing changed.
+The document follows from scan, evidence, decisions and rules alone; the version counts how often
+it has changed. Nothing is published when nothing changed. The larger parts, files and scan, may
+be put away between uses: an archive gives them back.
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
-from vexstream.assessment import Assessment, assess
+from vexstream.assessment import Assessment, Facts, judge
+from vexstream.breakdown import summarise
 from vexstream.coverage import Coverage, coverage
+from vexstream.decisions import Decisions
 from vexstream.document import DocumentRecord, DocumentState, Learning
-from vexstream.evidence import Batch, Evidence, Learnt
+from vexstream.evidence import Batch, Evidence, FileUse, Learnt
+from vexstream.evidence_summary import EvidenceSummary
 from vexstream.identity import Digest, Image
 from vexstream.openvex import MEDIA_TYPE, Publisher, render
+from vexstream.rules import Rules
 from vexstream.scan import Scan
-from vexstream.usage import FileIndex
+from vexstream.usage import FileIndex, Usage
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What the operator decides."""
 
-    learning_period_us: int
+    rules: Rules
     publisher: Publisher = field(default_factory=Publisher)
 
 
@@ -33,17 +40,33 @@ class Published:
     sha256: str
     fingerprint: str
     """SHA-256 of everything in the record; tells whether it has to be published again."""
+    basis: str = ""
+    """What the record rested on; tells after a restart whether it has to be looked at again."""
+
+
+class Archive(Protocol):
+    """Where files and scan of a digest are while they are not in use."""
+
+    def files(self, digest: Digest) -> Iterable[tuple[bytes, FileUse]]:
+        """Everything held of the files; a path may come more than once."""
+
+    def scan(self, digest: Digest) -> Scan | None:
+        """The newest whole scan."""
 
 
 class Correlation:
     """Evidence, scan and last publication of one image digest."""
 
-    def __init__(self, digest: Digest) -> None:
+    def __init__(self, digest: Digest, archive: Archive | None = None) -> None:
         self.digest = digest
         self.evidence: Evidence | None = None
-        self.scan: Scan | None = None
         self.published: Published | None = None
+        self.has_scan = False
+        self._archive = archive
+        self._files_away = False
+        self._scan: Scan | None = None
         self._index: FileIndex | None = None
+        self._usage: Usage | None = None
         self._stale = True
         self._coverage: Coverage | None = None
 
@@ -52,27 +75,50 @@ class Correlation:
         if self.evidence is None:
             self.evidence = Evidence(batch.image)
             self._stale = True
+        if batch.accesses:
+            self._fetch_files()
         learnt = self.evidence.merge(batch)
         self._stale |= learnt.image or bool(learnt.accesses)
+        if self._usage is not None and learnt.accesses:
+            files = self.evidence.files
+            self._usage.add((access.path, files[access.path]) for access in learnt.accesses)
         return learnt
 
     def accept(self, scan: Scan) -> bool:
         """Takes a scan of this digest. A failed one never replaces one that succeeded."""
-        if scan.failure is not None and self.scan is not None and self.scan.failure is None:
+        held = self.scan if scan.failure is not None else None
+        if held is not None and held.failure is None:
             return False
-        self.scan = scan
-        self._index = FileIndex(scan)
+        self._take(scan)
         self._stale = True
         return True
 
-    def due(self, policy: Policy) -> DocumentRecord | None:
-        """The record to publish now; None when the one published is still right."""
+    @property
+    def scan(self) -> Scan | None:
+        """The newest scan, without the files of its packages: those are in the index."""
+        if self._scan is None and self.has_scan and self._archive is not None:
+            scan = self._archive.scan(self.digest)
+            if scan is not None:
+                self._take(scan)
+        return self._scan
+
+    def covered(self, policy: Policy, newest_us: int | None = None) -> Coverage:
+        """The coverage now; ``newest_us`` is the newest observation on the stream."""
         containers = self.evidence.containers if self.evidence else {}
-        seen = coverage(containers, policy.learning_period_us)
+        return coverage(containers, policy.rules, newest_us)
+
+    def due(
+        self,
+        policy: Policy,
+        decisions: Decisions | None = None,
+        newest_us: int | None = None,
+    ) -> DocumentRecord | None:
+        """The record to publish now; None when the one published is still right."""
+        seen = self.covered(policy, newest_us)
         if not self._stale and seen == self._coverage:
             return None
         self._coverage, self._stale = seen, False
-        record = self._record(seen, policy)
+        record = self._record(seen, policy, decisions or Decisions())
         published = self.published
         if published is None:
             return record
@@ -81,30 +127,82 @@ class Correlation:
         return None if fingerprint(record) == published.fingerprint else record
 
     def mark_stale(self) -> None:
-        """Makes ``due`` look again, after a publication that failed."""
+        """Makes ``due`` look again: a publication failed, or decisions have changed."""
         self._stale = True
+
+    def settle(self, seen: Coverage) -> None:
+        """What was published rests on just this state: there is nothing to look at."""
+        self._coverage, self._stale = seen, False
+
+    def put_away(self) -> None:
+        """Gives up the larger parts of the state until they are needed again."""
+        if self._archive is None:
+            return
+        if self.evidence is not None:
+            self.evidence.files = {}
+            self._files_away = True
+        self._scan = self._index = self._usage = None
+
+    @property
+    def weight(self) -> int:
+        """How many files are in memory because of this digest."""
+        used = len(self.evidence.files) if self.evidence else 0
+        return used + (self._index.size if self._index else 0)
 
     def image(self) -> Image:
         """The image with all digests and names that evidence or scan know."""
         image = Image(self.digest)
         if self.evidence is not None:
             image = image.merged(self.evidence.image)
-        if self.scan is not None:
-            image = image.merged(self.scan.image)
-        return image
+        scan = self.scan
+        return image if scan is None else image.merged(scan.image)
 
-    def _record(self, seen: Coverage, policy: Policy) -> DocumentRecord:
+    def summary(self, policy: Policy, newest_us: int | None = None) -> EvidenceSummary | None:
+        """What has been observed of the image; None when nothing has."""
+        if self.evidence is None:
+            return None
+        self._fetch_files()
+        scan, index = self.scan, self._index
+        if scan is not None and scan.failure is not None:
+            scan = index = None
+        return summarise(self.image(), self.evidence, scan, index, policy.rules, newest_us)
+
+    def _take(self, scan: Scan) -> None:
+        self._index, self._usage, self.has_scan = FileIndex(scan), None, True
+        packages = tuple(replace(package, files=()) for package in scan.packages)
+        self._scan = replace(scan, packages=packages)
+
+    def _fetch_files(self) -> None:
+        if not self._files_away or self._archive is None or self.evidence is None:
+            return
+        for path, use in self._archive.files(self.digest):
+            self.evidence.restore(path, use)
+        self._files_away = False
+
+    def files_are_away(self) -> None:
+        """The files known so far are in the archive only."""
+        self._files_away = True
+
+    def _facts(self, scan: Scan, index: FileIndex, seen: Coverage) -> Facts:
+        if self._usage is None:
+            self._usage = Usage(index)
+            self._fetch_files()
+            if self.evidence is not None:
+                self._usage.add(self.evidence.files.items())
+        return Facts(scan, index, self._usage.packages(), seen, self.image())
+
+    def _record(self, seen: Coverage, policy: Policy, decisions: Decisions) -> DocumentRecord:
         scan, index = self.scan, self._index
         if scan is None or index is None:
-            return self._without_document(DocumentState.AWAITING_SCAN, seen, 0)
+            return self.without_document(DocumentState.AWAITING_SCAN, seen, 0)
         if scan.failure is not None:
             why = f"{scan.failure.reason}: {scan.failure.detail}"
-            return self._without_document(
+            return self.without_document(
                 DocumentState.SCAN_FAILED, seen, scan.scanned_at_us, failure=why
             )
-        assessment = assess(scan, index, self.evidence, policy.learning_period_us)
+        assessment = judge(self._facts(scan, index, seen), policy.rules, decisions)
         if not assessment.statements:
-            return self._without_document(DocumentState.NO_FINDINGS, seen, scan.scanned_at_us)
+            return self.without_document(DocumentState.NO_FINDINGS, seen, scan.scanned_at_us)
         return self._with_document(assessment, policy)
 
     def _with_document(self, assessment: Assessment, policy: Policy) -> DocumentRecord:
@@ -129,9 +227,10 @@ class Correlation:
             counts=assessment.counts(),
         )
 
-    def _without_document(
+    def without_document(
         self, state: DocumentState, seen: Coverage, issued_at_us: int, failure: str | None = None
     ) -> DocumentRecord:
+        """A record that says why there is no document."""
         return DocumentRecord(
             image=self.image(),
             state=state,
@@ -146,11 +245,11 @@ class Correlation:
         )
 
 
-def published(record: DocumentRecord, before: Published | None) -> Published:
+def published(record: DocumentRecord, before: Published | None, basis: str = "") -> Published:
     """What to remember once the record has been handed to the broker."""
     version = record.version or (before.version if before else 0)
     sha256 = record.sha256 or (before.sha256 if before else "")
-    return Published(version, sha256, fingerprint(record))
+    return Published(version, sha256, fingerprint(record), basis)
 
 
 def fingerprint(record: DocumentRecord) -> str:

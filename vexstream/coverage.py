@@ -1,7 +1,8 @@
 """Whether a workload was observed well enough to say that something was not used.
 
 A container is seen whole when it was observed from its creation, for the whole learning period,
-without loss and without a gap. A workload is covered when one of its containers was seen whole.
+without loss and without a gap. A workload is covered when one of its containers was seen whole;
+what happened to further ones is noted. With the strict rule none of them may have lost anything.
 Times come from the observations themselves: a collector that falls silent stops the learning
 period, and replaying a day of batches in a second gives the same answer as living through it.
 """
@@ -11,17 +12,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from vexstream.evidence import Container
 from vexstream.identity import Workload
+from vexstream.observation import Container
+from vexstream.rules import Rules
+from vexstream.times import instant
 
 
 class Shortfall(StrEnum):
     """Why a container has not been seen whole. The order is that of the hope left: best first."""
 
     LEARNING = "learning"
+    SILENT = "collector_silent"
     GAP = "observation_gap"
     LOSS = "events_lost"
     LATE = "started_before_collector"
+
+
+_ORDER = {shortfall: rank for rank, shortfall in enumerate(Shortfall)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +37,7 @@ class WorkloadCoverage:
 
     ``since_us`` is when it was first covered; None while it is not, and then ``shortfall`` and
     ``reason`` say why. ``started_at_us`` and ``due_us`` are start and end of the learning period
-    of the container that is, or comes, first.
+    of the container that is, or comes, first. ``others`` says what was missed of further ones.
     """
 
     workload: Workload
@@ -39,14 +46,26 @@ class WorkloadCoverage:
     due_us: int
     shortfall: Shortfall | None = None
     reason: str = ""
+    others: tuple[Shortfall, ...] = ()
+
+    @property
+    def learning_period_us(self) -> int:
+        """The learning period that holds for it."""
+        return self.due_us - self.started_at_us
 
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
     """How well all workloads of a digest were observed, in the order of their names."""
 
-    learning_period_us: int
+    default_period_us: int
     workloads: tuple[WorkloadCoverage, ...]
+
+    @property
+    def learning_period_us(self) -> int:
+        """The longest that holds for one of them."""
+        periods = (w.learning_period_us for w in self.workloads)
+        return max(periods, default=self.default_period_us)
 
     @property
     def complete(self) -> bool:
@@ -65,57 +84,75 @@ class Coverage:
         return tuple(w for w in self.workloads if w.since_us is None)
 
 
-def coverage(containers: Mapping[str, Container], learning_period_us: int) -> Coverage:
-    """The coverage of all workloads that ran these containers (container id -> observation)."""
+def coverage(
+    containers: Mapping[str, Container], rules: Rules, newest_us: int | None = None
+) -> Coverage:
+    """The coverage of all workloads that ran these containers (container id -> observation).
+
+    ``newest_us`` is the newest observation on the stream, of whatever image.
+    """
     by_workload: dict[Workload, list[tuple[str, Container]]] = defaultdict(list)
     for identifier, container in sorted(containers.items()):
         by_workload[container.workload].append((identifier, container))
     return Coverage(
-        learning_period_us,
+        rules.learning_period_us,
         tuple(
-            _workload(workload, observed, learning_period_us)
+            _workload(workload, observed, rules, newest_us)
             for workload, observed in sorted(by_workload.items())
         ),
     )
 
 
-def _workload(
-    workload: Workload, observed: list[tuple[str, Container]], period_us: int
-) -> WorkloadCoverage:
-    whole: list[int] = []
-    short: list[tuple[int, int, str, Shortfall, str]] = []
-    order = list(Shortfall)
-    for identifier, container in observed:
-        verdict = _shortfall(container, period_us)
-        if verdict is None:
-            whole.append(container.started_at_us)
-        else:
-            shortfall, reason = verdict
-            short.append(
-                (order.index(shortfall), container.started_at_us, identifier, shortfall, reason)
-            )
-    if whole:
-        start = min(whole)
-        return WorkloadCoverage(workload, start + period_us, start, start + period_us)
-    _, start, _, shortfall, reason = min(short)
-    return WorkloadCoverage(workload, None, start, start + period_us, shortfall, reason)
-
-
-def _shortfall(container: Container, period_us: int) -> tuple[Shortfall, str] | None:
+def shortfall_of(
+    container: Container, rules: Rules, newest_us: int | None = None
+) -> tuple[Shortfall, str] | None:
     """Why the container was not seen whole; None when it was."""
-    first, until = container.first_seen(), container.seen_whole_until()
-    start = container.started_at_us
-    if until is not None and until - start >= period_us:
+    start, until = container.started_at_us, container.seen_whole_until()
+    if until is not None and until - start >= rules.period_us(container):
         return None
+    first, last = container.first_seen_us, container.last_seen_us
     if first is not None and first > start:
         return Shortfall.LATE, "its containers ran before the collector did"
     reached = start if until is None else until
-    losses = sorted(
-        (interval, loss) for interval, loss in container.lossy.items() if interval[1] >= start
-    )
-    if losses and losses[0][0][0] <= reached:
-        reasons = sorted({reason for _, (_, why) in losses for reason in why})
-        return Shortfall.LOSS, f"events were lost ({', '.join(reasons) or 'reason unknown'})"
-    if any(interval_start > reached for interval_start, _ in container.clean):
+    if container.lossy:
+        # Clean intervals are held up to the first loss only: what ends there, ended by it.
+        if min(container.lossy)[0] <= reached:
+            reasons = sorted({reason for _, why in container.lossy.values() for reason in why})
+            return Shortfall.LOSS, f"events were lost ({', '.join(reasons) or 'reason unknown'})"
         return Shortfall.GAP, "there is a gap in the observation"
+    if last is not None and last > reached:
+        return Shortfall.GAP, "there is a gap in the observation"
+    if newest_us is not None and last is not None and newest_us - last > rules.silence_us:
+        return (
+            Shortfall.SILENT,
+            f"nothing was heard of it since {instant(last)}: it ended or its collector is silent",
+        )
     return Shortfall.LEARNING, "the learning period is not over"
+
+
+def _workload(
+    workload: Workload,
+    observed: list[tuple[str, Container]],
+    rules: Rules,
+    newest_us: int | None,
+) -> WorkloadCoverage:
+    whole: list[tuple[int, int]] = []
+    short: list[tuple[int, int, str, int, Shortfall, str]] = []
+    for identifier, container in observed:
+        start, due = container.started_at_us, container.started_at_us + rules.period_us(container)
+        verdict = shortfall_of(container, rules, newest_us)
+        if verdict is None:
+            whole.append((due, start))
+        else:
+            short.append((_ORDER[verdict[0]], start, identifier, due, *verdict))
+    missed = [entry for entry in short if entry[4] is not Shortfall.LEARNING]
+    if whole and not (rules.strict and missed):
+        due, start = min(whole)
+        # A replica that ended early is no news; one of which something was missed is.
+        others = {entry[4] for entry in missed} - {Shortfall.SILENT}
+        return WorkloadCoverage(
+            workload, due, start, due, others=tuple(sorted(others, key=_ORDER.__getitem__))
+        )
+    pick = max(missed, key=lambda entry: entry[0]) if whole else min(short)
+    _, start, _, due, shortfall, reason = pick
+    return WorkloadCoverage(workload, None, start, due, shortfall, reason)

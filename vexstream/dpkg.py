@@ -22,17 +22,17 @@ class DpkgDatabase:
     """Path -> where the file of every package but one went instead, and that one package."""
 
     def files_of(self, name: str, architecture: str) -> list[bytes] | None:
-        """What the package installed, where it really went; None when there is no list."""
+        """What the package installed, diversions aside; None when there is no list."""
         package = name.encode("utf-8", "replace")
         content = self.lists.get(package + b":" + architecture.encode("utf-8", "replace"))
         if content is None:
             content = self.lists.get(package)
         if content is None:
             return None
-        return [self.diverted(path, package) for path in content.split(b"\n") if path]
+        return [path for path in content.split(b"\n") if path]
 
     def diverted(self, path: bytes, package: bytes) -> bytes:
-        """Where the package's file of this name really is."""
+        """Where dpkg puts the package's file of this name."""
         target, diverter = self.diversions.get(path, (path, package))
         return path if diverter == package else target
 

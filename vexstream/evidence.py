@@ -2,13 +2,14 @@
 
 Merging is commutative, associative and idempotent, so that redelivery, reordering and splitting
 of batches change nothing. All times are microseconds since the Unix epoch, taken by the collector.
+What is held of a container is bounded (vexstream/observation.py).
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntFlag
 
 from vexstream.identity import Image, Workload
+from vexstream.observation import Container, Place
 
 
 class Use(IntFlag):
@@ -48,54 +49,29 @@ class Batch:
     lost: int
     loss_reasons: tuple[str, ...]
     accesses: tuple[Access, ...]
+    learning_period_us: int | None = None
+    """What the pod's annotation asks for."""
+    parts: int = 0
+    """How many batches with the same start and no length came before this one."""
 
 
-@dataclass(slots=True)
-class Container:
-    """What is known of one container's observation."""
-
-    node: str
-    workload: Workload
-    started_at_us: int
-    clean: list[tuple[int, int]] = field(default_factory=list)
-    """Disjoint, sorted intervals in which nothing was lost."""
-    lossy: dict[tuple[int, int], tuple[int, tuple[str, ...]]] = field(default_factory=dict)
-    """Intervals in which events were lost -> how many, and why."""
-
-    def seen_whole_until(self) -> int | None:
-        """End of the unbroken, lossless observation that began at the container's start.
-
-        None if there is none: the start was missed, or events were lost in its first interval.
-        """
-        begun = [end for start, end in self.clean if start <= self.started_at_us < end]
-        if not begun:
-            return None
-        losses = [start for start, end in self.lossy if end >= self.started_at_us]
-        until = min([begun[0], *losses])
-        return until if until > self.started_at_us else None
-
-    def first_seen(self) -> int | None:
-        """Start of the earliest interval in which it was observed at all."""
-        starts = [start for start, _ in self.clean[:1]] + [start for start, _ in self.lossy]
-        return min(starts, default=None)
-
-    def last_seen(self) -> int:
-        """End of the newest interval in which anything at all was heard of it."""
-        ends = [end for _, end in self.clean[-1:]] + [end for _, end in self.lossy]
-        return max(ends, default=self.started_at_us)
-
-    def lost(self) -> int:
-        """Events known to be lost."""
-        return sum(count for count, _ in self.lossy.values())
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class FileUse:
-    """How, since when and by whom a file was used."""
+    """How, since when and by whom a file was used. ``use`` is a set of bits of ``Use``;
+    ``workloads`` are sorted. Many files share one, so it never changes."""
 
-    use: Use
+    use: int
     first_seen_us: int
-    workloads: set[Workload]
+    workloads: tuple[Workload, ...]
+
+    def merged(self, other: "FileUse") -> "FileUse":
+        """What both say."""
+        workloads = self.workloads
+        if workloads != other.workloads:
+            workloads = tuple(sorted({*workloads, *other.workloads}))
+        return FileUse(
+            self.use | other.use, min(self.first_seen_us, other.first_seen_us), workloads
+        )
 
 
 @dataclass(slots=True)
@@ -114,44 +90,56 @@ class Evidence:
         return Learnt(
             image=renamed,
             container=self._merge_interval(batch),
-            accesses=tuple(a for a in batch.accesses if self._merge_access(a, batch)),
+            accesses=self._merge_accesses(batch),
         )
+
+    def restore(self, path: bytes, use: FileUse) -> None:
+        """Adds what was held of a file before."""
+        known = self.files.get(path)
+        self.files[path] = use if known is None else known.merged(use)
 
     def _merge_interval(self, batch: Batch) -> bool:
         container = self.containers.get(batch.container_id)
-        changed = container is None
+        fresh = container is None
         if container is None:
             container = Container(batch.node, batch.workload, batch.started_at_us)
             self.containers[batch.container_id] = container
-        interval = (batch.observed_from_us, batch.observed_to_us)
-        if batch.lost:
-            loss = (batch.lost, tuple(sorted(set(batch.loss_reasons))))
-            known = container.lossy.get(interval)
-            if known is None or known < loss:
-                container.lossy[interval] = loss
-                changed = True
-            return changed
-        if interval[0] < interval[1] and not _covered(container.clean, interval):
-            container.clean = union([*container.clean, interval])
-            changed = True
-        return changed
-
-    def _merge_access(self, access: Access, batch: Batch) -> bool:
-        known = self.files.get(access.path)
-        if known is None:
-            self.files[access.path] = FileUse(access.use, batch.observed_from_us, {batch.workload})
-            return True
-        use = known.use | access.use
-        first = min(known.first_seen_us, batch.observed_from_us)
-        changed = (
-            use != known.use
-            or first != known.first_seen_us
-            or batch.workload not in known.workloads
+        told = container.identify(
+            batch.node, batch.workload, batch.started_at_us, batch.learning_period_us
         )
-        if changed:
-            known.use, known.first_seen_us = use, first
-            known.workloads.add(batch.workload)
-        return changed
+        seen = container.observe(
+            batch.observed_from_us,
+            batch.observed_to_us,
+            batch.lost,
+            batch.loss_reasons,
+            Place(batch.run, batch.sequence, batch.parts),
+        )
+        return fresh or told or seen
+
+    def _merge_accesses(self, batch: Batch) -> tuple[Access, ...]:
+        """Returns the accesses of which something was new."""
+        files, first, workload = self.files, batch.observed_from_us, batch.workload
+        shared: dict[FileUse, FileUse] = {}
+        fresh: dict[int, FileUse] = {}
+        new: list[Access] = []
+        for access in batch.accesses:
+            use = int(access.use)
+            known = files.get(access.path)
+            if known is not None and (
+                known.use | use == known.use
+                and first >= known.first_seen_us
+                and workload in known.workloads
+            ):
+                continue
+            own = fresh.get(use)
+            if own is None:
+                own = fresh[use] = FileUse(use, first, (workload,))
+            if known is not None:
+                merged = known.merged(own)
+                own = shared.setdefault(merged, merged)
+            files[access.path] = own
+            new.append(access)
+        return tuple(new)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,18 +155,3 @@ class Learnt:
 
     def __bool__(self) -> bool:
         return self.image or self.container or bool(self.accesses)
-
-
-def union(intervals: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Sorted disjoint intervals that cover the same points; touching ones become one."""
-    merged: list[tuple[int, int]] = []
-    for start, end in sorted(intervals):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start, end))
-    return merged
-
-
-def _covered(intervals: list[tuple[int, int]], wanted: tuple[int, int]) -> bool:
-    return any(start <= wanted[0] and wanted[1] <= end for start, end in intervals)

@@ -6,15 +6,38 @@ same bytes.
 
 import json
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 from vexstream.assessment import Assessment, Statement, Status
+from vexstream.decisions import Decision
 from vexstream.identity import Image
 from vexstream.purl import product
 from vexstream.times import instant
 
 CONTEXT = "https://openvex.dev/ns/v0.2.0"
 MEDIA_TYPE = "application/json"
+
+
+_UPDATE = "Update"
+_WILL_NOT_FIX = "The distributor will not fix"
+_NONE_KNOWN = "No fixed version"
+
+
+class Remedy(Enum):
+    """What an action statement asks for."""
+
+    UPDATE = "update"
+    WILL_NOT_FIX = "will_not_fix"
+    NONE_KNOWN = "none_known"
+    OTHER = "other"
+
+
+_REMEDIES = {
+    _UPDATE + " ": Remedy.UPDATE,
+    _WILL_NOT_FIX + " ": Remedy.WILL_NOT_FIX,
+    _NONE_KNOWN + " ": Remedy.NONE_KNOWN,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +84,15 @@ def _statement(statement: Statement, products: list[str]) -> dict[str, Any]:
     vulnerability: dict[str, Any] = {"name": statement.vulnerability}
     if statement.aliases:
         vulnerability["aliases"] = list(statement.aliases)
-    components = [{"@id": purl} for purl in statement.subcomponents]
+    components = [_component(purl, statement.package.purl) for purl in statement.subcomponents]
     rendered: dict[str, Any] = {
         "vulnerability": vulnerability,
         "timestamp": instant(verdict.since_us),
         "products": [{"@id": purl, "subcomponents": components} for purl in products],
         "status": str(verdict.status),
     }
+    if verdict.decision is not None:
+        return rendered | _decided(statement, verdict.decision)
     if verdict.status is Status.NOT_AFFECTED:
         rendered["justification"] = "vulnerable_code_not_in_execute_path"
         rendered["impact_statement"] = verdict.text
@@ -78,13 +103,49 @@ def _statement(statement: Statement, products: list[str]) -> dict[str, Any]:
     return rendered
 
 
+def _decided(statement: Statement, decision: Decision) -> dict[str, Any]:
+    """What a person or a vendor has decided, under their name."""
+    source = f" ({decision.source_id})" if decision.source_id else ""
+    rendered = {"status_notes": f"[decided] by {decision.author}{source}"}
+    if decision.status is Status.NOT_AFFECTED:
+        if decision.justification:
+            rendered["justification"] = decision.justification
+        if decision.text:
+            rendered["impact_statement"] = decision.text
+    elif decision.status is Status.AFFECTED:
+        rendered["action_statement"] = decision.text or _action(statement)
+    elif decision.text:
+        rendered["status_notes"] += f": {decision.text}"
+    return rendered
+
+
+def _component(purl: str, scanned: str) -> dict[str, Any]:
+    """A subcomponent; the identifier is the purl exactly as the scanner wrote it.
+
+    Consumers match ``@id`` or any identifier, so the longer spelling takes no match away; the other
+    formats need it, because some of their consumers compare purls as text.
+    """
+    component: dict[str, Any] = {"@id": purl}
+    if scanned:
+        component["identifiers"] = {"purl": scanned}
+    return component
+
+
 def _action(statement: Statement) -> str:
     name = f"{statement.package.name} {statement.package.version}"
     if statement.fixed_in:
-        return f"Update {name} to a fixed version: {', '.join(statement.fixed_in)}."
+        return f"{_UPDATE} {name} to a fixed version: {', '.join(statement.fixed_in)}."
     if statement.fix_state == "wont-fix":
-        return f"The distributor will not fix {name}: replace it, or mitigate."
-    return f"No fixed version of {name} is known: mitigate, and watch for one."
+        return f"{_WILL_NOT_FIX} {name}: replace it, or mitigate."
+    return f"{_NONE_KNOWN} of {name} is known: mitigate, and watch for one."
+
+
+def remedy_of(action_statement: str) -> Remedy:
+    """Which of the actions that this module writes a statement asks for."""
+    for beginning, remedy in _REMEDIES.items():
+        if action_statement.startswith(beginning):
+            return remedy
+    return Remedy.OTHER
 
 
 def _tooling(assessment: Assessment) -> str:

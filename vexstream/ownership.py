@@ -4,54 +4,79 @@ What the packages claim (vexstream/claims.py) is resolved through the image's ow
 kernel reports paths without symlinks. Then:
 
 1. A path that is a regular file belongs to every package that claims it.
-2. A path that is a symlink to a regular file makes the claimant its owner only when no package
-   claims the file itself: ``libfoo-dev`` does not own what ``libfoo.so`` points to.
+2. A path that is a symlink to a regular file makes its claimant the file's owner; a package of
+   the operating system only when no package claims the file itself: ``libfoo-dev`` does not own
+   what ``libfoo.so`` points to, but ``uv`` fills site-packages with symlinks into its cache.
 3. A language package whose installation record belongs to a package of the operating system owns
-   that package's files as well: it was installed by it, and its own record may be stripped.
+   that package's files as well: it was installed by it, and its own record may be stripped. Not
+   those that another language package claims: ``node-acorn`` brings sixteen npm packages.
 4. Hard links of an owned file that nobody claims belong to the owners of the file.
-5. Bytecode belongs to the owner of its source (``filekinds.owner_path``).
+5. Bytecode belongs to the owner of its source: in ``__pycache__`` (``filekinds.owner_path``), in
+   the place of a source that was removed, or in a tree of its own (PYTHONPYCACHEPREFIX).
+6. A package of whose claimed code nothing is there was moved, compiled or bundled: its remaining
+   files show its use, but no silence shows that it is unused.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from vexstream.claims import OS_TYPES, Claim, Image, claim
+from vexstream.claims import OS_TYPES, claim
+from vexstream.claims_directories import npm_homes
 from vexstream.filekinds import Kind, kind, owner_path
+from vexstream.imagefiles import Claim, Image
 from vexstream.rootfs import RootFs
 from vexstream.sbom import Artifact
 from vexstream.scan import Package
 
 NO_FILES = "none of its files is in the image"
 ONLY_METADATA = "it owns only documentation and records of its installation"
+NO_CODE = "none of the code that it installed is in the image"
+
+_IN_TREE = re.compile(rb"(?<!/__pycache__)/([^/.]+)\.[a-z]+-\d+(?:\.opt-\w+)?\.pyc\Z")
+"""Bytecode that is not beside its source."""
 
 
 def assign(artifacts: Sequence[Artifact], image: Image) -> tuple[Package, ...]:
     """The packages, each with the files that it owns."""
+    image.npm_homes = npm_homes(artifacts, image)
     claims = [claim(artifact, image) for artifact in artifacts]
-    owned: list[set[bytes]] = []
-    linked: list[set[bytes]] = []
-    for made in claims:
-        files, targets = _resolve(image.root, made.paths)
-        owned.append(files)
-        linked.append(targets)
+    found = [_resolve(image.root, made.paths) for made in claims]
+    owned = [one.files for one in found]
     complete = _with_installers(artifacts, claims, owned, image.root)
-    _give_link_targets(owned, linked)
-    _give_hard_links(owned, image.root)
+    _give_link_targets(artifacts, found)
+    _give_hard_links(owned, image.hard_links)
+    _give_bytecode(owned, image.root)
     return tuple(
-        _package(artifact, files, None if whole else made.incomplete)
-        for artifact, made, files, whole in zip(artifacts, claims, owned, complete, strict=True)
+        _package(artifact, one, None if whole else made.incomplete)
+        for artifact, made, one, whole in zip(artifacts, claims, found, complete, strict=True)
     )
 
 
-def _resolve(root: RootFs, paths: Iterable[bytes]) -> tuple[set[bytes], set[bytes]]:
-    """The regular files among the paths, and those that symlinks among them lead to."""
-    files: set[bytes] = set()
-    targets: set[bytes] = set()
+@dataclass(frozen=True, slots=True)
+class _Resolved:
+    """Where the claimed paths lead."""
+
+    files: set[bytes] = field(default_factory=set)
+    """Regular files."""
+    targets: set[bytes] = field(default_factory=set)
+    """Regular files to which claimed symlinks lead."""
+    absent: set[bytes] = field(default_factory=set)
+    """Claimed code that is not there."""
+
+
+def _resolve(root: RootFs, paths: Iterable[bytes]) -> _Resolved:
+    resolved = _Resolved()
     for path in paths:
         found = root.file_at(path)
+        if found is None and path.endswith(b".py"):
+            found = root.file_at(path + b"c")
         if found is not None:
-            (targets if found.by_symlink else files).add(found.path)
-    return files, targets
+            (resolved.targets if found.by_symlink else resolved.files).add(found.path)
+        elif kind(path) is Kind.CODE and root.realpath(path) is None:
+            resolved.absent.add(path)
+    return resolved
 
 
 def _with_installers(
@@ -68,43 +93,72 @@ def _with_installers(
         if artifact.type in OS_TYPES:
             for path in files & wanted:
                 installers[path] |= files
+    by_record = [
+        files
+        for artifact, made, files in zip(artifacts, claims, owned, strict=True)
+        if artifact.type not in OS_TYPES and made.record and records[made.record] in installers
+    ]
+    told_apart: set[bytes] = set().union(*by_record)
     complete = []
     for artifact, made, files in zip(artifacts, claims, owned, strict=True):
         record = records.get(made.record) if made.record else None
         by_os = artifact.type in OS_TYPES
         installed = installers.get(record) if record and not by_os else None
         if installed:
-            files |= installed
+            files |= installed - told_apart
         complete.append(made.incomplete is None or bool(installed))
     return complete
 
 
-def _give_link_targets(owned: Sequence[set[bytes]], linked: Sequence[set[bytes]]) -> None:
-    claimed = set().union(*owned)
-    for files, targets in zip(owned, linked, strict=True):
-        files |= targets - claimed
+def _give_link_targets(artifacts: Sequence[Artifact], found: Sequence[_Resolved]) -> None:
+    claimed = set().union(*(one.files for one in found))
+    for artifact, one in zip(artifacts, found, strict=True):
+        one.files.update(one.targets - claimed if artifact.type in OS_TYPES else one.targets)
 
 
-def _give_hard_links(owned: Sequence[set[bytes]], root: RootFs) -> None:
-    groups = [set(names) for names in root.hard_links()]
+def _give_hard_links(owned: Sequence[set[bytes]], hard_links: Iterable[Iterable[bytes]]) -> None:
+    groups = [set(names) for names in hard_links]
     if not groups:
         return
     claimed = set().union(*owned)
+    given: dict[bytes, set[bytes]] = {}
     for names in groups:
         orphans = names - claimed
-        if orphans and names & claimed:
-            for files in owned:
-                if not names.isdisjoint(files):
-                    files |= orphans
+        if orphans:
+            given |= dict.fromkeys(names & claimed, orphans)
+    for files in owned:
+        for path in given.keys() & files:
+            files |= given[path]
 
 
-def _package(artifact: Artifact, files: set[bytes], incomplete: str | None) -> Package:
-    paths = tuple(sorted({owner_path(path) for path in files}))
+def _give_bytecode(owned: Sequence[set[bytes]], root: RootFs) -> None:
+    """Trees of bytecode repeat a source's whole path below their own directory."""
+    pyc = (path for path in root.files_under(b"/") if path.endswith(b".pyc"))
+    trees = [path for path in pyc if _IN_TREE.search(path)]
+    if not trees:
+        return
+    claimed = set().union(*owned)
+    given: dict[bytes, set[bytes]] = defaultdict(set)
+    for path in trees:
+        source = _IN_TREE.sub(rb"/\1.py", path)
+        while source and source not in claimed:
+            source = source[source.find(b"/", 1) :] if source.count(b"/") > 1 else b""
+        if source:
+            given[source].add(path)
+    for files in owned:
+        for source in given.keys() & files:
+            files |= given[source]
+
+
+def _package(artifact: Artifact, found: _Resolved, incomplete: str | None) -> Package:
+    paths = tuple(sorted({owner_path(path) for path in found.files}))
     unobservable = incomplete
     if unobservable is None and not paths:
         unobservable = NO_FILES
     elif unobservable is None and all(kind(path) is Kind.METADATA for path in paths):
         unobservable = ONLY_METADATA
+    elif unobservable is None and found.absent and not any(kind(p) is Kind.CODE for p in paths):
+        unobservable = NO_CODE
     return Package(
         id=artifact.id,
         name=artifact.name,

@@ -3,14 +3,16 @@
 Only names are kept, no contents. Paths are bytes, as the kernel has them, and everything stays
 inside the root: absolute symlinks begin at it, ``..`` does not leave it.
 
-A later layer wins over an earlier one, as container runtimes unpack them: a directory is merged
-with a directory and replaces everything else; an entry whose parent is a symlink goes where the
-symlink leads (``lib/x`` into ``usr/lib`` after usr-merge); ``.wh.name`` removes ``name``;
+A later layer wins over an earlier one, as containerd and Docker unpack them for overlayfs: each
+layer by itself, without a look at those below. So a directory is merged with a directory and
+replaces everything else; an entry goes where a symlink in its path leads when the same layer has
+that symlink, but a directory takes the place of a symlink of a lower layer (``lib/x`` over a
+usr-merged ``lib`` hides all of ``usr/lib`` from ``/lib``); ``.wh.name`` removes ``name``;
 ``.wh..wh..opq`` empties its directory of what the layers below put there.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Set
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
@@ -92,14 +94,16 @@ class RootFs:
         fresh: set[bytes] = set()
         for entry in layer:
             *parents, name = _clean(entry.path) or [b""]
-            if name == _OPAQUE:
-                self._empty(parents, fresh)
-            elif name.startswith(_RESERVED) or not name:
+            if not name or (name.startswith(_RESERVED) and name != _OPAQUE):
                 continue
+            path, directory = self._make(parents, fresh)
+            if name == _OPAQUE:
+                _empty(path, directory, fresh)
             elif name.startswith(_WHITEOUT):
-                self._remove(parents, name[len(_WHITEOUT) :])
+                directory.pop(name[len(_WHITEOUT) :], None)
             else:
-                fresh.add(self._put(parents, name, entry))
+                self._put(directory, name, entry)
+                fresh.add(path + b"/" + name)
 
     def realpath(self, path: bytes) -> bytes | None:
         """The path without symlinks; None when it leads nowhere or in circles."""
@@ -126,11 +130,11 @@ class RootFs:
         return list(found[1]) if found and isinstance(found[1], dict) else []
 
     def files_under(
-        self, directory: bytes, without: frozenset[bytes] = frozenset()
+        self, directory: bytes, without: Container[bytes] = (), *, links: bool = False
     ) -> Iterator[bytes]:
-        """Regular files anywhere below a directory; not in sub-directories of the given names.
+        """Regular files anywhere below a directory, except below the canonical ones of ``without``.
 
-        Symlinks are not followed below it.
+        Symlinks are not followed below it; with ``links`` they are named as well.
         """
         found = self._find(_split(directory), follow=True)
         if found is None or not isinstance(found[1], dict):
@@ -139,10 +143,11 @@ class RootFs:
         while waiting:
             path, names = waiting.pop()
             for name, node in names.items():
-                if isinstance(node, _File):
-                    yield path + b"/" + name
-                elif isinstance(node, dict) and name not in without:
-                    waiting.append((path + b"/" + name, node))
+                below = path + b"/" + name
+                if isinstance(node, _File) or (links and isinstance(node, bytes)):
+                    yield below
+                elif isinstance(node, dict) and below not in without:
+                    waiting.append((below, node))
 
     def hard_links(self) -> list[list[bytes]]:
         """The names of every file that has several."""
@@ -185,8 +190,7 @@ class RootFs:
                 return _join([*(step for step, _ in trail), name]), node
         return _join([step for step, _ in trail]), directory
 
-    def _put(self, parents: list[bytes], name: bytes, entry: Entry) -> bytes:
-        path, directory = self._make(parents)
+    def _put(self, directory: _Directory, name: bytes, entry: Entry) -> None:
         if entry.kind is EntryKind.DIRECTORY:
             if not isinstance(directory.get(name), dict):
                 directory[name] = {}
@@ -198,7 +202,6 @@ class RootFs:
             directory[name] = _SINGLE
         else:
             directory[name] = _SPECIAL
-        return path + b"/" + name
 
     def _linked(self, target: bytes) -> _Node:
         """The node that a hard link shares with its target.
@@ -214,8 +217,11 @@ class RootFs:
             node = directory[name] = _File()
         return _SINGLE if node is None or isinstance(node, dict) else node
 
-    def _make(self, parents: list[bytes]) -> tuple[bytes, _Directory]:
-        """The directory in which an entry goes; what is missing on the way to it is made."""
+    def _make(self, parents: list[bytes], fresh: Set[bytes]) -> tuple[bytes, _Directory]:
+        """The directory in which an entry goes; what is missing on the way to it is made.
+
+        ``fresh`` is what its layer has put so far: other symlinks it does not see.
+        """
         names = parents[::-1]
         trail: list[tuple[bytes, _Directory]] = []
         directory, links = self._root, 0
@@ -226,7 +232,7 @@ class RootFs:
                     directory = trail.pop()[1]
                 continue
             node = directory.get(name)
-            if isinstance(node, bytes):
+            if isinstance(node, bytes) and _path(trail) + b"/" + name in fresh:
                 links += 1
                 if links > MAX_LINKS:
                     raise RootFsError(f"the parent of an entry in {_join(parents)!r} is a loop")
@@ -238,29 +244,25 @@ class RootFs:
                 node = directory[name] = {}
             trail.append((name, directory))
             directory = node
-        return b"".join(b"/" + step for step, _ in trail), directory
+        return _path(trail), directory
 
-    def _remove(self, parents: list[bytes], name: bytes) -> None:
-        found = self._find(parents, follow=True)
-        if found and isinstance(found[1], dict):
-            found[1].pop(name, None)
 
-    def _empty(self, parents: list[bytes], fresh: set[bytes]) -> None:
-        """Removes from a directory what this layer did not put there, at every depth."""
-        found = self._find(parents, follow=True)
-        if found is None or not isinstance(found[1], dict):
-            return
-        top = b"" if found[0] == b"/" else found[0]
-        kept = _with_parents(path for path in fresh if path.startswith(top + b"/"))
-        waiting = [(top, found[1])]
-        while waiting:
-            path, names = waiting.pop()
-            for name in list(names):
-                below, node = path + b"/" + name, names[name]
-                if below not in kept:
-                    del names[name]
-                elif isinstance(node, dict):
-                    waiting.append((below, node))
+def _path(trail: list[tuple[bytes, _Directory]]) -> bytes:
+    return b"".join(b"/" + step for step, _ in trail)
+
+
+def _empty(top: bytes, directory: _Directory, fresh: Set[bytes]) -> None:
+    """Removes from a directory what this layer did not put there, at every depth."""
+    kept = _with_parents(path for path in fresh if path.startswith(top + b"/"))
+    waiting = [(top, directory)]
+    while waiting:
+        path, names = waiting.pop()
+        for name in list(names):
+            below, node = path + b"/" + name, names[name]
+            if below not in kept:
+                del names[name]
+            elif isinstance(node, dict):
+                waiting.append((below, node))
 
 
 def _with_parents(paths: Iterable[bytes]) -> set[bytes]:

@@ -30,7 +30,8 @@ class Artifact:
     purl: str
     metadata_type: str = ""
     locations: tuple[str, ...] = ()
-    """Where the evidence for the package is: the primary ones first."""
+    """Where the evidence for the package is: the primary ones first. A file with several names
+    (symlinks, hard links) is there by its real one, and after it by the one that Syft looked up."""
     files: tuple[str, ...] = ()
     """The list of files in the package's own metadata."""
     site_packages: str = ""
@@ -91,7 +92,7 @@ def _artifact(record: Any) -> Artifact:
         id=_text(record, "id"),
         name=_text(record, "name"),
         version=_text(record, "version"),
-        type=_text(record, "type"),
+        type=_text(record, "type") or "unknown",
         purl=_text(record, "purl"),
         metadata_type=_text(record, "metadataType"),
         locations=_locations(_list(record, "locations")),
@@ -100,8 +101,8 @@ def _artifact(record: Any) -> Artifact:
         top_level=tuple(_paths(metadata.get("topLevelPackages"))),
         architecture=_word(metadata.get("architecture")),
     )
-    if not found.id or not found.type:
-        raise SbomError(f"an artifact of the SBOM has no id or no type: {found.name!r}")
+    if not found.id:
+        raise SbomError(f"an artifact of the SBOM has no id: {found.name!r}")
     return found
 
 
@@ -112,8 +113,9 @@ def _locations(records: list[Any]) -> tuple[str, ...]:
         if not isinstance(record, dict) or not _text(record, "path"):
             raise SbomError("a location of the SBOM has no path")
         evidence = _text(_mapping(record, "annotations"), "evidence")
-        (primary if evidence == "primary" else others).append(_text(record, "path"))
-    return tuple(primary + others)
+        paths = filter(None, (_text(record, "path"), _text(record, "accessPath")))
+        (primary if evidence == "primary" else others).extend(paths)
+    return tuple(dict.fromkeys(primary + others))
 
 
 def _paths(records: Any) -> Iterator[str]:

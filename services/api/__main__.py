@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import structlog
 import uvicorn
+import uvloop
 
 from services.api.app import create_app
 from services.api.database import Database
@@ -25,12 +26,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="vexstream-api", description=__doc__)
     parser.add_argument("command", nargs="?", choices=("serve", "migrate"), default="serve")
     command = parser.parse_args(arguments).command
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # docs/performance-api.md
     run_service("api", ApiSettings, _serve if command == "serve" else _migrate)
 
 
 async def _serve(settings: ApiSettings, stop: asyncio.Event) -> None:
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         settings.api_host,
         settings.api_port,
         log_config=None,
@@ -44,6 +47,8 @@ async def _serve(settings: ApiSettings, stop: asyncio.Event) -> None:
     serving = asyncio.create_task(server._serve())
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if hasattr(app.state, "vexstream"):  # else the start failed
+        app.state.vexstream.feed.close()
     server.should_exit = True
     stopping.cancel()
     await serving

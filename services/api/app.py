@@ -2,18 +2,37 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from importlib.metadata import version
 
 import structlog
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
-from services.api import images, openapi, ops, problems, vex
+from services.api import (
+    attestation,
+    evidence,
+    images,
+    openapi,
+    ops,
+    page_routes,
+    problems,
+    stream,
+    versions,
+    vex,
+    vex_repository,
+    vulnerabilities,
+    writes,
+)
+from services.api.access import Access, Tokens
 from services.api.database import Database
+from services.api.feed import Feed
 from services.api.instrumentation import RequestTimer
+from services.api.outbox import Outbox
 from services.api.projection import Projection
 from services.api.settings import ApiSettings
 from services.api.state import State
+from services.api.subjects import Documents, Evidence
 
 log = structlog.get_logger()
 
@@ -23,18 +42,42 @@ VEX documents derived from what containers really do, by image digest.
 Errors are problem documents (RFC 9457, `application/problem+json`); their `type` can be opened.
 """
 
+_ROUTED = (
+    vex, versions, evidence, attestation, vex_repository, images, vulnerabilities, stream,
+    writes, ops, page_routes,
+)  # fmt: skip
+
 
 def create_app(settings: ApiSettings) -> FastAPI:
-    """The app; its lifespan owns the database and the projection."""
+    """The app; its lifespan owns the database and the background tasks.
+
+    Raises:
+        TokenError: the tokens cannot be read.
+    """
+    tokens = Tokens.load(settings)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
             database = Database(settings)
             stack.push_async_callback(database.close)
-            state = State(settings, database, Projection(settings, database))
+            state = State(
+                settings,
+                database,
+                Projection(settings, database, Documents(settings.versions_kept)),
+                Projection(settings, database, Evidence()),
+                Feed(settings, database),
+                Outbox(settings),
+                tokens,
+            )
+            stack.push_async_callback(state.outbox.close)
             app.state.vexstream = state
-            await stack.enter_async_context(_projecting(state))
+            for name, task in (
+                ("projection", state.projection.run),
+                ("projection of evidence", state.evidence.run),
+                ("feed", state.feed.run),
+            ):
+                await stack.enter_async_context(_beside(state, name, task))
             yield
 
     app = FastAPI(
@@ -42,27 +85,44 @@ def create_app(settings: ApiSettings) -> FastAPI:
         version=version("vexstream"),
         description=_DESCRIPTION,
         lifespan=lifespan,
+        docs_url=None,  # page_routes.py serves the reference without fetching it from elsewhere
+        redoc_url=None,
     )
     problems.install(app, settings.public_url)
     openapi.install(app)
-    for module in (vex, images, ops):
+    app.state.routes = [route for module in _ROUTED for route in module.router.routes]
+    for module in _ROUTED:
         app.include_router(module.router)
+    app.add_middleware(Access, settings=settings, tokens=tokens)
+    origins = [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
+            allow_headers=["Authorization", "If-None-Match", "Last-Event-ID"],
+            expose_headers=["ETag", "Link", "Content-Location", "Retry-After"],
+        )
     app.add_middleware(RequestTimer)
     return app
 
 
 @contextlib.asynccontextmanager
-async def _projecting(state: State) -> AsyncIterator[None]:
-    """Runs the projection beside the block; its unforeseen end shows in /healthz and /readyz."""
+async def _beside(
+    state: State, name: str, work: Callable[[], Coroutine[None, None, None]]
+) -> AsyncIterator[None]:
+    """Runs a task beside the block; its unforeseen end shows in /healthz and /readyz."""
 
     def note_end(task: asyncio.Task[None]) -> None:
         if task.cancelled():
             return
         error = task.exception()
-        state.fault = f"the projection ended by {type(error).__name__}: start the process again"
-        log.critical("the projection ended", exc_info=error)
+        state.fault = (
+            state.fault or f"the {name} ended by {type(error).__name__}: start the process again"
+        )
+        log.critical("a background task ended", task=name, exc_info=error)
 
-    task = asyncio.create_task(state.projection.run(), name="projection")
+    task = asyncio.create_task(work(), name=name)
     task.add_done_callback(note_end)
     try:
         yield

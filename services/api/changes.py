@@ -1,12 +1,18 @@
-"""What a record of the topic vex-document asks of the tables. Pure: no Kafka, no database."""
+"""What a record of a projected topic asks of the tables. Pure: no Kafka, no database."""
 
 import gzip
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+import zstandard
+
 from schemas.codec import BadRecordError
 from schemas.documents import decode_document
+from schemas.evidence_summary import decode_evidence
+from services.api import evidence_view
+from services.api.statements import BadDocumentError, IndexedStatement, statements_of
 from vexstream.document import DocumentRecord, DocumentState
 from vexstream.identity import BadDigestError, Digest, parse_digest
 
@@ -41,11 +47,25 @@ class Upsert:
     source: Source
     record: DocumentRecord
     body_gzip: bytes | None
+    packed: bytes
+    """The document in zstd; empty when there is none."""
+    statements: tuple[IndexedStatement, ...]
 
     @property
     def config_digest(self) -> Digest:
         """Which image's."""
         return self.record.image.config_digest
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceUpsert:
+    """The image's evidence becomes this."""
+
+    source: Source
+    config_digest: Digest
+    body: bytes
+    body_gzip: bytes | None
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +76,7 @@ class Deletion:
     config_digest: Digest
 
 
-Change = Upsert | Deletion
+Change = Upsert | EvidenceUpsert | Deletion
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +98,13 @@ class Prepared:
 NOTHING = Prepared((), ())
 
 
-def prepare(records: Iterable[KafkaRecord]) -> Prepared:
+def prepare(records: Iterable[KafkaRecord], read: Callable[[KafkaRecord], Change]) -> Prepared:
     """Decodes a batch; it takes milliseconds a document, so call it in a thread."""
     changes: list[tuple[KafkaRecord, Change]] = []
     refused: list[Refused] = []
     for record in records:
         try:
-            changes.append((record, change_of(record)))
+            changes.append((record, read(record)))
         except (
             Exception
         ) as error:  # whatever a record leads to, the ones behind it must get through
@@ -92,8 +112,8 @@ def prepare(records: Iterable[KafkaRecord]) -> Prepared:
     return Prepared(tuple(changes), tuple(refused))
 
 
-def change_of(record: KafkaRecord) -> Change:
-    """What one record asks for.
+def document_change(record: KafkaRecord) -> Change:
+    """What one record of vex-document asks for.
 
     Raises:
         CodecError: it is no document, or its key is not its image's config digest.
@@ -103,11 +123,43 @@ def change_of(record: KafkaRecord) -> Change:
     if record.value is None:
         return Deletion(source, key)
     document = decode_document(record.value)
-    if document.image.config_digest != key:
-        raise BadRecordError(
-            f"the key is {key} and the document is of {document.image.config_digest}"
-        )
-    return Upsert(source, document, _compressed(document))
+    _must_agree(key, document.image.config_digest)
+    if document.state is not DocumentState.DOCUMENT:
+        return Upsert(source, document, None, b"", ())
+    try:
+        statements = statements_of(document.body)
+    except BadDocumentError as error:
+        raise BadRecordError(f"{key}: {error}") from error
+    packed = zstandard.ZstdCompressor(level=6).compress(document.body)
+    return Upsert(source, document, compressed(document.body), packed, statements)
+
+
+def evidence_change(record: KafkaRecord) -> Change:
+    """What one record of image-evidence asks for.
+
+    Raises:
+        CodecError: it is no evidence, or its key is not its image's config digest.
+    """
+    source = Source(record.partition, record.offset, record.timestamp)
+    key = _digest(record.key)
+    if record.value is None:
+        return Deletion(source, key)
+    summary = decode_evidence(record.value)
+    _must_agree(key, summary.image.config_digest)
+    body = evidence_view.render(summary)
+    return EvidenceUpsert(source, key, body, compressed(body), hashlib.sha256(body).hexdigest())
+
+
+def compressed(body: bytes) -> bytes | None:
+    """The body in gzip, None when that would save nothing; the same body gives the same bytes."""
+    if len(body) < COMPRESS_FROM_BYTES:
+        return None
+    return gzip.compress(body, compresslevel=6, mtime=0)
+
+
+def _must_agree(key: Digest, said: Digest) -> None:
+    if said != key:
+        raise BadRecordError(f"the key is {key} and the record is of {said}")
 
 
 def _digest(key: bytes | None) -> Digest:
@@ -115,9 +167,3 @@ def _digest(key: bytes | None) -> Digest:
         return parse_digest((key or b"").decode("ascii", "replace"))
     except BadDigestError as error:
         raise BadRecordError(f"the key is not the image's config digest: {error}") from error
-
-
-def _compressed(document: DocumentRecord) -> bytes | None:
-    if document.state is not DocumentState.DOCUMENT or len(document.body) < COMPRESS_FROM_BYTES:
-        return None
-    return gzip.compress(document.body, compresslevel=6, mtime=0)

@@ -1,7 +1,8 @@
 """GET /images: every image of which a container was seen, and how far its observation has come."""
 
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
@@ -9,10 +10,12 @@ from starlette.requests import Request
 
 from services.api import problems, repository
 from services.api.openapi import IMAGE_RESPONSES, PAGE_RESPONSES
+from services.api.paging import STORABLE, next_page
 from services.api.problems import ProblemError
-from services.api.repository import StoredImage
+from services.api.repository import ImageFilters, StoredImage
 from services.api.state import digest_of, state_of
-from services.api.vex import DigestPath
+from services.api.vex import DIGEST_PATTERN, DigestPath
+from vexstream.assessment import Status
 from vexstream.document import DocumentState
 
 router = APIRouter(tags=["images"])
@@ -47,12 +50,26 @@ class ImageModel(BaseModel):
     counts: dict[str, int] = Field(description="Statements per status")
     learning: LearningModel
     document_url: str | None = Field(description="Where the document is; null when there is none")
+    alternatives: list[str] = Field(
+        description="Config digests of other images that share a manifest or index digest with "
+        "this one: the other platforms of an index"
+    )
+
+
+class CountsModel(BaseModel):
+    """Figures over all images that fit the filters, on whatever page they are."""
+
+    images: int
+    learning_complete: int
+    states: dict[str, int] = Field(description="Images per state")
+    statements: dict[str, int] = Field(description="Statements per status")
 
 
 class ImagePage(BaseModel):
     """Some of the images, in the order of their config digests."""
 
     items: list[ImageModel]
+    counts: CountsModel
     next: str | None = Field(description="Address of the next page; null on the last")
 
 
@@ -61,19 +78,43 @@ async def list_images(
     request: Request,
     limit: Annotated[int, Query(ge=1, le=200, description="Most images on a page")] = 50,
     cursor: Annotated[
-        str | None, Query(description="Continues after this place; take it from next")
+        str | None,
+        Query(
+            description="Continues after this place; take it from next",
+            json_schema_extra={"pattern": DIGEST_PATTERN},
+        ),
+    ] = None,
+    state: Annotated[DocumentState | None, Query(description="Only images in this state")] = None,
+    name: Annotated[
+        str | None,
+        Query(
+            max_length=300,
+            pattern=STORABLE,
+            description="Only images with this in a name or a digest",
+        ),
+    ] = None,
+    learning: Annotated[
+        Literal["complete", "incomplete"] | None,
+        Query(description="Only images whose learning period is, or is not, complete"),
+    ] = None,
+    status: Annotated[
+        Status | None, Query(description="Only images with a statement of this status")
     ] = None,
 ) -> ImagePage:
     """Lists every image once, also when documents change while the pages are read."""
-    state = state_of(request)
+    app = state_of(request)
     after = None if cursor is None else digest_of(cursor)
-    async with state.database.read() as connection:
-        found = await repository.page_of_images(connection, after, limit + 1)
-    url = state.settings.public_url
+    complete = None if learning is None else learning == "complete"
+    filters = ImageFilters(state, name, complete, status)
+    async with app.database.read() as connection:
+        found = await repository.page_of_images(connection, filters, after, limit + 1)
+        counts = await repository.count_images(connection, filters)
+    url = app.settings.public_url
     page = [_model(image, url) for image in found[:limit]]
-    more = len(found) > limit
-    following = f"{url}/images?limit={limit}&cursor={page[-1].config_digest}" if more else None
-    return ImagePage(items=page, next=following)
+    following = None
+    if len(found) > limit:
+        following = next_page(request, url, page[-1].config_digest)
+    return ImagePage(items=page, counts=CountsModel.model_validate(asdict(counts)), next=following)
 
 
 @router.get("/images/{digest}", summary="One image", responses=IMAGE_RESPONSES)
@@ -111,6 +152,7 @@ def _model(image: StoredImage, public_url: str) -> ImageModel:
             reasons=list(learning.reasons),
         ),
         document_url=f"{public_url}/vex/{digest}" if has_document else None,
+        alternatives=list(image.alternatives),
     )
 
 

@@ -27,7 +27,14 @@ def _problems(*kinds: Kind) -> Responses:
     }
 
 
-_DOCUMENT = {"schema": {"type": "object", "description": "An OpenVEX document"}}
+_DOCUMENT = {"schema": {"type": "object", "description": "A document in the format asked for"}}
+
+_MEDIA_TYPES = (
+    "application/json",
+    "application/vnd.openvex+json",
+    "application/csaf+json",
+    "application/vnd.cyclonedx+json",
+)
 
 DOCUMENT_RESPONSES: Responses = {
     200: {
@@ -39,8 +46,12 @@ DOCUMENT_RESPONSES: Responses = {
                 "schema": {"type": "string"},
                 "description": "The document under its image's config digest",
             },
+            "Link": {
+                "schema": {"type": "string"},
+                "description": "rel=alternate: other images that are known under this digest",
+            },
         },
-        "content": {"application/json": _DOCUMENT, "application/vnd.openvex+json": _DOCUMENT},
+        "content": dict.fromkeys(_MEDIA_TYPES, _DOCUMENT),
     },
     304: {"description": "The client has this document already"},
     **_problems(
@@ -48,6 +59,8 @@ DOCUMENT_RESPONSES: Responses = {
         problems.SCAN_PENDING,
         problems.SCAN_FAILED,
         problems.NO_FINDINGS,
+        problems.NOT_OFFERED,
+        problems.INVALID_REQUEST,
         problems.BAD_DIGEST,
         problems.DATABASE_UNAVAILABLE,
     ),
@@ -57,6 +70,49 @@ IMAGE_RESPONSES: Responses = _problems(
 )
 PAGE_RESPONSES: Responses = _problems(
     problems.BAD_DIGEST, problems.INVALID_REQUEST, problems.DATABASE_UNAVAILABLE
+)
+VERSIONS_RESPONSES: Responses = _problems(
+    problems.UNKNOWN_DIGEST,
+    problems.UNKNOWN_VERSION,
+    problems.BAD_DIGEST,
+    problems.INVALID_REQUEST,
+    problems.DATABASE_UNAVAILABLE,
+)
+VERSION_RESPONSES: Responses = {
+    200: {"description": "The document as it was", "content": DOCUMENT_RESPONSES[200]["content"]},
+    304: {"description": "The client has this version already"},
+    **VERSIONS_RESPONSES,
+}
+EVIDENCE_RESPONSES: Responses = {
+    200: {
+        "description": "The evidence",
+        "headers": {"ETag": {"schema": {"type": "string"}}},
+        "content": {"application/json": {"schema": {"type": "object"}}},
+    },
+    304: {"description": "The client has this evidence already"},
+    **_problems(
+        problems.UNKNOWN_DIGEST,
+        problems.NO_EVIDENCE,
+        problems.BAD_DIGEST,
+        problems.DATABASE_UNAVAILABLE,
+    ),
+}
+STREAM_RESPONSES: Responses = {
+    200: {
+        "description": "Events until the client goes",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    },
+    **_problems(problems.BAD_DIGEST, problems.TOO_MANY_READERS),
+}
+WRITE_RESPONSES: Responses = _problems(
+    problems.UNAUTHORIZED,
+    problems.FORBIDDEN,
+    problems.UNKNOWN_DIGEST,
+    problems.TOO_LARGE,
+    problems.BAD_DIGEST,
+    problems.INVALID_REQUEST,
+    problems.KAFKA_UNAVAILABLE,
+    problems.DATABASE_UNAVAILABLE,
 )
 PROBLEM_PAGE_RESPONSES: Responses = _problems(problems.NOT_FOUND)
 READY_RESPONSES: Responses = {503: {"description": "Not ready; the member reason says why"}}

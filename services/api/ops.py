@@ -48,7 +48,14 @@ async def readyz(request: Request) -> Response:
     reason = await _not_ready(state)
     if reason:
         return JSONResponse({"status": "not ready", "reason": reason}, 503)
-    return JSONResponse({"status": "ok", "projection": state.projection.trouble or "running"})
+    return JSONResponse(
+        {
+            "status": "ok",
+            "projection": state.projection.trouble or "running",
+            "evidence": state.evidence.trouble or "running",
+            "stream": state.feed.trouble or "running",
+        }
+    )
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)

@@ -16,8 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
-from services.api.errors import ApiError, DatabaseUnavailableError
+from services.api.errors import ApiError, DatabaseUnavailableError, RefusedByDatabaseError
 
 log = structlog.get_logger()
 
@@ -57,6 +58,45 @@ NO_FINDINGS = Kind(
     "There is nothing to state about the image, and an OpenVEX document needs a statement. When a "
     "later scan finds a vulnerability, the document appears.",
 )  # fmt: skip
+NOT_OFFERED = Kind(
+    "format-not-offered", 406, "The document is not offered in this format",
+    "The detail lists the formats that are. Ask by ?format= or by the header Accept.",
+)  # fmt: skip
+UNKNOWN_VERSION = Kind(
+    "unknown-version", 404, "This version of the document is not kept",
+    "The newest versions of each document can be read; older ones are deleted. The detail says "
+    "which are there.",
+)  # fmt: skip
+NO_EVIDENCE = Kind(
+    "no-evidence", 404, "No evidence of this image was published yet",
+    "The correlator publishes what it has observed of an image shortly after it was first seen.",
+)  # fmt: skip
+TOO_MANY_READERS = Kind(
+    "too-many-readers", 503, "The stream has as many readers as it may",
+    "Each replica tells a limited number of readers at once.",
+)  # fmt: skip
+UNAUTHORIZED = Kind(
+    "token-required", 401, "A token is required",
+    "The request has no token, or one that is not known. Operators add tokens by "
+    "VEXSTREAM_API_TOKENS_FILE.",
+)  # fmt: skip
+FORBIDDEN = Kind(
+    "scope-missing", 403, "The token is not for this",
+    "Each token has scopes. The detail names the one that is needed.",
+)  # fmt: skip
+TOO_MANY_REQUESTS = Kind(
+    "too-many-requests", 429, "Too many requests",
+    "Each client may send a limited number of requests a second. Retry-After says when to go on; "
+    "/stream tells changes without asking.",
+)  # fmt: skip
+TOO_LARGE = Kind(
+    "too-large", 413, "The body is too large",
+    "The detail says how large it may be.",
+)  # fmt: skip
+KAFKA_UNAVAILABLE = Kind(
+    "kafka-unavailable", 503, "Kafka cannot be reached now",
+    "What was sent could not be handed on. Reads are not concerned.",
+)  # fmt: skip
 INVALID_REQUEST = Kind(
     "invalid-request", 422, "A part of the request is not valid",
     "The member errors lists each part and what is wrong with it.",
@@ -86,6 +126,15 @@ CATALOGUE = {
         SCAN_PENDING,
         SCAN_FAILED,
         NO_FINDINGS,
+        NOT_OFFERED,
+        UNKNOWN_VERSION,
+        NO_EVIDENCE,
+        TOO_MANY_READERS,
+        UNAUTHORIZED,
+        FORBIDDEN,
+        TOO_MANY_REQUESTS,
+        TOO_LARGE,
+        KAFKA_UNAVAILABLE,
         INVALID_REQUEST,
         NOT_FOUND,
         METHOD_NOT_ALLOWED,
@@ -140,6 +189,10 @@ def install(app: FastAPI, public_url: str) -> None:
         detail = "The database cannot be used now: try again shortly; /readyz says why."
         return respond(request, DATABASE_UNAVAILABLE, detail, {"Retry-After": "5"})
 
+    async def on_refused(request: Request, _: Exception) -> Response:
+        detail = "Correct the request: it holds a character that no stored value can have."
+        return respond(request, INVALID_REQUEST, detail)
+
     async def on_validation(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101
         errors = [
@@ -151,7 +204,10 @@ def install(app: FastAPI, public_url: str) -> None:
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101
-        return respond(request, *_of_http(request, error), dict(error.headers or {}))
+        headers = dict(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["Allow"] = ", ".join(_methods(request))
+        return respond(request, *_of_http(request, error), headers)
 
     async def on_anything(request: Request, _: Exception) -> Response:
         detail = "The request failed by a fault of the service, whose log holds the error."
@@ -159,6 +215,7 @@ def install(app: FastAPI, public_url: str) -> None:
 
     app.add_exception_handler(ProblemError, on_problem)
     app.add_exception_handler(DatabaseUnavailableError, on_database)
+    app.add_exception_handler(RefusedByDatabaseError, on_refused)
     app.add_exception_handler(RequestValidationError, on_validation)
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(Exception, on_anything)
@@ -193,13 +250,22 @@ def _of_http(request: Request, error: HTTPException) -> tuple[Kind, str]:
     if error.status_code == HTTPStatus.NOT_FOUND:
         return NOT_FOUND, f"There is nothing at {_address(request)}: /openapi.json lists what is."
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = (error.headers or {}).get("Allow", "GET")
+        allowed = ", ".join(_methods(request))
         return (
             METHOD_NOT_ALLOWED,
             f"{request.method} is not possible at {_address(request)}: use {allowed}.",
         )
+    if error.status_code == HTTPStatus.BAD_REQUEST:
+        return INVALID_REQUEST, f"Correct the request: {error.detail}."
     title = HTTPStatus(error.status_code).phrase
     return Kind("", error.status_code, title, ""), str(error.detail)
+
+
+def _methods(request: Request) -> list[str]:
+    """All methods of an address: each of its routes alone knows its own only."""
+    routes = (*request.app.state.routes, *request.app.routes)
+    matching = (route for route in routes if route.matches(request.scope)[0] is not Match.NONE)
+    return sorted({method for route in matching for method in getattr(route, "methods", ())})
 
 
 def _address(request: Request) -> str:

@@ -1,4 +1,4 @@
-"""Projects the topic vex-document into Postgres.
+"""Projects a topic into Postgres: which, and into which tables, a subject says (subjects.py).
 
 The offset up to which a partition is projected stands in Postgres and is written in the same
 transaction as the rows. So each record takes effect exactly once: no crash can come between the
@@ -34,6 +34,7 @@ from services.api.errors import ApiError, DatabaseUnavailableError
 from services.api.migrate import migrate
 from services.api.repository import Mark
 from services.api.settings import ApiSettings
+from services.api.subjects import Subject
 from services.api.writer import PlaceLostError, Writer
 from services.common import metrics
 from services.common.kafka import DeadLetterBox, connection, producer
@@ -78,13 +79,14 @@ class _Session:
 
 
 class Projection:
-    """The background task of the service. ``trouble`` says why it does not move, if so."""
+    """A background task of the service. ``trouble`` says why it does not move, if so."""
 
-    def __init__(self, settings: ApiSettings, database: Database) -> None:
+    def __init__(self, settings: ApiSettings, database: Database, subject: Subject) -> None:
         self._settings = settings
         self._database = database
-        self._topic = Topic.VEX_DOCUMENT.name_in(settings)
-        self._writer = Writer(database, self._topic)
+        self._subject = subject
+        self._topic = subject.topic.name_in(settings)
+        self._writer = Writer(database, self._topic, subject)
         self.trouble: str | None = "the projection has not started yet"
 
     @property
@@ -122,12 +124,15 @@ class Projection:
     async def _start_tables(self) -> None:
         await migrate(self._database)
         async with self._database.write() as write:
-            await repository.adopt_topic(write, self._topic)
+            suffix = self._subject.topic.value
+            if await repository.forget_other_topics(write, self._topic, suffix):
+                await self._subject.forget(write, None)
 
     async def _forget(self, partition: int) -> None:
         with contextlib.suppress(DatabaseUnavailableError):  # found again by the next session
             async with self._database.write() as write:
-                await repository.forget_partition(write, self._topic, partition)
+                await self._subject.forget(write, partition)
+                await repository.forget_offset(write, self._topic, partition)
 
     @contextlib.asynccontextmanager
     async def _session(self) -> AsyncIterator[_Session]:
@@ -140,7 +145,7 @@ class Projection:
             consumer = AIOKafkaConsumer(
                 self._topic,
                 **connection(settings),
-                group_id=settings.projector_group,
+                group_id=settings.projector_group + self._subject.group_suffix,
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
                 retry_backoff_ms=500,
@@ -205,7 +210,7 @@ class Projection:
         fresh = [record for record in records if record.offset >= mark.next_offset]
         if not fresh:
             return
-        prepared = await asyncio.to_thread(prepare, fresh)
+        prepared = await asyncio.to_thread(prepare, fresh, self._subject.read)
         for refused in prepared.refused:
             await self._bury(session, refused)
         after = Mark(fresh[-1].offset + 1, fresh[-1].timestamp)
@@ -236,7 +241,7 @@ class Projection:
             newest_ms = max(newest_ms or 0, session.consumer.last_poll_timestamp(partition) or 0)
             if position > session.marks[partition.partition].next_offset:
                 await self._pass_over(session, partition.partition, position)
-        metrics.PROJECTION_LAG.set(lag)
+        metrics.PROJECTION_LAG.labels(self._subject.topic.value).set(lag)
         self.trouble = _silence(newest_ms)
         if not session.caught_up or time.monotonic() - session.checked_at_s > CHECK_S:
             session.checked_at_s = time.monotonic()

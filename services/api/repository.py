@@ -1,4 +1,5 @@
-"""All SQL of the service. Reads take a ReadConnection, writes a WriteConnection.
+"""SQL of images, their newest documents and the offsets. Reads take a ReadConnection, writes a
+WriteConnection.
 
 A row is replaced only by a newer record: of the same partition one with a higher offset, of
 another partition (a topic may be given more) one with a later timestamp. So records may come
@@ -6,31 +7,38 @@ twice, late, or all over again, and the rows stay what the newest records say.
 """
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Row,
     Select,
     and_,
     bindparam,
+    cast,
     delete,
-    exists,
     func,
     null,
     or_,
     select,
     text,
+    true,
     update,
 )
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import aggregate_order_by, asyncpg, insert
+from sqlalchemy.orm import aliased
 
+from services.api import change_log, history, statement_store
 from services.api.changes import Deletion, Source, Upsert
 from services.api.database import ReadConnection, WriteConnection
 from services.api.tables import AliasRow, CaughtUpRow, DocumentRow, OffsetRow
 from vexstream.document import DocumentState, Learning
 from vexstream.identity import Digest, Image
+
+_OTHER = aliased(AliasRow)
+_MINE = aliased(AliasRow)
 
 
 class Body(enum.Enum):
@@ -54,6 +62,8 @@ class StoredDocument:
     plain_bytes: int | None
     gzip_bytes: int | None
     body: bytes | None
+    alternatives: tuple[str, ...] = ()
+    """Other images that claim the digest asked for: the platforms of one index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +77,30 @@ class StoredImage:
     issued_at_us: int
     learning: Learning
     counts: dict[str, int]
+    alternatives: tuple[str, ...]
+    """Other images that share a manifest or index digest with this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFilters:
+    """Which images are wanted; None is any."""
+
+    state: str | None = None
+    name: str | None = None
+    """Part of a name, or of a digest."""
+    learning_complete: bool | None = None
+    status: str | None = None
+    """There is a statement of this status."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageCounts:
+    """Figures over all images that fit the filters."""
+
+    images: int
+    learning_complete: int
+    states: dict[str, int]
+    statements: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +125,13 @@ def _by_digest(query: Select[*tuple[Any, ...]]) -> Select[Any]:
     )
 
 
+_CLAIMANTS = (
+    select(func.array_agg(aggregate_order_by(_OTHER.config_digest, _OTHER.config_digest)))
+    .where(_OTHER.digest == bindparam("digest"))
+    .scalar_subquery()
+)
+
+
 def _documents(body: ColumnElement[Any]) -> Select[*tuple[Any, ...]]:
     return _by_digest(
         select(
@@ -103,14 +144,22 @@ def _documents(body: ColumnElement[Any]) -> Select[*tuple[Any, ...]]:
             func.octet_length(DocumentRow.body),
             func.octet_length(DocumentRow.body_gzip),
             body,
+            _CLAIMANTS,
         )
     )
 
 
+def _prepared(query: Select[Any]) -> tuple[str, dict[str, Any]]:
+    """The statement as the driver takes it, and its arguments in their order."""
+    # The dialect's constructor has no types.
+    compiled = query.compile(dialect=asyncpg.dialect())  # type: ignore[no-untyped-call]
+    return str(compiled), {name: compiled.params[name] for name in compiled.positiontup or ()}
+
+
 _FIND = {
-    Body.NONE: _documents(null()),
-    Body.PLAIN: _documents(DocumentRow.__table__.c.body),
-    Body.GZIP: _documents(func.coalesce(DocumentRow.body_gzip, DocumentRow.body)),
+    Body.NONE: _prepared(_documents(null())),
+    Body.PLAIN: _prepared(_documents(DocumentRow.__table__.c.body)),
+    Body.GZIP: _prepared(_documents(func.coalesce(DocumentRow.body_gzip, DocumentRow.body))),
 }
 
 _IMAGES = select(
@@ -126,21 +175,33 @@ _IMAGES = select(
     DocumentRow.learning_started_at_us,
     DocumentRow.learning_reasons,
     DocumentRow.counts,
+    select(func.array_agg(_OTHER.config_digest.distinct()))
+    .join(_MINE, _MINE.digest == _OTHER.digest)
+    .where(
+        _MINE.config_digest == DocumentRow.config_digest,
+        _OTHER.config_digest != DocumentRow.config_digest,
+    )
+    .correlate(DocumentRow)
+    .scalar_subquery()
+    .label("alternatives"),
 )
 _IMAGE = _by_digest(_IMAGES)
-_IMAGE_PAGE = (
-    _IMAGES.where(DocumentRow.config_digest > bindparam("after"))
-    .order_by(DocumentRow.config_digest)
-    .limit(bindparam("limit"))
-)
 
 
 async def find_document(
     connection: ReadConnection, digest: Digest, body: Body
 ) -> StoredDocument | None:
     """What is known under a config, manifest or index digest."""
-    row = (await connection.execute(_FIND[body], {"digest": digest})).one_or_none()
-    return None if row is None else StoredDocument(*row)
+    # Straight to the driver: this is the one read that is asked for all the time.
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    statement, arguments = _FIND[body]
+    row = await driver.fetchrow(statement, *(arguments | {"digest": digest}).values())
+    if row is None:
+        return None
+    *known, claimants = row
+    # A config digest is of one image, whoever else may claim it as an alias.
+    others = () if digest == row[0] else tuple(d for d in claimants if d != row[0])
+    return replace(StoredDocument(*known), alternatives=others)
 
 
 async def find_image(connection: ReadConnection, digest: Digest) -> StoredImage | None:
@@ -150,14 +211,68 @@ async def find_image(connection: ReadConnection, digest: Digest) -> StoredImage 
 
 
 async def page_of_images(
-    connection: ReadConnection, after: Digest | None, limit: int
+    connection: ReadConnection, filters: ImageFilters, after: Digest | None, limit: int
 ) -> list[StoredImage]:
     """The images whose config digests follow ``after``, in their order.
 
     The order never changes, so a reader of all pages meets every image that stays exactly once.
     """
-    rows = await connection.execute(_IMAGE_PAGE, {"after": after or "", "limit": limit})
-    return [_stored_image(row) for row in rows]
+    query = (
+        _IMAGES.where(DocumentRow.config_digest > (after or ""), *_conditions(filters))
+        .order_by(DocumentRow.config_digest)
+        .limit(limit)
+    )
+    return [_stored_image(row) for row in await connection.execute(query)]
+
+
+async def count_images(connection: ReadConnection, filters: ImageFilters) -> ImageCounts:
+    """Figures over all images that fit the filters."""
+    conditions = _conditions(filters)
+    per_state = await connection.execute(
+        select(
+            DocumentRow.state,
+            func.count(),
+            func.count().filter(DocumentRow.learning_complete),
+        )
+        .where(*conditions)
+        .group_by(DocumentRow.state)
+    )
+    states = {state: (number, complete) for state, number, complete in per_state}
+    each = func.jsonb_each_text(DocumentRow.counts).table_valued("key", "value").lateral()
+    per_status = await connection.execute(
+        select(each.c.key, func.sum(cast(each.c.value, BigInteger)))
+        .select_from(DocumentRow)
+        .join(each, true())
+        .where(*conditions)
+        .group_by(each.c.key)
+    )
+    return ImageCounts(
+        images=sum(number for number, _ in states.values()),
+        learning_complete=sum(complete for _, complete in states.values()),
+        states={state: number for state, (number, _) in sorted(states.items())},
+        statements={status: int(number) for status, number in sorted(map(tuple, per_status))},
+    )
+
+
+def _conditions(filters: ImageFilters) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
+    if filters.state is not None:
+        found.append(DocumentRow.state == filters.state)
+    if filters.name:
+        texts = (DocumentRow.config_digest, *map(_joined, _NAMED))
+        found.append(or_(*(t.icontains(filters.name, autoescape=True) for t in texts)))
+    if filters.learning_complete is not None:
+        found.append(DocumentRow.learning_complete.is_(filters.learning_complete))
+    if filters.status is not None:
+        found.append(DocumentRow.__table__.c.counts[filters.status].as_integer() > 0)
+    return found
+
+
+def _joined(column: Any) -> ColumnElement[str]:
+    return func.array_to_string(column, " ")
+
+
+_NAMED = (DocumentRow.names, DocumentRow.manifest_digests)
 
 
 async def current_revision(connection: ReadConnection) -> str | None:
@@ -185,17 +300,17 @@ async def marks(connection: ReadConnection | WriteConnection, topic: str) -> dic
     return {partition: Mark(offset, timestamp) for partition, offset, timestamp in rows}
 
 
-async def adopt_topic(connection: WriteConnection, topic: str) -> None:
-    """Forgets what was projected from a topic of another name: offsets do not compare."""
-    others = exists().where(OffsetRow.topic != topic)
-    await connection.execute(delete(DocumentRow).where(others))
-    await connection.execute(delete(CaughtUpRow).where(CaughtUpRow.topic != topic))
-    await connection.execute(delete(OffsetRow).where(OffsetRow.topic != topic))
+async def forget_other_topics(connection: WriteConnection, topic: str, suffix: str) -> bool:
+    """Forgets the offsets in topics of the same kind and another name; False if there are none."""
+    offset = OffsetRow.topic.endswith(suffix, autoescape=True) & (OffsetRow.topic != topic)
+    caught_up = CaughtUpRow.topic.endswith(suffix, autoescape=True) & (CaughtUpRow.topic != topic)
+    await connection.execute(delete(CaughtUpRow).where(caught_up))
+    gone = await connection.execute(delete(OffsetRow).where(offset).returning(OffsetRow.topic))
+    return bool(gone.all())
 
 
-async def forget_partition(connection: WriteConnection, topic: str, partition: int) -> None:
-    """Empties what was projected from a partition whose offsets have begun anew."""
-    await connection.execute(delete(DocumentRow).where(DocumentRow.source_partition == partition))
+async def forget_offset(connection: WriteConnection, topic: str, partition: int) -> None:
+    """Forgets how far a partition was projected: its offsets have begun anew."""
     await connection.execute(delete(CaughtUpRow).where(CaughtUpRow.topic == topic))
     await connection.execute(
         delete(OffsetRow).where(OffsetRow.topic == topic, OffsetRow.partition == partition)
@@ -231,8 +346,17 @@ async def mark_caught_up(connection: WriteConnection, topic: str) -> None:
     await connection.execute(insert(CaughtUpRow).values(topic=topic).on_conflict_do_nothing())
 
 
-async def put_document(connection: WriteConnection, change: Upsert) -> bool:
-    """Writes an image's row and its aliases; False when what is there is as new or newer."""
+async def forget_documents(connection: WriteConnection, partition: int | None) -> None:
+    """Empties what was projected from a partition, or from all of them."""
+    forgotten = delete(DocumentRow)
+    if partition is not None:
+        forgotten = forgotten.where(DocumentRow.source_partition == partition)
+    await connection.execute(forgotten)
+    await change_log.begin_anew(connection)
+
+
+async def put_document(connection: WriteConnection, change: Upsert, versions_kept: int) -> bool:
+    """Writes an image's row and all that goes with it; False when as new or newer is there."""
     upsert = insert(DocumentRow).values(_values(change))
     replaced = {name: upsert.excluded[name] for name in _values(change)}
     written = await connection.execute(
@@ -255,6 +379,10 @@ async def put_document(connection: WriteConnection, change: Upsert) -> bool:
         insert(AliasRow).on_conflict_do_nothing(),
         [{"digest": digest, "config_digest": image.config_digest} for digest in digests],
     )
+    if change.packed:
+        await history.keep_version(connection, change, versions_kept)
+    await statement_store.put_statements(connection, image.config_digest, change.statements)
+    await change_log.log_change(connection, image.config_digest, deleted=False)
     return True
 
 
@@ -265,7 +393,10 @@ async def delete_document(connection: WriteConnection, change: Deletion) -> bool
         .where(DocumentRow.config_digest == change.config_digest, _older_than(change.source))
         .returning(DocumentRow.config_digest)
     )
-    return gone.one_or_none() is not None
+    if gone.one_or_none() is None:
+        return False
+    await change_log.log_change(connection, change.config_digest, deleted=True)
+    return True
 
 
 def _older_than(source: Source) -> ColumnElement[bool]:
@@ -321,4 +452,5 @@ def _stored_image(row: Row[*tuple[Any, ...]]) -> StoredImage:
             tuple(row.learning_reasons),
         ),
         counts=row.counts,
+        alternatives=tuple(row.alternatives or ()),
     )

@@ -42,3 +42,19 @@ class ApiSettings(CommonSettings):
     """Under which clients reach this service; links and problem types begin with it."""
     projector_group: str = "vexstream-api"
     """Consumer group of the projection: replicas with one database share one group."""
+    versions_kept: int = Field(default=100, ge=1, le=100_000)
+    """How many versions of each image's document can be read; older ones are deleted."""
+    stream_clients: int = Field(default=200, ge=1)
+    """Most readers of /stream at once."""
+    api_tokens_file: str | None = None
+    """A line for each token: NAME SCOPE,SCOPE SHA256; scopes read, rescan, decide, vendor-vex."""
+    api_tokens: SecretStr | None = None
+    """The same lines in the variable itself."""
+    reads_need_token: bool = False
+    """Reads need a token with the scope read; health, metrics and the page's own files do not."""
+    cors_origins: str = ""
+    """Comma-separated origins whose pages may read, such as https://dash.example; * is all."""
+    rate_limit_per_second: float = Field(default=0, ge=0)
+    """Requests of one client (token, else address) to one replica; 0 is no limit."""
+    rate_limit_burst: int = Field(default=50, ge=1)
+    """So many requests may come at once."""

@@ -4,7 +4,10 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
+from services.api.access import Tokens
 from services.api.database import Database
+from services.api.feed import Feed
+from services.api.outbox import Outbox
 from services.api.problems import BAD_DIGEST, ProblemError
 from services.api.projection import Projection
 from services.api.settings import ApiSettings
@@ -13,11 +16,15 @@ from vexstream.identity import BadDigestError, Digest, parse_digest
 
 @dataclass(slots=True)
 class State:
-    """Made when the app starts; ``fault`` says by which error the projection ended, if it did."""
+    """Made when the app starts; ``fault`` says by which error a background task ended, if so."""
 
     settings: ApiSettings
     database: Database
     projection: Projection
+    evidence: Projection
+    feed: Feed
+    outbox: Outbox
+    tokens: Tokens
     fault: str | None = None
 
 

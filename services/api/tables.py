@@ -1,8 +1,9 @@
-"""The tables of the projection. Everything in them can be rebuilt from the topic vex-document."""
+"""The tables of the projection. They can be rebuilt from the topics, but for older versions of
+documents, which compaction takes from the topic."""
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, Text, func
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, Text, func, true
 from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -17,6 +18,11 @@ class Base(DeclarativeBase):
         list[str]: ARRAY(Text),
         dict[str, int]: JSONB,
     }
+
+
+def _owner() -> Mapped[str]:
+    """The image a row belongs to, as part of its key: the row goes when the image's goes."""
+    return mapped_column(ForeignKey("document.config_digest", ondelete="CASCADE"), primary_key=True)
 
 
 class DocumentRow(Base):
@@ -62,9 +68,101 @@ class AliasRow(Base):
     __table_args__ = (Index("alias_by_config_digest", "config_digest"),)
 
     digest: Mapped[str] = mapped_column(primary_key=True)
-    config_digest: Mapped[str] = mapped_column(
-        ForeignKey("document.config_digest", ondelete="CASCADE"), primary_key=True
+    config_digest: Mapped[str] = _owner()
+
+
+class VersionRow(Base):
+    """A document as it once was, the newest one included."""
+
+    __tablename__ = "document_version"
+
+    config_digest: Mapped[str] = _owner()
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    media_type: Mapped[str]
+    sha256: Mapped[str]
+    packed: Mapped[bytes]
+    """The document in zstd."""
+    issued_at_us: Mapped[int] = mapped_column(BigInteger)
+    learning_complete: Mapped[bool]
+    counts: Mapped[dict[str, int]]
+    recorded_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class RenderingRow(Base):
+    """The newest document of an image in another format than OpenVEX, made when first asked for."""
+
+    __tablename__ = "rendering"
+
+    config_digest: Mapped[str] = _owner()
+    format: Mapped[str] = mapped_column(primary_key=True)
+    source_sha256: Mapped[str]
+    """Of the OpenVEX document it was rendered from."""
+    renderer: Mapped[str]
+    """Version of vexstream that rendered it."""
+    media_type: Mapped[str]
+    sha256: Mapped[str]
+    body: Mapped[bytes]
+    body_gzip: Mapped[bytes | None]
+
+
+class StatementRow(Base):
+    """One statement of the newest document of an image."""
+
+    __tablename__ = "statement"
+    __table_args__ = (
+        Index("statement_by_lookup", "lookup", postgresql_using="gin"),
+        Index("statement_by_vulnerability", "vulnerability", "config_digest"),
     )
+
+    config_digest: Mapped[str] = _owner()
+    vulnerability: Mapped[str] = mapped_column(primary_key=True)
+    package: Mapped[str] = mapped_column(primary_key=True)
+    packages: Mapped[list[str]]
+    aliases: Mapped[list[str]]
+    lookup: Mapped[list[str]]
+    """The vulnerability and its aliases in lower case."""
+    status: Mapped[str]
+    justification: Mapped[str | None]
+    reason: Mapped[str | None]
+    text: Mapped[str]
+    action: Mapped[str | None]
+    since: Mapped[str | None]
+
+
+class ChangeRow(Base):
+    """The newest change of each image, numbered in the order in which they were committed."""
+
+    __tablename__ = "change"
+    __table_args__ = (Index("change_by_number", "number", unique=True),)
+
+    config_digest: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger)
+    deleted: Mapped[bool]
+    changed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class StreamRow(Base):
+    """Names the sequence of change numbers: another name means that it began anew."""
+
+    __tablename__ = "stream"
+
+    only: Mapped[bool] = mapped_column(primary_key=True, server_default=true())
+    epoch: Mapped[str]
+
+
+class EvidenceRow(Base):
+    """The newest evidence of one image, ready to be served. It may come before its document."""
+
+    __tablename__ = "evidence"
+    __table_args__ = (Index("evidence_by_source_partition", "source_partition"),)
+
+    config_digest: Mapped[str] = mapped_column(primary_key=True)
+    sha256: Mapped[str]
+    body: Mapped[bytes]
+    body_gzip: Mapped[bytes | None]
+    source_partition: Mapped[int]
+    source_offset: Mapped[int] = mapped_column(BigInteger)
+    source_timestamp_ms: Mapped[int] = mapped_column(BigInteger)
 
 
 class OffsetRow(Base):

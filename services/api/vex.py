@@ -1,32 +1,40 @@
-"""GET /vex/{digest}: the document of an image, byte for byte as it was published."""
+"""GET /vex/{digest}: the document of an image, as it was published or in another format."""
 
 import time
+from dataclasses import replace
 from email.utils import formatdate
 from typing import Annotated, Never
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.api import problems, repository
+from services.api import problems, renderings, repository
 from services.api.conditional import accepts_gzip, etag, matching_tag
+from services.api.formats import Format, NotOfferedError, choose, offered
 from services.api.openapi import DOCUMENT_RESPONSES
 from services.api.problems import Kind, ProblemError
 from services.api.repository import Body, StoredDocument
 from services.api.state import State, digest_of, state_of
 from vexstream.document import DocumentState
 from vexstream.identity import Digest
+from vexstream.openvex_reader import UnreadableDocumentError
 
 router = APIRouter(tags=["documents"])
 
+MOST_LINKS = 20
+"""More platforms than an index has; clients limit the length of headers."""
 RETRY_AFTER_S = 10
 """A scan takes seconds to minutes."""
 
+DIGEST_PATTERN = "^sha256:[0-9a-f]{64}$"
 DigestPath = Annotated[
     str,
     Path(
         description="Config, manifest or index digest: sha256: and 64 lower-case hex digits",
         examples=["sha256:" + "0123456789abcdef" * 4],
+        # Told, and checked by digest_of, whose problem says more.
+        json_schema_extra={"pattern": DIGEST_PATTERN},
     ),
 ]
 
@@ -39,42 +47,104 @@ DigestPath = Annotated[
     response_class=Response,
     responses=DOCUMENT_RESPONSES,
 )
-async def get_document(request: Request, digest: DigestPath) -> Response:
+async def get_document(
+    request: Request,
+    digest: DigestPath,
+    wanted_format: Annotated[
+        str | None,
+        Query(
+            alias="format",
+            description="OpenVEX when it is not given",
+            json_schema_extra={"enum": [name.value for name in offered()]},
+        ),
+    ] = None,
+) -> Response:
     """Answers with the newest document of the image that the digest stands for.
 
     A config or platform manifest digest stands for one image. An index digest stands for the one
-    of its platforms' images whose document changed last; `Content-Location` names it.
+    of its platforms' images whose document changed last; `Content-Location` names it, and `Link`
+    the others.
 
     The tag is the SHA-256 of the document: send it in `If-None-Match` to be told whether anything
     has changed.
     """
     state = state_of(request)
     wanted = digest_of(digest)
+    chosen = _chosen(wanted_format, ",".join(request.headers.getlist("accept")))
     form = Body.GZIP if accepts_gzip(request.headers.get("accept-encoding", "")) else Body.PLAIN
     known = ",".join(request.headers.getlist("if-none-match"))
-    if known or request.method == "HEAD":
-        found = await _find(state, wanted, Body.NONE)
-        gzipped = form is Body.GZIP and found.gzip_bytes is not None
-        tag = matching_tag(known, found.sha256, gzipped=gzipped)
-        if tag:
-            return Response(status_code=304, headers=_headers(found, tag))
-        if request.method == "HEAD":
-            return _document(found, gzipped=gzipped)
-    found = await _find(state, wanted, form)
-    return _document(found, gzipped=form is Body.GZIP and found.gzip_bytes is not None)
+    if chosen is not Format.OPENVEX:
+        found = await _rendered(state, await find_published(state, wanted, Body.NONE), chosen, form)
+    elif known or request.method == "HEAD":
+        found = await find_published(state, wanted, Body.NONE)
+    else:
+        return _document(await find_published(state, wanted, form), form)
+    tag = matching_tag(known, found.sha256, gzipped=_gzipped(found, form))
+    if tag:
+        return Response(status_code=304, headers=_headers(found, tag))
+    if chosen is Format.OPENVEX and request.method != "HEAD":
+        found = await find_published(state, wanted, form)
+    return _document(found, form)
 
 
-async def _find(state: State, digest: Digest, body: Body) -> StoredDocument:
+def unknown_digest(state: State, digest: Digest) -> ProblemError:
+    """No image is known under this digest."""
+    return ProblemError(problems.UNKNOWN_DIGEST, _unknown(state.settings.public_url, digest))
+
+
+def _chosen(parameter: str | None, accept: str) -> Format:
+    try:
+        return choose(parameter, accept)
+    except NotOfferedError as error:
+        raise ProblemError(problems.NOT_OFFERED, str(error), {"Vary": "Accept"}) from error
+
+
+async def find_published(state: State, digest: Digest, body: Body) -> StoredDocument:
+    """The newest document of the image a digest stands for.
+
+    Raises:
+        ProblemError: 404, with the reason why there is none.
+    """
+    """The document of an image.
+
+    Raises:
+        ProblemError: there is none; the problem says why.
+    """
     async with state.database.read() as connection:
         found = await repository.find_document(connection, digest, body)
     if found is None:
-        raise ProblemError(problems.UNKNOWN_DIGEST, _unknown(state.settings.public_url, digest))
+        raise unknown_digest(state, digest)
     if found.state != DocumentState.DOCUMENT:
         _raise_absence(found)
     return found
 
 
-def _document(found: StoredDocument, *, gzipped: bool) -> Response:
+async def _rendered(
+    state: State, found: StoredDocument, chosen: Format, form: Body
+) -> StoredDocument:
+    """The same document in another format."""
+    try:
+        made = await renderings.rendering(state.database, found.config_digest, found.sha256, chosen)
+    except UnreadableDocumentError as error:
+        detail = f"The document of {found.config_digest} cannot be put into {chosen}: {error}."
+        raise ProblemError(problems.NOT_OFFERED, detail) from error
+    packed = form is Body.GZIP and made.body_gzip is not None
+    return replace(
+        found,
+        media_type=made.media_type,
+        sha256=made.sha256,
+        plain_bytes=len(made.body),
+        gzip_bytes=None if made.body_gzip is None else len(made.body_gzip),
+        body=made.body_gzip if packed else made.body,
+    )
+
+
+def _gzipped(found: StoredDocument, form: Body) -> bool:
+    return form is Body.GZIP and found.gzip_bytes is not None
+
+
+def _document(found: StoredDocument, form: Body) -> Response:
+    gzipped = _gzipped(found, form)
     headers = _headers(found, etag(found.sha256, gzipped=gzipped))
     headers["Content-Type"] = found.media_type
     headers["Content-Length"] = str(found.gzip_bytes if gzipped else found.plain_bytes)
@@ -85,13 +155,17 @@ def _document(found: StoredDocument, *, gzipped: bool) -> Response:
 
 def _headers(found: StoredDocument, tag: str) -> dict[str, str]:
     modified_s = min(found.issued_at_us / 1_000_000, time.time())
-    return {
+    headers = {
         "ETag": tag,
         "Last-Modified": formatdate(modified_s, usegmt=True),
         "Cache-Control": "no-cache",
-        "Vary": "Accept-Encoding",
+        "Vary": "Accept, Accept-Encoding",
         "Content-Location": f"/vex/{found.config_digest}",
     }
+    if found.alternatives:
+        links = (f'</vex/{digest}>; rel="alternate"' for digest in found.alternatives[:MOST_LINKS])
+        headers["Link"] = ", ".join(links)
+    return headers
 
 
 def _unknown(public_url: str, digest: Digest) -> str:

@@ -2,10 +2,11 @@
 
 from schemas.codec import BadRecordError
 from services.api import repository
-from services.api.changes import Change, Deletion, Prepared, Refused
-from services.api.database import Database, WriteConnection
+from services.api.changes import Prepared, Refused
+from services.api.database import Database
 from services.api.errors import RefusedByDatabaseError
 from services.api.repository import Mark
+from services.api.subjects import Subject
 from services.common import metrics
 
 
@@ -22,9 +23,10 @@ class PlaceLostError(Exception):
 class Writer:
     """Writes what was projected from one topic."""
 
-    def __init__(self, database: Database, topic: str) -> None:
+    def __init__(self, database: Database, topic: str, subject: Subject) -> None:
         self._database = database
         self._topic = topic
+        self._subject = subject
 
     async def write(
         self, partition: int, prepared: Prepared, before: Mark, after: Mark
@@ -70,16 +72,10 @@ class Writer:
             stored = await repository.lock_mark(write, self._topic, partition)
             if stored.next_offset < before.next_offset:
                 raise PlaceLostError(partition, stored, before)
-            for record, change in prepared.changes:
-                if record.offset >= stored.next_offset:
-                    outcomes.append(await _apply(write, change))
+            fresh = [c for record, c in prepared.changes if record.offset >= stored.next_offset]
+            if fresh:
+                outcomes = await self._subject.apply(write, fresh)
             if after.next_offset > stored.next_offset:
                 await repository.save_mark(write, self._topic, partition, after)
         for outcome in outcomes:
             metrics.PROJECTED.labels(outcome).inc()
-
-
-async def _apply(write: WriteConnection, change: Change) -> str:
-    if isinstance(change, Deletion):
-        return "deleted" if await repository.delete_document(write, change) else "unchanged"
-    return "written" if await repository.put_document(write, change) else "unchanged"

@@ -2,12 +2,15 @@
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from services.collector.errors import CgroupError
 from services.collector.mounts import parse_mountinfo
 
-_SCOPE = re.compile(r"(?:cri-containerd-|crio-|docker-|libpod-)?(.+?)(?:\.scope|\.service)?\Z")
+_SCOPE = re.compile(
+    r"(?:cri-containerd-|crio-|docker-|libpod-|nerdctl-)?(.+?)(?:\.scope|\.service)?\Z"
+)
 
 
 def find_root(configured: Path | None, mountinfo: Path = Path("/proc/self/mountinfo")) -> Path:
@@ -30,17 +33,21 @@ def find_root(configured: Path | None, mountinfo: Path = Path("/proc/self/mounti
 
 
 def candidates(path: str) -> list[str]:
-    """What may be container ids in a cgroup path, the innermost first.
+    """What may be container ids in a cgroup path, the outermost first.
+
+    The outermost, because a container can make cgroups of any name within its own.
 
     Knows the path styles of CRI and docker with cgroupfs (``/kubepods/burstable/pod<uid>/<id>``),
     with systemd (``….slice/cri-containerd-<id>.scope``, ``crio-``, ``docker-``), of podman
-    (``libpod-<id>``) and of ctr (``/<namespace>/<id>``).
+    (``libpod-<id>``) and of ctr (``/<namespace>/<id>``, which gives ``<namespace>/<id>`` too).
     """
     ids = []
-    for component in reversed(path.strip("/").split("/")):
+    above = ""
+    for component in path.strip("/").split("/"):
         match = _SCOPE.match(component)
         if match:
-            ids.append(match[1])
+            ids += [f"{above}/{component}", match[1]] if above else [match[1]]
+        above = component
     return ids
 
 
@@ -50,6 +57,11 @@ class CgroupIndex:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._paths: dict[int, str] = {}
+
+    @property
+    def paths(self) -> Mapping[int, str]:
+        """Every cgroup that is known, with its path below the hierarchy's root."""
+        return self._paths
 
     def learn(self, cgroup: int, path: str) -> None:
         """The kernel said that this cgroup was made."""

@@ -15,3 +15,11 @@ class RuntimeUnavailableError(CollectorError):
 
 class CgroupError(CollectorError):
     """There is no cgroup v2 hierarchy to tell containers apart by."""
+
+
+class SpoolError(CollectorError):
+    """The spool on disk cannot be used."""
+
+
+class RecordingError(CollectorError):
+    """A recording cannot be written, or is none."""

@@ -7,7 +7,7 @@ from vexstream.evidence import Use
 
 _HEADER = struct.Struct("=QQQIIIIHHI")
 """``struct event`` in probe.bpf.c."""
-_KIND_FILE, _KIND_CGROUP = 1, 2
+_KIND_FILE, _KIND_CGROUP, _KIND_SCRIPT = 1, 2, 3
 _IN_ROOT, _FROM_TOP, _ROOT_IS_TOP = 1, 2, 4
 
 
@@ -47,10 +47,27 @@ class CgroupEvent:
     path: str
 
 
+@dataclass(frozen=True, slots=True)
+class ScriptEvent:
+    """A `#!` script was executed by this name, which may be relative and hold symlinks."""
+
+    cgroup: int
+    path: bytes
+    root: FileSystemRoot
+    """Of the task's mount namespace."""
+    pid: int
+
+    def as_written(self) -> FileEvent:
+        """The use of the file that the name gives when it is taken literally."""
+        return FileEvent(
+            self.cgroup, self.path, Use.EXECUTED, self.root.device, self.root, True, True, self.pid
+        )
+
+
 RawEvent = FileEvent | CgroupEvent
 
 
-def parse(sample: bytes) -> RawEvent:
+def parse(sample: bytes) -> RawEvent | ScriptEvent:
     """One sample of the ring buffer."""
     cgroup, _, root_inode, device, root_device, pid, use, kind, flags, size = _HEADER.unpack_from(
         sample
@@ -59,6 +76,8 @@ def parse(sample: bytes) -> RawEvent:
     if kind == _KIND_CGROUP:
         return CgroupEvent(cgroup, path.decode("utf-8", "surrogateescape"))
     root = FileSystemRoot(root_device, root_inode, bool(flags & _ROOT_IS_TOP))
+    if kind == _KIND_SCRIPT:
+        return ScriptEvent(cgroup, path, root, pid)
     return FileEvent(
         cgroup=cgroup,
         path=path,

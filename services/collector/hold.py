@@ -17,13 +17,20 @@ class _Held:
     lost: Counter[str] = field(default_factory=Counter)
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What may be kept."""
+
+    max_events: int
+    max_bytes: int
+    max_age_us: int
+
+
 class Hold:
     """Bounded in number, bytes and age. What does not fit is counted for its cgroup."""
 
     def __init__(self, *, max_events: int, max_bytes: int, max_age_us: int) -> None:
-        self._max_events = max_events
-        self._max_bytes = max_bytes
-        self._max_age_us = max_age_us
+        self.bounds = Bounds(max_events, max_bytes, max_age_us)
         self._held: dict[int, _Held] = {}
         self._events = 0
         self._bytes = 0
@@ -35,7 +42,7 @@ class Hold:
             held.lost["hold_overflow"] += 1
             return
         size = _size(event)
-        if self._events >= self._max_events or self._bytes + size > self._max_bytes:
+        if self._events >= self.bounds.max_events or self._bytes + size > self.bounds.max_bytes:
             held.lost["hold_overflow"] += 1
             return
         held.events.append((now_us, event))
@@ -63,7 +70,7 @@ class Hold:
         """Drops what waited too long; number of events by cgroup. They stay counted as lost."""
         expired: Counter[int] = Counter()
         for cgroup, held in self._held.items():
-            while held.events and held.events[0][0] + self._max_age_us < now_us:
+            while held.events and held.events[0][0] + self.bounds.max_age_us < now_us:
                 self._release([held.events.popleft()[1]])
                 held.lost["hold_overflow"] += 1
                 expired[cgroup] += 1

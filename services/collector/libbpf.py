@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import sys
 from collections.abc import Callable, Iterator
 from ctypes import c_char_p, c_int, c_size_t, c_uint32, c_void_p
 from functools import cache
@@ -13,6 +14,9 @@ _PRINT = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
 _SAMPLE = ctypes.CFUNCTYPE(c_int, c_void_p, c_void_p, c_size_t)
 _WARN = 0
 _MAX_LOG_LINES = 400
+_PROGRAM_INFO_BYTES = 224
+_MISSES_AT = 208
+"""``recursion_misses`` of ``struct bpf_prog_info`` (kernel ABI)."""
 
 _FUNCTIONS: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "bpf_object__open_file": (c_void_p, (c_char_p, c_void_p)),
@@ -23,6 +27,8 @@ _FUNCTIONS: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "bpf_program__name": (c_char_p, (c_void_p,)),
     "bpf_program__set_autoload": (c_int, (c_void_p, ctypes.c_bool)),
     "bpf_program__attach": (c_void_p, (c_void_p,)),
+    "bpf_program__fd": (c_int, (c_void_p,)),
+    "bpf_obj_get_info_by_fd": (c_int, (c_int, c_void_p, c_void_p)),
     "bpf_link__destroy": (c_int, (c_void_p,)),
     "bpf_map__fd": (c_int, (c_void_p,)),
     "bpf_map__set_max_entries": (c_int, (c_void_p, c_uint32)),
@@ -31,6 +37,7 @@ _FUNCTIONS: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "bpf_map_delete_elem": (c_int, (c_int, c_void_p)),
     "bpf_map_get_next_key": (c_int, (c_int, c_void_p, c_void_p)),
     "ring_buffer__new": (c_void_p, (c_int, _SAMPLE, c_void_p, c_void_p)),
+    "ring_buffer__epoll_fd": (c_int, (c_void_p,)),
     "ring_buffer__consume": (c_int, (c_void_p,)),
     "ring_buffer__free": (None, (c_void_p,)),
     "libbpf_set_print": (c_void_p, (_PRINT,)),
@@ -125,6 +132,21 @@ class BpfObject:
             attached.append(name)
         return attached
 
+    def misses(self) -> int:
+        """How often the kernel left an attached program out because it was busy on that CPU."""
+        total = 0
+        for _, program in self._programs():
+            fd = self._lib.bpf_program__fd(program)
+            if fd < 0:
+                continue
+            info = ctypes.create_string_buffer(_PROGRAM_INFO_BYTES)
+            size = c_uint32(_PROGRAM_INFO_BYTES)
+            code = self._lib.bpf_obj_get_info_by_fd(fd, info, ctypes.byref(size))
+            if code:
+                raise _failure("the kernel says nothing of the probe's programs", code)
+            total += int.from_bytes(info.raw[_MISSES_AT : _MISSES_AT + 8], sys.byteorder)
+        return total
+
     def ring_buffer(self, map_name: str, on_sample: Callable[[bytes], None]) -> "RingBuffer":
         """A consumer of a ring buffer map."""
         return RingBuffer(self._lib, self._fd(map_name), on_sample)
@@ -187,6 +209,10 @@ class RingBuffer:
         self._handle: int | None = lib.ring_buffer__new(fd, self._callback, None, None)
         if not self._handle:
             raise _failure("the ring buffer cannot be mapped")
+
+    def epoll_fd(self) -> int:
+        """Readable when the kernel asks to be heard."""
+        return int(self._lib.ring_buffer__epoll_fd(self._handle))
 
     def consume(self) -> int:
         """Hands every waiting sample over; returns how many."""

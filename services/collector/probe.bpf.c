@@ -36,6 +36,7 @@ struct dentry {
 	struct dentry *d_parent;
 	struct qstr d_name;
 	struct inode *d_inode;
+	void *d_fsdata;
 };
 struct vfsmount {
 	struct dentry *mnt_root;
@@ -58,9 +59,25 @@ struct backing_file {
 	struct file file;
 	struct path user_path;
 };
+struct ovl_layer {
+	struct vfsmount *mnt;
+};
+struct ovl_path {
+	struct ovl_layer *layer;
+	struct dentry *dentry;
+};
+struct ovl_entry {
+	unsigned int __numlower;
+	struct ovl_path __lowerstack[1];
+};
+struct ovl_entry___before_6_5 {
+	unsigned int numlower;
+	struct ovl_path lowerstack[1];
+};
 struct ovl_inode {
 	struct inode vfs_inode;
 	struct dentry *__upperdentry;
+	struct ovl_entry *oe;
 };
 struct fdtable {
 	unsigned int max_fds;
@@ -104,6 +121,8 @@ struct task_struct {
 struct linux_binprm {
 	struct file *executable;
 	struct file *file;
+	const char *filename;
+	const char *interp;
 };
 struct kernfs_node {
 	__u64 id;
@@ -174,7 +193,7 @@ struct pt_regs {
 #define MAX_DEPTH 2200
 #define SLOTS 4
 
-enum kind { KIND_FILE = 1, KIND_CGROUP = 2 };
+enum kind { KIND_FILE = 1, KIND_CGROUP = 2, KIND_SCRIPT = 3 };
 
 enum flag {
 	EVENT_IN_ROOT = 1,     // the path starts at the root of the task's mount namespace
@@ -196,6 +215,7 @@ struct config {
 	__u32 host_mntns;
 	__u32 host_root_is_top; // the host's root is the root of its file system
 	__u32 io_uring;         // the io_uring programs are attached
+	__u32 file_open;        // a hook in the opening of files itself is attached
 };
 
 struct event {
@@ -243,6 +263,13 @@ struct {
 	__uint(max_entries, 8 << 20);
 } events SEC(".maps");
 
+// Apart from the others, because it wakes up the reader: a new container is to be asked about before
+// it is gone again.
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 256 << 10);
+} cgroup_events SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 262144);
@@ -257,13 +284,23 @@ struct {
 	__type(value, __u64);
 } losses SEC(".maps");
 
-// Losses that found no room in `losses`, and lost names of cgroups: they may concern any cgroup.
+// Losses that may concern any cgroup: what found no room in `losses`, and lost names of cgroups.
+enum unplaced { UNPLACED_LOSS, UNPLACED_CGROUP, UNPLACED_KINDS };
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, UNPLACED_KINDS);
+	__type(key, __u32);
+	__type(value, __u64);
+} unplaced_losses SEC(".maps");
+
+// Executed or executable mappings of files that no image holds: memfd, tmpfs.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, __u64);
-} unplaced_losses SEC(".maps");
+} memory_files SEC(".maps");
 
 // Several slots, because a faultable tracepoint may be preempted by another on the same CPU.
 struct {
@@ -273,10 +310,9 @@ struct {
 	__type(value, struct scratch);
 } scratches SEC(".maps");
 
-static __always_inline void count_unplaced(void)
+static __always_inline void count_in(void *map, __u32 index)
 {
-	__u32 zero = 0;
-	__u64 *count = bpf_map_lookup_elem(&unplaced_losses, &zero);
+	__u64 *count = bpf_map_lookup_elem(map, &index);
 
 	if (count)
 		__sync_fetch_and_add(count, 1);
@@ -295,7 +331,7 @@ static __noinline void count_loss(__u64 cgroup, __u64 reason)
 	if (count)
 		__sync_fetch_and_add(count, 1);
 	else
-		count_unplaced();
+		count_in(&unplaced_losses, UNPLACED_LOSS);
 }
 
 static __always_inline struct scratch *claim_scratch(void)
@@ -455,7 +491,8 @@ static __always_inline bool is_rewritten(struct inode *inode, unsigned long magi
 	return BPF_CORE_READ(overlay, __upperdentry) != 0;
 }
 
-static __always_inline bool emit(struct scratch *scratch, __u32 path_bytes)
+static __always_inline bool emit_to(void *ring, struct scratch *scratch, __u32 path_bytes,
+				    __u64 flags)
 {
 	__u32 start = scratch->start - sizeof(struct event);
 
@@ -464,15 +501,114 @@ static __always_inline bool emit(struct scratch *scratch, __u32 path_bytes)
 		return false;
 	start &= TEXT_MASK;
 	bpf_probe_read_kernel(&scratch->text[start], sizeof(struct event), &scratch->event);
-	return !bpf_ringbuf_output(&events, &scratch->text[start],
-				   sizeof(struct event) + (path_bytes & TEXT_MASK),
-				   BPF_RB_NO_WAKEUP);
+	return !bpf_ringbuf_output(ring, &scratch->text[start],
+				   sizeof(struct event) + (path_bytes & TEXT_MASK), flags);
+}
+
+static __always_inline bool emit(struct scratch *scratch, __u32 path_bytes)
+{
+	return emit_to(&events, scratch, path_bytes, BPF_RB_NO_WAKEUP);
+}
+
+struct comparison {
+	struct scratch *one;
+	struct scratch *other;
+	bool differ;
+};
+
+static long compare_step(__u32 index, struct comparison *comparison)
+{
+	__u32 at = comparison->one->start + index * sizeof(__u64);
+
+	if (at >= PATH_END)
+		return 1;
+	at &= TEXT_MASK;
+	comparison->differ = *(__u64 *)&comparison->one->text[at] !=
+			     *(__u64 *)&comparison->other->text[at];
+	return comparison->differ;
+}
+
+// Nothing is ever written behind PATH_END: the last word may reach beyond it.
+static __noinline bool same_path(struct scratch *one, struct scratch *other)
+{
+	struct comparison comparison = {.one = one, .other = other};
+
+	if (one->start != other->start)
+		return false;
+	bpf_loop(PATH_END / sizeof(__u64) + 1, compare_step, &comparison, 0);
+	return !comparison.differ;
+}
+
+// Where the image itself has the file of an overlay.
+static __always_inline struct ovl_path image_path(struct dentry *dentry)
+{
+	struct ovl_inode *inode = 0;
+	struct ovl_entry *entry;
+	struct ovl_entry___before_6_5 *older = 0;
+	struct ovl_path path = {};
+
+	if (bpf_core_field_exists(inode->oe)) {
+		inode = (void *)BPF_CORE_READ(dentry, d_inode) -
+			bpf_core_field_offset(struct ovl_inode, vfs_inode);
+		entry = BPF_CORE_READ(inode, oe);
+		if (entry && BPF_CORE_READ(entry, __numlower)) {
+			path.layer = BPF_CORE_READ(entry, __lowerstack[0].layer);
+			path.dentry = BPF_CORE_READ(entry, __lowerstack[0].dentry);
+		}
+	} else if (bpf_core_field_exists(older->lowerstack)) {
+		older = BPF_CORE_READ(dentry, d_fsdata);
+		if (older && BPF_CORE_READ(older, numlower)) {
+			path.layer = BPF_CORE_READ(older, lowerstack[0].layer);
+			path.dentry = BPF_CORE_READ(older, lowerstack[0].dentry);
+		}
+	}
+	return path;
+}
+
+// A file that was renamed or linked in the container is still the image's file: reports the name
+// that the image has for it, where that is another one.
+static __noinline int send_image_name(struct scratch *visible, struct dentry *dentry)
+{
+	struct ovl_path path = image_path(dentry);
+	struct scratch *scratch;
+	struct dentry *layer_root;
+	int result = 0;
+
+	if (!path.dentry || !path.layer)
+		return 0;
+	scratch = claim_scratch();
+	if (!scratch)
+		return LOSS_RING_BUFFER;
+	layer_root = BPF_CORE_READ(path.layer, mnt, mnt_root);
+	// Another end than the layer's root: overlayfs found it by its handle and knows no name.
+	if (walk_path(scratch, path.dentry, layer_root) == layer_root &&
+	    !same_path(visible, scratch)) {
+		scratch->event = visible->event;
+		scratch->event.use &= ~USE_REWRITTEN;
+		if (!emit(scratch, PATH_END - scratch->start))
+			result = LOSS_RING_BUFFER;
+	}
+	scratch->busy = 0;
+	return result;
 }
 
 static __always_inline bool is_host_root(__u32 dev, __u64 inode, bool top)
 {
 	return dev == config.host_root_dev &&
 	       (config.host_root_is_top ? top : inode == config.host_root_inode);
+}
+
+// Fills in the root of the task's mount namespace; its dentry, or 0 for one that is the host's: a
+// service of the host with a mount namespace of its own, or a runtime before pivot_root.
+static __always_inline struct dentry *describe_root(struct mount *root, struct event *event)
+{
+	struct dentry *dentry = BPF_CORE_READ(root, mnt.mnt_root);
+	bool is_top = BPF_CORE_READ(root, mnt.mnt_sb, s_root) == dentry;
+
+	event->root_dev = BPF_CORE_READ(root, mnt.mnt_sb, s_dev);
+	event->root_inode = BPF_CORE_READ(dentry, d_inode, i_ino);
+	event->flags = is_top ? EVENT_ROOT_IS_TOP : 0;
+	return is_host_root(event->root_dev, event->root_inode, is_top) ? 0 : dentry;
 }
 
 // Returns the reason of a loss, 0 when the event is in the ring buffer, -1 when it is no event.
@@ -482,44 +618,38 @@ static __noinline int send_file(struct task_struct *task, struct dentry *dentry,
 	struct mount *root = namespace_root(task);
 	struct super_block *sb = BPF_CORE_READ(dentry, d_inode, i_sb);
 	struct dentry *root_dentry, *top, *stop, *end;
+	struct event event = {};
 	struct scratch *scratch;
-	__u64 root_inode;
-	__u32 root_dev;
-	bool root_is_top;
+	bool overlay;
 	int result = LOSS_PATH_WALK;
 
 	if (!root)
 		return LOSS_PATH_WALK;
-	root_dentry = BPF_CORE_READ(root, mnt.mnt_root);
-	root_dev = BPF_CORE_READ(root, mnt.mnt_sb, s_dev);
-	root_inode = BPF_CORE_READ(root_dentry, d_inode, i_ino);
-	root_is_top = BPF_CORE_READ(root, mnt.mnt_sb, s_root) == root_dentry;
-	// A service of the host with a mount namespace of its own, or a runtime before pivot_root.
-	if (is_host_root(root_dev, root_inode, root_is_top))
+	root_dentry = describe_root(root, &event);
+	if (!root_dentry)
 		return -1;
 	scratch = claim_scratch();
 	if (!scratch)
 		return LOSS_RING_BUFFER;
 	top = BPF_CORE_READ(sb, s_root);
-	stop = BPF_CORE_READ(sb, s_magic) == OVERLAYFS_MAGIC ? top : root_dentry;
+	overlay = BPF_CORE_READ(sb, s_magic) == OVERLAYFS_MAGIC;
+	stop = overlay ? top : root_dentry;
 	end = walk_path(scratch, dentry, stop);
 	if (!end)
 		end = walk_path(scratch, dentry, stop);
 	if (end && (end == root_dentry || end == top)) {
-		scratch->event = (struct event){
-			.cgroup = key->cgroup,
-			.inode = key->inode,
-			.root_inode = root_inode,
-			.dev = key->dev,
-			.root_dev = root_dev,
-			.pid = BPF_CORE_READ(task, tgid),
-			.use = key->use,
-			.kind = KIND_FILE,
-			.flags = (end == root_dentry ? EVENT_IN_ROOT : 0) |
-				 (end == top ? EVENT_FROM_TOP : 0) |
-				 (root_is_top ? EVENT_ROOT_IS_TOP : 0),
-		};
+		event.cgroup = key->cgroup;
+		event.inode = key->inode;
+		event.dev = key->dev;
+		event.pid = BPF_CORE_READ(task, tgid);
+		event.use = key->use;
+		event.kind = KIND_FILE;
+		event.flags |= (end == root_dentry ? EVENT_IN_ROOT : 0) |
+			       (end == top ? EVENT_FROM_TOP : 0);
+		scratch->event = event;
 		result = emit(scratch, PATH_END - scratch->start) ? 0 : LOSS_RING_BUFFER;
+		if (!result && overlay)
+			result = send_image_name(scratch, dentry);
 	}
 	scratch->busy = 0;
 	return result;
@@ -543,8 +673,11 @@ static __noinline int report(struct task_struct *task, struct file *file, __u32 
 		return 0;
 	sb = BPF_CORE_READ(inode, i_sb);
 	magic = BPF_CORE_READ(sb, s_magic);
-	if (is_pseudo(magic) && sb != BPF_CORE_READ(task, fs, root.mnt, mnt_sb))
+	if (is_pseudo(magic) && sb != BPF_CORE_READ(task, fs, root.mnt, mnt_sb)) {
+		if (magic == TMPFS_MAGIC && use != USE_OPENED)
+			count_in(&memory_files, 0);
 		return 0;
+	}
 	key.cgroup = bpf_get_current_cgroup_id();
 	key.inode = BPF_CORE_READ(inode, i_ino);
 	key.parent = BPF_CORE_READ(dentry, d_parent, d_inode, i_ino);
@@ -732,16 +865,53 @@ int BPF_PROG(on_sys_exit, struct pt_regs *regs, long result)
 		return 0;
 	if (compat)
 		result = (__u32)result;
-	if (call == CALL_OPEN)
-		report_open(task, result);
-	else if (call == CALL_MMAP && (CALL_PROT(regs) & PROT_EXEC))
+	if (call == CALL_OPEN) {
+		if (!config.file_open)
+			report_open(task, result);
+	} else if (call == CALL_MMAP && (CALL_PROT(regs) & PROT_EXEC))
 		report_mapping(task, result, (int)CALL_MMAP_FD(regs, compat));
 	else if (call == CALL_OLD_MMAP)
 		report_mapping(task, result, -1);
 	else if (call == CALL_MPROTECT && (CALL_PROT(regs) & PROT_EXEC))
 		report_range(task, CALL_ADDRESS(regs, compat), CALL_LENGTH(regs, compat));
-	else if (call == CALL_URING && !config.io_uring)
+	else if (call == CALL_URING && !config.io_uring && !config.file_open)
 		count_loss(bpf_get_current_cgroup_id(), LOSS_IO_URING);
+	return 0;
+}
+
+// The opening itself, where the kernel lets programs of these kinds in: no descriptor to look up, no
+// race with whoever closes it, and whatever the open goes through. One of the two is attached.
+// `hook_calls` tells whether it is called at all: an LSM program that is not configured never is.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} hook_calls SEC(".maps");
+
+static __always_inline void on_file_open(struct file *file)
+{
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
+	__u32 zero = 0;
+	__u64 *calls = bpf_map_lookup_elem(&hook_calls, &zero);
+
+	if (calls && !*calls)
+		*calls = 1;
+	if (!in_host_namespace(task))
+		report(task, file, USE_OPENED);
+}
+
+SEC("lsm/file_open")
+int BPF_PROG(on_lsm_file_open, struct file *file, int verdict)
+{
+	on_file_open(file);
+	return verdict;
+}
+
+SEC("fentry/security_file_open")
+int BPF_PROG(on_fentry_file_open, struct file *file)
+{
+	on_file_open(file);
 	return 0;
 }
 
@@ -776,6 +946,39 @@ static __always_inline __u64 interpreter_base(struct task_struct *task)
 	return 0;
 }
 
+// The kernel has closed a `#!` script by the time its interpreter runs: only its name is left.
+static __noinline int send_script(struct task_struct *task, struct linux_binprm *bprm)
+{
+	struct mount *root = namespace_root(task);
+	struct event event = {
+		.cgroup = bpf_get_current_cgroup_id(),
+		.pid = BPF_CORE_READ(task, tgid),
+		.use = USE_EXECUTED,
+		.kind = KIND_SCRIPT,
+	};
+	struct scratch *scratch;
+	bool sent = false;
+	long length;
+
+	if (!root || !describe_root(root, &event))
+		return 0;
+	scratch = claim_scratch();
+	if (scratch) {
+		length = bpf_probe_read_kernel_str(&scratch->text[HEADER_SPACE],
+						   PATH_END - HEADER_SPACE,
+						   BPF_CORE_READ(bprm, filename));
+		if (length > 1 && length < PATH_END) {
+			scratch->start = HEADER_SPACE;
+			scratch->event = event;
+			sent = emit(scratch, length - 1);
+		}
+		scratch->busy = 0;
+	}
+	if (!sent)
+		count_loss(event.cgroup, LOSS_RING_BUFFER);
+	return 0;
+}
+
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(on_exec, struct task_struct *unused, int old_pid, struct linux_binprm *bprm)
 {
@@ -788,6 +991,8 @@ int BPF_PROG(on_exec, struct task_struct *unused, int old_pid, struct linux_binp
 	if (in_host_namespace(task))
 		return 0;
 	report(task, BPF_CORE_READ(bprm, file), USE_EXECUTED);
+	if (BPF_CORE_READ(bprm, interp) != BPF_CORE_READ(bprm, filename))
+		send_script(task, bprm);
 	if (passed) // binfmt_misc hands the program to its interpreter as an open file
 		report(task, passed, USE_EXECUTED);
 	base = interpreter_base(task);
@@ -811,7 +1016,7 @@ int BPF_PROG(on_cgroup_mkdir, struct cgroup *cgroup, const char *path)
 		return 0;
 	scratch = claim_scratch();
 	if (!scratch) {
-		count_unplaced();
+		count_in(&unplaced_losses, UNPLACED_CGROUP);
 		return 0;
 	}
 	length = bpf_probe_read_kernel_str(&scratch->text[HEADER_SPACE], PATH_END - HEADER_SPACE,
@@ -822,8 +1027,8 @@ int BPF_PROG(on_cgroup_mkdir, struct cgroup *cgroup, const char *path)
 			.cgroup = BPF_CORE_READ(cgroup, kn, id),
 			.kind = KIND_CGROUP,
 		};
-		if (!emit(scratch, length - 1))
-			count_unplaced();
+		if (!emit_to(&cgroup_events, scratch, length - 1, BPF_RB_FORCE_WAKEUP))
+			count_in(&unplaced_losses, UNPLACED_CGROUP);
 	}
 	scratch->busy = 0;
 	return 0;
@@ -846,6 +1051,8 @@ int on_uring_submit(unsigned long long *context)
 
 	if (!is_uring_open(request) || in_host_namespace(task))
 		return 0;
+	if (config.file_open)
+		return 0;
 	if ((BPF_CORE_READ(request, flags) & REQ_F_CQE_SKIP) || BPF_CORE_READ(open, file_slot))
 		count_loss(bpf_get_current_cgroup_id(), LOSS_IO_URING);
 	return 0;
@@ -859,7 +1066,7 @@ int on_uring_complete(unsigned long long *context)
 	struct io_open *open = (void *)request;
 	int result;
 
-	if (!is_uring_open(request) || in_host_namespace(task))
+	if (config.file_open || !is_uring_open(request) || in_host_namespace(task))
 		return 0;
 	result = BPF_CORE_READ(request, cqe.res);
 	if (result >= 0 && !BPF_CORE_READ(open, file_slot))

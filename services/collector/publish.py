@@ -1,18 +1,23 @@
-"""Hands batches to Kafka, one round at a time, until the broker has every one of them.
+"""Hands rounds of batches to Kafka, in order, until the broker has every one of them.
 
-While a round is under way no new one is cut: accesses wait in their observations, and intervals
-grow longer. So nothing is dropped here, and memory is bounded by the observations' limit.
+A round that the broker has not taken when the next one comes goes to the spool on disk, and those
+after it too. Without a spool, or when it is full, no new round is cut: accesses wait in their
+observations, whose memory is bounded, and intervals grow longer.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from schemas.messages import ImageSeen, encode_batch, encode_image_seen
+from services.collector.errors import SpoolError
+from services.collector.spool import Record, Spool
 from services.common import metrics
 from services.common.kafka import producer
 from services.common.settings import CommonSettings
@@ -26,97 +31,185 @@ log = structlog.get_logger()
 _RETRY_SECONDS = 1.0
 _STOP_SECONDS = 5.0
 _REPEAT_SEEN_US = 600_000_000
+_SEEN, _PART, _END = range(3)
+"""Stages of a round. The batch that ends an interval must not overtake the parts before it: until
+they came it would claim that nothing else was used."""
+
+
+@dataclass(slots=True)
+class _Round:
+    records: list[Record] | None
+    """None: on disk only."""
+    number: int | None = None
+    """In the spool."""
 
 
 class Publisher:
-    """Owner of the producer."""
+    """Owner of the producer and of the rounds that wait for it."""
 
-    def __init__(self, settings: CommonSettings) -> None:
+    def __init__(
+        self,
+        settings: CommonSettings,
+        spool: Spool | None = None,
+        before_sending: Callable[[], Awaitable[bool]] | None = None,
+    ) -> None:
+        """``before_sending`` is awaited once; nothing is sent when it returns False."""
         self._settings = settings
+        self._before_sending = before_sending
+        self._spool = spool
         self._producer: AIOKafkaProducer | None = None
-        self._round: asyncio.Task[None] | None = None
+        self._sender: asyncio.Task[None] | None = None
+        self._rounds: deque[_Round] = deque()
+        if spool is not None:
+            self._rounds.extend(_Round(None, number) for number in spool.waiting())
         self.failure: str | None = None
         """Why the newest attempt failed; None after a success."""
+        self.sent_any = False
+        self._closed = False
 
     @property
     def busy(self) -> bool:
-        """A round is under way."""
-        return self._round is not None and not self._round.done()
+        """No further round can be taken now."""
+        if not self._rounds:
+            return False
+        in_memory_only = any(one.number is None for one in list(self._rounds)[1:])
+        return self._spool is None or self._spool.full or in_memory_only
+
+    @property
+    def waiting(self) -> int:
+        """Rounds that the broker has not taken."""
+        return len(self._rounds)
+
+    def start(self) -> None:
+        """Reaches for Kafka, and begins to send what an earlier collector left."""
+        due = self._rounds or self._before_sending is not None
+        if due and (self._sender is None or self._sender.done()):
+            self._sender = asyncio.create_task(self._send_rounds())
 
     def offer(self, batches: list[Batch], seen: list[ImageSeen]) -> None:
-        """Begins a round; only when not busy."""
-        self._round = asyncio.create_task(self._deliver(batches, seen))
+        """Takes a round; only when not busy."""
+        records = [
+            Record(_SEEN, b"", one.image.config_digest.encode(), encode_image_seen(one))
+            for one in seen
+        ]
+        records += [
+            Record(
+                _PART if is_part(batch) else _END,
+                batch.container_id.encode(),
+                batch.image.config_digest.encode(),
+                encode_batch(batch),
+            )
+            for batch in batches
+        ]
+        fresh = _Round(records)
+        if self._rounds:
+            self._save(self._rounds[0])
+            self._save(fresh)
+        self._rounds.append(fresh)
+        self.start()
 
     async def flush(self, seconds: float) -> bool:
-        """Waits for the round under way; whether it ended in time."""
-        if self._round is None:
-            return True
-        done, _ = await asyncio.wait({self._round}, timeout=seconds)
-        return bool(done)
+        """Waits until the broker has everything; whether it did in time."""
+        if self._sender is None:
+            return not self._rounds
+        done, _ = await asyncio.wait({self._sender}, timeout=seconds)
+        return bool(done) and not self._rounds
 
     async def close(self) -> None:
-        """Gives up what is under way and closes the producer."""
-        if self._round is not None:
-            self._round.cancel()
+        """Leaves to the spool what is not sent, and closes the producer."""
+        self._closed = True
+        if self._sender is not None:
+            self._sender.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._round
+                await self._sender
+        for waiting in self._rounds:
+            self._save(waiting)
         await self._stop_producer()
+        if self._spool is not None:
+            self._spool.close()
 
-    async def _deliver(self, batches: list[Batch], seen: list[ImageSeen]) -> None:
-        await self._insist_seen(seen)
-        # The batch that ends an interval must not overtake the parts before it: until they came
-        # it would claim that nothing else was used.
-        refused = await self._insist([batch for batch in batches if is_part(batch)])
-        await self._insist([b for b in batches if not is_part(b) and b.container_id not in refused])
+    def _save(self, waiting: _Round) -> None:
+        """Onto the disk, and out of memory unless it is under way or the disk takes nothing."""
+        if self._spool is None or waiting.number is not None or waiting.records is None:
+            return
+        try:
+            waiting.number = self._spool.put(waiting.records)
+        except SpoolError as error:
+            log.error("a round stays in memory", error=str(error))
+            return
+        if not self._rounds or waiting is not self._rounds[0]:
+            waiting.records = None
 
-    async def _insist_seen(self, seen: list[ImageSeen]) -> None:
-        topic = Topic.IMAGE_SEEN.name_in(self._settings)
-        waiting = seen
-        while waiting:
-            sent = await self._send(
-                [(topic, one.image.config_digest, encode_image_seen(one)) for one in waiting]
+    async def _send_rounds(self) -> None:
+        if self._before_sending is not None:
+            if not await self._before_sending():
+                return
+            self._before_sending = None
+        while self._rounds:
+            first = self._rounds[0]
+            records = first.records
+            if records is None:
+                records = await self._read(first)
+            await self._deliver(records)
+            self._rounds.popleft()
+            if self._spool is not None and first.number is not None:
+                self._spool.remove(first.number)
+
+    async def _read(self, waiting: _Round) -> list[Record]:
+        """Nothing when it is damaged: the gap between intervals says that something is missing."""
+        if self._spool is None or waiting.number is None:
+            return []
+        try:
+            return await asyncio.to_thread(self._spool.read, waiting.number)
+        except SpoolError as error:
+            metrics.LOST_EVENTS.labels("spool").inc()
+            log.error("a round is lost", error=str(error))
+            return []
+
+    async def _deliver(self, records: list[Record]) -> None:
+        refused: set[bytes] = set()
+        for stage in (_SEEN, _PART, _END):
+            refused |= await self._insist(
+                [one for one in records if one.stage == stage and one.container not in refused]
             )
-            waiting = [
-                one
-                for one, error in zip(waiting, sent, strict=True)
-                if error is not None and not isinstance(error, MessageSizeTooLargeError)
-            ]
 
-    async def _insist(self, batches: list[Batch]) -> set[str]:
+    async def _insist(self, records: list[Record]) -> set[bytes]:
         """Sends until all are there; the containers of which the broker refused a batch.
 
         A refused batch leaves a gap between intervals, which says by itself that something is
-        missing.
+        missing; what ends that interval is not sent then.
         """
-        topic = Topic.FILE_ACCESS.name_in(self._settings)
-        refused: set[str] = set()
-        waiting = batches
+        refused: set[bytes] = set()
+        waiting = records
         while waiting:
-            sent = await self._send(
-                [(topic, one.image.config_digest, encode_batch(one)) for one in waiting]
-            )
+            if self._closed:  # wait_for may have swallowed the cancellation
+                raise asyncio.CancelledError
             failed = []
-            for batch, error in zip(waiting, sent, strict=True):
+            for record, error in zip(waiting, await self._send(waiting), strict=True):
                 if error is None:
-                    metrics.BATCHES.inc()
-                elif isinstance(error, MessageSizeTooLargeError):
-                    metrics.LOST_EVENTS.labels("publish").inc(len(batch.accesses))
+                    if record.stage != _SEEN:
+                        metrics.BATCHES.inc()
+                elif not isinstance(error, MessageSizeTooLargeError):
+                    failed.append(record)
+                elif record.stage != _SEEN:
+                    metrics.LOST_EVENTS.labels("publish").inc()
                     log.error("batch refused; raise the topic's max.message.bytes to 1 MiB",
-                              container=batch.container_id, error=str(error))  # fmt: skip
-                    refused.add(batch.container_id)
-                else:
-                    failed.append(batch)
+                              container=record.container.decode(), error=str(error))  # fmt: skip
+                    refused.add(record.container)
             waiting = failed
         return refused
 
-    async def _send(self, records: list[tuple[str, str, bytes]]) -> list[BaseException | None]:
+    async def _send(self, records: list[Record]) -> list[BaseException | None]:
         """One attempt; for each record what went wrong. Waits a little after a failure."""
+        topics = [
+            Topic.IMAGE_SEEN if record.stage == _SEEN else Topic.FILE_ACCESS for record in records
+        ]
         try:
             sender = await self._started_producer()
             results = await asyncio.gather(
                 *(
-                    sender.send_and_wait(topic, value, key.encode())
-                    for topic, key, value in records
+                    sender.send_and_wait(topic.name_in(self._settings), one.value, one.key)
+                    for topic, one in zip(topics, records, strict=True)
                 ),
                 return_exceptions=True,
             )
@@ -125,6 +218,7 @@ class Publisher:
         errors = [result if isinstance(result, BaseException) else None for result in results]
         failures = [error for error in errors if error is not None]
         self.failure = f"{type(failures[0]).__name__}: {failures[0]}" if failures else None
+        self.sent_any |= not failures
         if failures:
             log.warning("Kafka does not take records; trying again", error=self.failure,
                         records=len(failures))  # fmt: skip

@@ -39,11 +39,12 @@ def files_in_use(
         except OSError:  # it has ended
             continue
         for path, use in _of_process(process):
-            if _is_on_root(path, mounts, root):
+            if is_on_root(path, mounts, root):
                 yield path.removesuffix(_DELETED), use | Use.SEEDED
 
 
-def _is_on_root(path: bytes, mounts: list[Mount], root: FileSystemRoot) -> bool:
+def is_on_root(path: bytes, mounts: list[Mount], root: FileSystemRoot) -> bool:
+    """Whether no other mount covers the path."""
     mount = mount_of(path, mounts)
     return mount is not None and mount.device == root.device and mount.point == b"/"
 

@@ -10,24 +10,30 @@ import asyncio
 import contextlib
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 from aiokafka.errors import KafkaError
 
 from services.collector import seed
-from services.collector.build import find_probe
+from services.collector.backoff import Backoff
 from services.collector.cgroups import CgroupIndex, find_root
+from services.collector.choose import started_source
 from services.collector.errors import RuntimeUnavailableError
 from services.collector.hold import Hold
 from services.collector.publish import Publisher, SeenImages
-from services.collector.runtime import ContainerInfo, CriRuntime, Listed
+from services.collector.recording import RecordingTracker
+from services.collector.runtime import ContainerInfo, Listed
+from services.collector.runtimes import Runtime, configured
 from services.collector.settings import CollectorSettings
-from services.collector.source import CoreSource, EventSource
+from services.collector.source import EventSource
+from services.collector.spool import Spool
 from services.collector.tracker import Tracker
 from services.common.ops import ops_server
 from services.common.topics import ensure_topics
-from vexstream.batching import Limits
+from vexstream.batching import Limits, Room
 
 log = structlog.get_logger()
 
@@ -47,31 +53,39 @@ class Health:
         return "; ".join(f"{what}: {why}" for what, why in self.problems.items()) or None
 
 
-async def run(settings: CollectorSettings, stop: asyncio.Event) -> None:
+async def run(
+    settings: CollectorSettings,
+    stop: asyncio.Event,
+    attached: Callable[[], None] = lambda: None,
+) -> None:
     """Collects until ``stop`` is set, then delivers what there is.
+
+    ``attached`` is called once, when nothing more has to be loaded.
 
     Raises:
         CollectorError: the machine cannot be observed; the text says what to do.
     """
     health = Health(dict.fromkeys(("probe", "kafka", "runtime"), "not reached yet"))
     index = CgroupIndex(find_root(settings.cgroup_root))
-    source = CoreSource(
-        find_probe(settings.probe_object),
-        ring_buffer_bytes=settings.ring_buffer_mib << 20,
-        dedup_entries=settings.dedup_entries,
-        host_proc=settings.host_proc,
-    )
-    runtime = CriRuntime(settings.cri_endpoint)
-    publisher = Publisher(settings)
+    runtime = configured(settings)
+    spool = None
+    if settings.spool_dir is not None:
+        spool = Spool(settings.spool_dir, settings.spool_mib << 20)
+    # Kafka may come later than the containers: they are observed from now on all the same.
+    publisher = Publisher(settings, spool, lambda: _topics(settings, health, stop))
     async with ops_server(settings, health.not_ready):
         try:
-            if await _topics(settings, health, stop):
-                source.start()
-                del health.problems["probe"]
-                collector = Collector(settings, source, index, runtime, publisher, health)
+            source = started_source(settings)
+            attached()
+            publisher.start()
+            del health.problems["probe"]
+            collector = Collector(settings, source, index, runtime, publisher, health)
+            try:
                 await collector.run(stop)
+            finally:
+                collector.close()
+                source.close()
         finally:
-            source.close()
             await publisher.close()
             await runtime.close()
 
@@ -87,7 +101,7 @@ async def _topics(settings: CollectorSettings, health: Health, stop: asyncio.Eve
                         bootstrap=settings.kafka_bootstrap_servers)  # fmt: skip
             await _sleep(_RETRY_SECONDS, stop)
         else:
-            del health.problems["kafka"]
+            health.problems.pop("kafka", None)
             return True
     return False
 
@@ -105,7 +119,7 @@ class Collector:
         settings: CollectorSettings,
         source: EventSource,
         index: CgroupIndex,
-        runtime: CriRuntime,
+        runtime: Runtime,
         publisher: Publisher,
         health: Health,
     ) -> None:
@@ -117,21 +131,10 @@ class Collector:
         self._health = health
         self._attached_at_us = _now_us()
         index.scan()
-        self._tracker = Tracker(
-            node=settings.node_name,
-            run=uuid.uuid4().hex,
-            attached_at_us=self._attached_at_us,
-            index=index,
-            hold=Hold(
-                max_events=settings.hold_events,
-                max_bytes=settings.hold_mib << 20,
-                max_age_us=int(settings.hold_seconds * 1e6),
-            ),
-            limits=Limits(
-                batch_accesses=settings.max_batch_accesses,
-                pending_accesses=settings.max_pending_accesses,
-            ),
-        )
+        self._tracker = self._new_tracker()
+        self._backoff = Backoff(settings.max_cpu_cores)
+        self._backing_off = False
+        self._woken = asyncio.Event()
         self._seen: SeenImages | None = None
         self._over: set[str] = set()
         """Containers that are listed still and of which everything was said."""
@@ -139,7 +142,8 @@ class Collector:
     async def run(self, stop: asyncio.Event) -> None:
         """Turns until told to stop."""
         log.info("collecting", node=self._settings.node_name, source=self._source.name,
-                 runtime=self._settings.cri_endpoint, cgroups=str(self._index.root))  # fmt: skip
+                 runtime=self._settings.runtimes or self._settings.cri_endpoint,
+                 cgroups=str(self._index.root))  # fmt: skip
         next_cut = next_housekeeping = time.monotonic()
         while not stop.is_set():
             now = time.monotonic()
@@ -149,12 +153,67 @@ class Collector:
             if now >= next_housekeeping:
                 next_housekeeping = now + _HOUSEKEEPING_SECONDS
                 await self._keep_house()
-            await _sleep(self._settings.poll_interval_seconds, stop)
+            await self._rest(stop)
         await self._publisher.flush(_FLUSH_SECONDS)
         if not self._publisher.busy:
             await self._turn(cut=True)
             await self._publisher.flush(_FLUSH_SECONDS)
         log.info("collector stopped", delivered=not self._publisher.busy)
+
+    def _new_tracker(self) -> Tracker:
+        settings = self._settings
+        known: dict[str, Any] = {
+            "node": settings.node_name,
+            "run": uuid.uuid4().hex,
+            "attached_at_us": self._attached_at_us,
+            "index": self._index,
+            "hold": Hold(
+                max_events=settings.hold_events,
+                max_bytes=settings.hold_mib << 20,
+                max_age_us=int(settings.hold_seconds * 1e6),
+            ),
+            "limits": Limits(
+                batch_accesses=settings.max_batch_accesses,
+                pending_accesses=settings.max_pending_accesses,
+            ),
+            "room": Room(settings.max_pending_mib << 20),
+        }
+        if settings.record_to is None:
+            return Tracker(**known)
+        log.info("recording what is observed", file=str(settings.record_to))
+        return RecordingTracker(settings.record_to, **known)
+
+    def close(self) -> None:
+        """Ends the recording, if there is one."""
+        if isinstance(self._tracker, RecordingTracker):
+            self._tracker.close()
+
+    async def _rest(self, stop: asyncio.Event) -> None:
+        """Until the next turn: a new cgroup ends it early, too much work done prolongs it."""
+        extra = self._backoff.rest(time.process_time(), time.monotonic())
+        if extra and not self._backing_off:
+            log.warning("more work than VEXSTREAM_MAX_CPU_CORES permits: reading less often")
+        self._backing_off = extra > 0
+        if extra:
+            await _sleep(extra, stop)
+        wake_fd = self._source.wake_fd()
+        if wake_fd is None:
+            await _sleep(self._settings.poll_interval_seconds, stop)
+            return
+        loop = asyncio.get_running_loop()
+        self._woken.clear()
+        loop.add_reader(wake_fd, self._woken.set)
+        waiting = [asyncio.create_task(event.wait()) for event in (stop, self._woken)]
+        try:
+            await asyncio.wait(
+                waiting,
+                timeout=self._settings.poll_interval_seconds,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            loop.remove_reader(wake_fd)
+            for one in waiting:
+                one.cancel()
 
     async def _turn(self, *, cut: bool) -> None:
         try:
@@ -166,7 +225,7 @@ class Collector:
             self._health.problems["runtime"] = str(error)
         now_us = _now_us()
         self._tracker.handle(self._source.drain(), now_us)
-        self._tracker.lose(self._source.losses())
+        self._tracker.lose(self._source.losses(), backing_off=self._backing_off)
         if cut:
             images = self._tracker.images
             batches = self._tracker.cut(now_us)
@@ -175,7 +234,7 @@ class Collector:
                 self._publisher.offer(batches, seen)
         if self._publisher.failure:
             self._health.problems["kafka"] = self._publisher.failure
-        else:
+        elif self._publisher.sent_any:
             self._health.problems.pop("kafka", None)
 
     async def _poll_runtime(self) -> None:

@@ -2,9 +2,11 @@
 
 import socket
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
+from services.collector.host import HostProcess
 from services.common.settings import CommonSettings
 
 
@@ -12,6 +14,9 @@ class CollectorSettings(CommonSettings):
     """Every field is the variable VEXSTREAM_<FIELD>."""
 
     cri_endpoint: str = "unix:///run/containerd/containerd.sock"
+    runtimes: str = ""
+    """Other runtimes, or several: ``cri=unix://…,docker=unix://…,podman=unix://…``. Goes before
+    ``cri_endpoint``."""
     node_name: str = Field(default_factory=socket.gethostname, min_length=1)
     batch_interval_seconds: float = Field(default=1.0, gt=0, le=3600)
     poll_interval_seconds: float = Field(default=0.2, gt=0, le=60)
@@ -19,6 +24,14 @@ class CollectorSettings(CommonSettings):
     max_batch_accesses: int = Field(default=2000, gt=0)
     max_pending_accesses: int = Field(default=500_000, gt=0)
     """Accesses of one container kept while Kafka is away; what exceeds it is counted as loss."""
+    max_pending_mib: int = Field(default=48, gt=0)
+    """Memory for the accesses that wait, of all containers together."""
+    spool_dir: Path | None = None
+    """Where batches wait for Kafka; in memory, within the bounds above, unless set."""
+    spool_mib: int = Field(default=512, gt=0)
+    max_cpu_cores: float = Field(default=0.8, gt=0)
+    """Share of a core above which the collector reads less often; what does not fit between two
+    readings is counted as loss."""
     hold_seconds: float = Field(default=30.0, gt=0)
     """How long events wait for their container to become known."""
     hold_events: int = Field(default=200_000, gt=0)
@@ -30,5 +43,14 @@ class CollectorSettings(CommonSettings):
     """A compiled probe; beside its source, built when missing, unless set."""
     host_proc: Path = Path("/proc")
     """The host's /proc: of its process 1, not of this container's."""
+    host_process: HostProcess = "auto"
+    """Whose mount namespace is the host's: ``auto`` refuses to start when that is not certain,
+    ``self`` takes the collector's own, on the operator's word."""
+    source: Literal["auto", "core", "bcc", "replay"] = "auto"
+    """``auto``: ``replay`` when a recording is given, else ``core`` where the kernel has BTF, else
+    ``bcc``."""
+    record_to: Path | None = None
+    """Writes what the source delivers to this file too."""
+    replay_from: Path | None = None
     cgroup_root: Path | None = None
     """Where the cgroup v2 hierarchy is mounted; found in the mount table unless set."""

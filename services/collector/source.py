@@ -1,18 +1,20 @@
 """Where events come from: one small interface, and the CO-RE probe behind it."""
 
 import os
-import re
 import struct
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import structlog
 
 from services.collector.errors import ProbeError
-from services.collector.events import RawEvent, parse
+from services.collector.events import RawEvent, ScriptEvent, parse
+from services.collector.host import HostProcess, probe_config
 from services.collector.libbpf import BpfObject, RingBuffer
-from services.collector.mounts import mount_of, parse_mountinfo
+from services.collector.scripts import ScriptResolver
+from services.common import metrics
 
 log = structlog.get_logger()
 
@@ -29,8 +31,10 @@ _REASONS = {
     4: "map_busy",
     5: "file_gone",
 }
+_UNPLACED = ("hash_pressure", "cgroup_name")
+_LOSS_ENTRIES = 16384
 _IO_URING_PROGRAMS = {"on_uring_submit", "on_uring_complete"}
-_CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
+_OPEN_PROGRAMS = ("on_lsm_file_open", "on_fentry_file_open")
 _BTF = Path("/sys/kernel/btf/vmlinux")
 
 
@@ -46,6 +50,9 @@ class EventSource(Protocol):
 
     def drain(self) -> list[RawEvent]:
         """All events since the last call; never waits."""
+
+    def wake_fd(self) -> int | None:
+        """Readable when a cgroup was made and `drain` should be called soon; None: poll."""
 
     def losses(self) -> Losses:
         """Cumulative counts of what was lost."""
@@ -63,36 +70,62 @@ class CoreSource:
     name = "core"
 
     def __init__(
-        self, probe: Path, *, ring_buffer_bytes: int, dedup_entries: int, host_proc: Path
+        self,
+        probe: Path,
+        *,
+        ring_buffer_bytes: int,
+        dedup_entries: int,
+        host_proc: Path,
+        host_process: HostProcess = "auto",
+        loss_entries: int = _LOSS_ENTRIES,
     ) -> None:
         self._probe = probe
         self._ring_buffer_bytes = ring_buffer_bytes
         self._dedup_entries = dedup_entries
+        self._loss_entries = loss_entries
         self._host_proc = host_proc
+        self._host_process = host_process
+        self._scripts = ScriptResolver(host_proc)
+        self._memory_files = 0
         self._object: BpfObject | None = None
-        self._ring: RingBuffer | None = None
-        self._events: list[RawEvent] = []
+        self._rings: list[RingBuffer] = []
+        self._samples: list[RawEvent | ScriptEvent] = []
 
     def start(self) -> None:
-        """Loads and attaches the probe, without its io_uring part where the kernel lacks it."""
+        """Loads and attaches the best set of hooks that this kernel permits."""
         _check_machine()
-        try:
-            attached = self._load(io_uring=True)
-            why = "every tracepoint is there"
-        except ProbeError as error:
-            if _is_denied(error):
-                raise _denied(error) from error
-            attached = self._load(io_uring=False)
-            why = "io_uring tracepoints cannot be used; its opens are counted as loss"
-        log.info("probe attached", source=self.name, hooks=attached, why=why)
+        refused: list[str] = []
+        for hooks in _CHOICES:
+            try:
+                attached = self._load(hooks)
+            except ProbeError as error:
+                if hooks is _CHOICES[-1] or (hooks.opened_by is None and _is_denied(error)):
+                    raise _denied(error) if _is_denied(error) else error from error
+                refused.append(f"{hooks}: {str(error).splitlines()[0]}")
+                continue
+            log.info("probe attached", source=self.name, hooks=attached, opens=str(hooks),
+                     refused=refused)  # fmt: skip
+            return
 
     def drain(self) -> list[RawEvent]:
         """All events since the last call."""
-        if self._ring is None:
+        if not self._rings:
             raise ProbeError("the probe is not attached: start it first")
-        self._ring.consume()
-        events, self._events = self._events, []
+        for ring in self._rings:
+            ring.consume()
+        samples, self._samples = self._samples, []
+        events: list[RawEvent] = []
+        for sample in samples:
+            if isinstance(sample, ScriptEvent):
+                events += self._scripts.resolve(sample)
+            else:
+                events.append(sample)
+        self._scripts.rest()
         return events
+
+    def wake_fd(self) -> int | None:
+        """Of the ring buffer of cgroups."""
+        return self._rings[0].epoll_fd() if self._rings else None
 
     def losses(self) -> Losses:
         """Cumulative counts out of the kernel's maps."""
@@ -104,11 +137,24 @@ class CoreSource:
             if value is not None:
                 cgroup, reason = struct.unpack("=QQ", key)
                 counts[cgroup, _REASONS.get(reason, "unknown")] += struct.unpack("=Q", value)[0]
-        value = self._object.lookup("unplaced_losses", struct.pack("=I", 0), 8)
-        unplaced = struct.unpack("=Q", value or bytes(8))[0]
-        if unplaced:
-            counts[ANY_CGROUP, "ring_buffer"] = unplaced
+        for index, reason in enumerate(_UNPLACED):
+            if unplaced := self._counter("unplaced_losses", index):
+                counts[ANY_CGROUP, reason] = unplaced
+        if missed := self._object.misses():
+            counts[ANY_CGROUP, "probe_busy"] = missed
+        memory_files = self._counter("memory_files")
+        metrics.IGNORED_EVENTS.labels("memory_file").inc(memory_files - self._memory_files)
+        self._memory_files = memory_files
         return counts
+
+    @property
+    def memory_files(self) -> int:
+        """Executions and executable mappings of files in memory only, which no image holds."""
+        return self._counter("memory_files")
+
+    def _counter(self, map_name: str, index: int = 0) -> int:
+        value = self._object and self._object.lookup(map_name, struct.pack("=I", index), 8)
+        return int(struct.unpack("=Q", value)[0]) if value else 0
 
     def forget(self, cgroup: int) -> None:
         """Makes room in the kernel's map of losses."""
@@ -118,29 +164,65 @@ class CoreSource:
 
     def close(self) -> None:
         """Detaches the probe."""
-        if self._ring is not None:
-            self._ring.close()
-            self._ring = None
+        for ring in self._rings:
+            ring.close()
+        self._rings.clear()
         if self._object is not None:
             self._object.close()
             self._object = None
 
-    def _load(self, *, io_uring: bool) -> list[str]:
-        skip = set() if io_uring else _IO_URING_PROGRAMS
+    def _load(self, hooks: "_Hooks") -> list[str]:
+        skip = hooks.unused_programs()
         self._object = BpfObject(self._probe)
         try:
             self._object.disable(skip)
-            self._object.configure(".rodata.config", _config(self._host_proc, io_uring=io_uring))
+            config = probe_config(
+                self._host_proc, self._host_process,
+                io_uring=hooks.io_uring, file_open=hooks.opened_by is not None,
+            )  # fmt: skip
+            self._object.configure(".rodata.config", config)
             self._object.resize("events", self._ring_buffer_bytes)
             self._object.resize("seen", self._dedup_entries)
+            self._object.resize("losses", self._loss_entries)
             self._object.load()
-            self._ring = self._object.ring_buffer(
-                "events", lambda sample: self._events.append(parse(sample))
-            )
-            return self._object.attach(skip)
+            for ring in ("cgroup_events", "events"):  # the names of cgroups before their events
+                self._rings.append(
+                    self._object.ring_buffer(ring, lambda it: self._samples.append(parse(it)))
+                )
+            attached = self._object.attach(skip)
+            if hooks.opened_by is not None:
+                self._require_calls(hooks.opened_by)
         except ProbeError:
             self.close()
             raise
+        return attached
+
+    def _require_calls(self, program: str) -> None:
+        """An LSM program loads also where BPF is not among the active LSMs, and never runs."""
+        os.close(os.open("/", os.O_RDONLY | os.O_CLOEXEC))
+        if not self._counter("hook_calls"):
+            raise ProbeError(f"{program} is attached but not called")
+
+
+@dataclass(frozen=True, slots=True)
+class _Hooks:
+    """One way to observe the opening of files."""
+
+    opened_by: str | None
+    """Program in the opening itself; None for the tracepoints at the end of system calls."""
+    io_uring: bool = True
+
+    def __str__(self) -> str:
+        if self.opened_by is not None:
+            return self.opened_by
+        return "sys_exit" if self.io_uring else "sys_exit, io_uring's opens counted as loss"
+
+    def unused_programs(self) -> set[str]:
+        unused = set(_OPEN_PROGRAMS) - {self.opened_by}
+        return unused if self.io_uring else unused | _IO_URING_PROGRAMS
+
+
+_CHOICES = (*map(_Hooks, _OPEN_PROGRAMS), _Hooks(None), _Hooks(None, io_uring=False))
 
 
 def _check_machine() -> None:
@@ -150,49 +232,6 @@ def _check_machine() -> None:
         raise ProbeError(
             f"{_BTF} is missing: the kernel needs CONFIG_DEBUG_INFO_BTF (5.17 or newer)"
         )
-
-
-def _config(host_proc: Path, *, io_uring: bool) -> bytes:
-    """``struct config`` of the probe: how to recognise the host."""
-    process = _host_process(host_proc)
-    try:
-        mounts = parse_mountinfo((process / "mountinfo").read_bytes())
-        namespace = (process / "ns/mnt").stat().st_ino
-        inode = (process / "root").stat().st_ino
-    except OSError as error:
-        raise ProbeError(
-            f"{process} cannot be read ({error}): run in the host's PID namespace with "
-            "CAP_SYS_PTRACE and set VEXSTREAM_HOST_PROC to the host's /proc"
-        ) from error
-    root = mount_of(b"/", mounts)
-    if root is None:
-        raise ProbeError(f"{process}/mountinfo names no root mount")
-    return struct.pack(
-        "=QIIII", inode, root.device, namespace & 0xFFFFFFFF, root.root == b"/", io_uring
-    )
-
-
-def _host_process(host_proc: Path) -> Path:
-    """A process in the host's mount namespace: process 1, or this one where 1 is out of bounds.
-
-    This one only when it is surely in no container itself: else the host would be taken for one.
-    """
-    try:
-        (host_proc / "1/ns/mnt").stat()
-    except PermissionError:
-        own = host_proc / "self"
-        root = mount_of(b"/", parse_mountinfo((own / "mountinfo").read_bytes()))
-        if (
-            root is not None
-            and root.fs_type != "overlay"
-            and not _CONTAINER_ID.search((own / "cgroup").read_text())
-        ):
-            log.warning("process 1 may not be inspected; taking this process's mount namespace "
-                        "for the host's")  # fmt: skip
-            return own
-    except OSError:
-        pass  # reading it again gives the error its text
-    return host_proc / "1"
 
 
 def _is_denied(error: ProbeError) -> bool:

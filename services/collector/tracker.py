@@ -15,7 +15,7 @@ from services.collector.hold import Hold
 from services.collector.runtime import ContainerInfo
 from services.collector.source import ANY_CGROUP
 from services.common import metrics
-from vexstream.batching import Limits, Observation
+from vexstream.batching import Limits, Observation, Room
 from vexstream.evidence import Batch, Use
 from vexstream.identity import Image
 
@@ -43,13 +43,15 @@ class Tracker:
         index: CgroupIndex,
         hold: Hold,
         limits: Limits,
+        room: Room | None = None,
     ) -> None:
         self._node = node
         self._run = run
         self._attached_at_us = attached_at_us
-        self._index = index
+        self.index = index
         self._hold = hold
         self._limits = limits
+        self._room = room or Room()
         self._tracked: dict[str, _Tracked] = {}
         self._owners: dict[int, str] = {}
         self._losses: Counter[tuple[int, str]] = Counter()
@@ -86,6 +88,7 @@ class Tracker:
                 started_at_us=info.created_at_us,
                 observed_from_us=self._attached_at_us if late else info.created_at_us,
                 limits=self._limits,
+                room=self._room,
             ),
             root=root,
         )
@@ -113,14 +116,14 @@ class Tracker:
 
     def processes(self, container_id: str) -> list[int]:
         """The processes of a container now."""
-        cgroups = self._index.ids_of(container_id)
-        return [pid for cgroup in cgroups for pid in self._index.processes(cgroup)]
+        cgroups = self.index.ids_of(container_id)
+        return [pid for cgroup in cgroups for pid in self.index.processes(cgroup)]
 
     def handle(self, events: Iterable[RawEvent], now_us: int) -> None:
         """Takes events in the order in which they happened."""
         for event in events:
             if isinstance(event, CgroupEvent):
-                self._index.learn(event.cgroup, event.path)
+                self.index.learn(event.cgroup, event.path)
                 continue
             owner = self._owner(event.cgroup)
             if owner is None:
@@ -129,13 +132,18 @@ class Tracker:
                 self._attribute(self._tracked[owner], event)
         self._look_again(now_us)
 
-    def lose(self, totals: Mapping[tuple[int, str], int]) -> None:
-        """Takes the source's cumulative counts of lost events."""
+    def lose(self, totals: Mapping[tuple[int, str], int], *, backing_off: bool = False) -> None:
+        """Takes the source's cumulative counts of lost events.
+
+        While backing off, a full ring buffer is this collector's choice, and is said to be.
+        """
         for (cgroup, reason), total in totals.items():
             new = total - self._losses[cgroup, reason]
             if new <= 0:
                 continue
             self._losses[cgroup, reason] = total
+            if backing_off and reason == "ring_buffer":
+                reason = "back_off"
             metrics.LOST_EVENTS.labels(reason).inc(new)
             owner = self._owner(cgroup)
             if cgroup == ANY_CGROUP:
@@ -162,7 +170,7 @@ class Tracker:
 
     def forget_gone_cgroups(self) -> list[int]:
         """Drops cgroups that are gone and were nobody's; returns their ids."""
-        gone = self._index.forget_missing(set(self._owners))
+        gone = self.index.forget_missing(set(self._owners))
         for cgroup in gone:
             self._hold.drop(cgroup)
             for key in [key for key in self._losses if key[0] == cgroup]:
@@ -173,7 +181,7 @@ class Tracker:
         owner = self._owners.get(cgroup)
         if owner is not None:
             return owner
-        path = self._index.path(cgroup)
+        path = self.index.path(cgroup)
         if path is None:
             return None
         for candidate in candidates(path):
@@ -213,21 +221,21 @@ class Tracker:
                 tracked.observation.lose(reason, count)
 
     def _look_again(self, now_us: int) -> None:
-        unknown = [c for c in self._hold.cgroups() if self._index.path(c) is None]
+        unknown = [c for c in self._hold.cgroups() if self.index.path(c) is None]
         if unknown and not 0 <= now_us - self._scanned_at_us < _SCAN_INTERVAL_US:
             self._scanned_at_us = now_us
-            self._index.scan()
+            self.index.scan()
             self._release_held()
         for cgroup, count in self._hold.expire(now_us).items():
             metrics.EVENTS.labels("unattributed").inc(count)
-            if self._index.path(cgroup) is None:  # it may have been any container's
+            if self.index.path(cgroup) is None:  # it may have been any container's
                 self._lose_everywhere("unattributed", count)
 
     def _require_cgroup(self, container_id: str, tracked: _Tracked) -> None:
         """Without a cgroup its events cannot be told: silence would be no evidence then."""
         if tracked.cgroups or not tracked.started:
             return
-        for cgroup in self._index.ids_of(container_id):
+        for cgroup in self.index.ids_of(container_id):
             self._owner(cgroup)
         if not tracked.cgroups:
             tracked.observation.lose("cgroup_unknown", 1)

@@ -8,6 +8,10 @@ EVENTS = Counter("vexstream_collector_events", "Kernel events read", ["outcome"]
 LOST_EVENTS = Counter(
     "vexstream_collector_lost_events", "Kernel events known to be lost", ["reason"]
 )
+IGNORED_EVENTS = Counter(
+    "vexstream_collector_ignored_events", "Uses of files that no image can hold", ["reason"]
+)
+"""reason: memory_file (executed or mapped executable from memfd or tmpfs)"""
 CONTAINERS = Gauge("vexstream_collector_containers", "Containers being watched")
 BATCHES = Counter("vexstream_collector_batches", "Batches handed to Kafka")
 
@@ -31,15 +35,15 @@ ASSESS_SECONDS = Histogram(
 )
 
 # api
-PROJECTED = Counter(
-    "vexstream_api_projected_documents", "Documents written to Postgres", ["outcome"]
-)
+PROJECTED = Counter("vexstream_api_projected_documents", "Records written to Postgres", ["outcome"])
 """outcome: written, deleted, unchanged (as new or newer was there), refused (a dead letter)"""
 PROJECTION_RESTARTS = Counter(
     "vexstream_api_projection_restarts", "Times the projection had to begin anew", ["reason"]
 )
 PROJECTION_LAG = Gauge(
-    "vexstream_api_projection_lag", "Records of its partitions that are still to be projected"
+    "vexstream_api_projection_lag",
+    "Records of its partitions that are still to be projected",
+    ["topic"],
 )
 REQUESTS = Histogram(
     "vexstream_api_request_seconds",

@@ -1,33 +1,35 @@
-"""The Faust app: agents take records in, a timer puts documents out. The core decides.
+"""The Faust app: agents take records in, timers put documents out. The core decides.
 
 An agent of Faust that raises loses its record, so no exception leaves the loop over one: a record
-that cannot be used goes to the dead-letter topic. A record is acknowledged when its state is in
-the tables; documents follow on the timer, and after a restart every digest is assessed again.
+that cannot be used goes to the dead-letter topic. Documents follow on a timer, and after a restart
+every digest is assessed again whose document rests on another state.
 """
 
-import ssl
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
-import faust
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 
-from schemas.documents import encode_document
-from schemas.messages import decode_batch, decode_chunk, encode_chunk, join_scan
+from schemas.codec import BadRecordError
+from schemas.messages import decode_batch, decode_chunk
 from services.common import metrics
 from services.common.kafka import DeadLetterBox
 from services.common.topics import Topic
-from services.correlator import store
 from services.correlator.continuity import Continuity, read_again, starting_offsets
+from services.correlator.decisions import DecisionReader
+from services.correlator.publisher import Publisher
 from services.correlator.settings import CorrelatorSettings
-from vexstream.correlation import Correlation, published
+from services.correlator.state import State
+from services.correlator.tables import Receipts, faust_app, table
+from vexstream.coverage import shortfall_of
+from vexstream.decisions import EVERY
+from vexstream.evidence import Batch
 from vexstream.identity import Digest
 
 log = structlog.get_logger()
-
-_SOURCES = (Topic.FILE_ACCESS, Topic.IMAGE_SCAN)
 
 # Bytes in, bytes out: what Faust decodes itself and cannot, it loses.
 _RAW: dict[str, Any] = {
@@ -36,58 +38,76 @@ _RAW: dict[str, Any] = {
     "key_serializer": "raw",
     "value_serializer": "raw",
 }
+_SOURCES = (Topic.FILE_ACCESS, Topic.IMAGE_SCAN)
+_MINUTE_US = 60_000_000
+_PROGRESS_STEPS = 20
+"""So often the evidence is published anew while a container learns and nothing else happens."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """What of a container decides over writing and publishing: once it was seen whole, only one
+    heartbeat a minute is written."""
+
+    shortfall: str = "unknown"
+    matters: bool = True
+    minute: int = -1
+    progress: int = -1
+
+
+def _minute(batch: Batch) -> int:
+    return batch.observed_to_us // _MINUTE_US
 
 
 class Correlator:
-    """State and behaviour of one worker; ``app`` is its Faust app."""
+    """One worker; ``app`` is its Faust app."""
 
     def __init__(self, settings: CorrelatorSettings, sender: AIOKafkaProducer) -> None:
         self._settings = settings
-        self._policy = settings.policy()
-        self._sender = sender
         self._dead = DeadLetterBox("correlator", Topic.DEAD_LETTER.name_in(settings), sender)
-        self._correlations: dict[Digest, Correlation] = {}
-        self._assembly = store.ScanAssembly()
-        self._dirty: set[Digest] = set()
-        self._continuity = Continuity()
         self.recovered = False
-        self.app = _faust_app(settings)
-        self._evidence = self._table("evidence")
-        self._scans = self._table("scans")
-        self._published = self._table("published", use_partitioner=True)
-        self._published.on_recover(self._on_recovered)
+        self.failure: BaseException | None = None
+        self._newest_us: dict[int, int] = {}
+        self._continuity = Continuity()
+        self.app = faust_app(settings)
+        evidence = table(self.app, "evidence", settings, on_disk=True)
+        scans = table(self.app, "scans", settings, on_disk=True)
+        published = table(self.app, "published", settings, on_disk=False)
+        self.state = State(evidence, scans, published, settings.files_in_memory)
+        self._receipts = Receipts([evidence, scans], self._failed)
+        self.publisher = Publisher(
+            settings, sender, self.state, self._dead, Receipts([published], self._failed)
+        )
+        self.publisher.newest_us = lambda digest: self._newest_us.get(self._partition(digest))
+        self.reader = DecisionReader(settings, self._dead, self._on_decision)
+        self.publisher.decisions = self.reader.decisions
+        published.on_recover(self._on_recovered)
         self.app.on_partitions_revoked.connect(self._on_revoked)
         self._agent(Topic.FILE_ACCESS, self._on_batch)
         self._agent(Topic.IMAGE_SCAN, self._on_chunk)
         self.app.timer(settings.flush_interval_seconds)(self.flush)
+        self.app.timer(settings.evidence_interval_seconds)(self._flush_evidence)
+        self.app.timer(settings.silence_seconds / 10)(self._look_for_silence)
 
-    def _table(self, name: str, **options: Any) -> Any:
-        return self.app.Table(
-            name,
-            key_type=bytes,
-            value_type=bytes,
-            partitions=self._settings.partitions,
-            **options,
-        )
-
-    def _agent(self, topic: Topic, handle: Callable[[bytes], Awaitable[None]]) -> None:
+    def _agent(self, topic: Topic, handle: Callable[[Any], Awaitable[None]]) -> None:
         source = self.app.topic(topic.name_in(self._settings), **_RAW)
 
         async def agent(stream: Any) -> None:
-            async for event in stream.events():
+            async for event in stream.noack().events():
                 message = event.message
                 skipped = self._continuity.arrive(message.topic, message.partition, message.offset)
                 if skipped:
                     await self._make_up(message.topic, message.partition, skipped, handle)
                 await self._use(message, handle)
+                self._receipts.acknowledge(event)
 
         self.app.agent(source, name=f"correlator.{topic}")(agent)
 
-    async def _use(self, message: Any, handle: Callable[[bytes], Awaitable[None]]) -> None:
+    async def _use(self, message: Any, handle: Callable[[Any], Awaitable[None]]) -> None:
         if message.value is None:
             return  # a tombstone of the compacted topic
         try:
-            await handle(message.value)
+            await handle(message)
         except Exception as error:  # whatever it is: the record must not be lost
             await self._bury(message, error)
 
@@ -96,7 +116,7 @@ class Correlator:
         topic: str,
         partition: int,
         offsets: range,
-        handle: Callable[[bytes], Awaitable[None]],
+        handle: Callable[[Any], Awaitable[None]],
     ) -> None:
         count = 0
         async for record in read_again(self._settings, topic, partition, offsets):
@@ -117,150 +137,113 @@ class Correlator:
             error=error,
         )
 
-    async def _on_batch(self, value: bytes) -> None:
-        batch = decode_batch(value)
-        correlation = self._of(batch.image.config_digest)
-        learnt = correlation.observe(batch)
+    async def _on_batch(self, message: Any) -> None:
+        batch = decode_batch(message.value)
+        self._require_partition(batch.image.config_digest, message)
+        newest = self._newest_us.get(message.partition, 0)
+        self._newest_us[message.partition] = max(newest, batch.observed_to_us)
+        before = self._stage(batch)
+        keep = bool(batch.lost) or before.matters or _minute(batch) != before.minute
+        correlation, learnt = self.state.observe(batch, keep)
         metrics.ACCESSES.inc(len(batch.accesses))
-        if not learnt:
-            return
-        for key, entry in store.evidence_entries(correlation, batch, learnt):
-            self._evidence[key] = entry
-        self._dirty.add(correlation.digest)
+        after = self._stage(batch)
+        if learnt.accesses or learnt.image or before.shortfall != after.shortfall:
+            self.publisher.changed(correlation.digest)
+        if learnt.accesses or learnt.image or before.progress != after.progress:
+            self.publisher.evidence_changed(correlation.digest)
 
-    async def _on_chunk(self, value: bytes) -> None:
-        chunk = decode_chunk(value)
-        correlation = self._of(chunk.config_digest)
-        chunks = self._assembly.add(chunk)
-        scan = join_scan(chunks)
-        if scan is None:
-            self._scans[chunk.key] = value
-            return
-        self._assembly.done(chunk.config_digest)
-        if correlation.accept(scan):
-            for part in chunks:
-                self._scans[part.key] = encode_chunk(part)
-            self._dirty.add(correlation.digest)
+    def _stage(self, batch: Batch) -> "_Stage":
+        """How far the container of a batch has come."""
+        correlation = self.state.correlations.get(batch.image.config_digest)
+        evidence = correlation.evidence if correlation else None
+        container = evidence.containers.get(batch.container_id) if evidence else None
+        if container is None:
+            return _Stage()
+        rules = self.publisher.policy.rules
+        shortfall = shortfall_of(container, rules)
+        last = container.last_seen_us or 0
+        seen, period = last - container.started_at_us, rules.period_us(container)
+        return _Stage(
+            str(shortfall), shortfall is not None, last // _MINUTE_US,
+            min(seen * _PROGRESS_STEPS // period, _PROGRESS_STEPS),
+        )  # fmt: skip
+
+    async def _on_chunk(self, message: Any) -> None:
+        chunk = decode_chunk(message.value)
+        self._require_partition(chunk.config_digest, message)
+        correlation = self.state.take_chunk(chunk)
+        if correlation is not None:
+            self.publisher.changed(correlation.digest)
+            self.publisher.evidence_changed(correlation.digest)
+
+    def _on_decision(self, scope: str) -> None:
+        for digest, correlation in self.state.correlations.items():
+            # A scan may know further digests of the image, and is not read for this.
+            known = correlation.evidence.image.manifest_digests if correlation.evidence else ()
+            if scope in (EVERY, digest) or scope in known or not known:
+                correlation.mark_stale()
+                self.publisher.changed(digest)
 
     async def flush(self) -> None:
         """Publishes every document that is due."""
+        if self.recovered and self.reader.loaded.is_set():
+            await self.publisher.flush()
+
+    async def _flush_evidence(self) -> None:
+        if self.recovered and self.reader.loaded.is_set():
+            await self.publisher.flush_evidence()
+
+    async def _look_for_silence(self) -> None:
         if not self.recovered:
             return
-        for digest in list(self._dirty):
-            self._dirty.discard(digest)
-            try:
-                await self._publish(self._correlations[digest])
-            except Exception:
-                # Kept for the next round: the state is right, only its publication failed.
-                self._dirty.add(digest)
-                self._correlations[digest].mark_stale()
-                log.exception("publication failed", digest=digest)
-
-    async def _publish(self, correlation: Correlation) -> None:
-        with metrics.ASSESS_SECONDS.time():
-            record = correlation.due(self._policy)
-        if record is None:
-            return
-        await self._sender.send_and_wait(
-            Topic.VEX_DOCUMENT.name_in(self._settings),
-            key=correlation.digest.encode(),
-            value=encode_document(record),
-        )
-        correlation.published = published(record, correlation.published)
-        self._published[correlation.digest.encode()] = store.published_bytes(correlation.published)
-        metrics.DOCUMENTS.inc()
-        log.info(
-            "published",
-            digest=correlation.digest,
-            state=record.state,
-            version=record.version,
-            counts=record.counts,
-        )
-
-    def _of(self, digest: Digest) -> Correlation:
-        correlation = self._correlations.get(digest)
-        if correlation is None:
-            correlation = self._correlations[digest] = Correlation(digest)
-            metrics.DIGESTS.set(len(self._correlations))
-        return correlation
+        for digest, correlation in self.state.correlations.items():
+            newest = self._newest_us.get(self._partition(digest))
+            if not correlation.covered(self.publisher.policy, newest).complete:
+                self.publisher.changed(digest)
 
     async def _on_revoked(self, *_: Any, **__: Any) -> None:
         self.recovered = False
+        async with self.publisher.publishing:
+            pass  # what is on its way is noted before another worker takes over
 
     async def _on_recovered(self) -> None:
         """After start and after each rebalance: the tables are whole, the state follows them."""
         mine = {tp.partition for tp in self.app.consumer.assignment()}
+        self._continuity.begin(await self._starting_offsets())
+        await self.reader.loaded.wait()
+        async with self.publisher.publishing:
+            self.state.rebuild(lambda digest: self._partition(digest) in mine)
+            self._newest_us = self._newest_observations()
+            self.publisher.reset()
+            self.recovered = True
+        log.info("recovered", digests=len(self.state.correlations), partitions=sorted(mine))
+
+    async def _starting_offsets(self) -> dict[tuple[str, int], int]:
         sources = {topic.name_in(self._settings) for topic in _SOURCES}
-        self._continuity.begin(
-            await starting_offsets(
-                self._settings,
-                self._settings.correlator_group,
-                [
-                    (tp.topic, tp.partition)
-                    for tp in self.app.consumer.assignment()
-                    if tp.topic in sources
-                ],
+        assigned = self.app.consumer.assignment()
+        places = [(tp.topic, tp.partition) for tp in assigned if tp.topic in sources]
+        return await starting_offsets(self._settings, self._settings.correlator_group, places)
+
+    def _newest_observations(self) -> dict[int, int]:
+        newest: dict[int, int] = {}
+        for digest, correlation in self.state.correlations.items():
+            containers = correlation.evidence.containers.values() if correlation.evidence else ()
+            last = max((c.last_seen_us or 0 for c in containers), default=0)
+            partition = self._partition(digest)
+            newest[partition] = max(newest.get(partition, 0), last)
+        return newest
+
+    def _failed(self, error: BaseException) -> None:
+        """The changelog does not have what a record led to: only a restart brings it back."""
+        self.failure = error
+
+    def _require_partition(self, digest: Digest, message: Any) -> None:
+        wanted = self._partition(digest)
+        if message.partition != wanted:
+            raise BadRecordError(
+                f"a record of {digest} is on partition {message.partition} and belongs on {wanted}"
             )
-        )
 
-        def owned(table: Any, digest_of: Callable[[bytes], bytes]) -> dict[bytes, bytes]:
-            return {
-                key: value
-                for key, value in table.items()
-                if self._partition(digest_of(key)) in mine
-            }
-
-        self._correlations, self._assembly = store.rebuild(
-            owned(self._evidence, lambda key: key.split(b"|", 2)[1]),
-            owned(self._scans, lambda key: key.split(b"#", 1)[0]),
-            owned(self._published, lambda key: key),
-        )
-        self._dirty = set(self._correlations)
-        self.recovered = True
-        metrics.DIGESTS.set(len(self._correlations))
-        log.info("recovered", digests=len(self._correlations), partitions=sorted(mine))
-
-    def _partition(self, digest: bytes) -> int:
+    def _partition(self, digest: str) -> int:
         """As Kafka's default partitioner places a key."""
-        return int((murmur2(digest) & 0x7FFFFFFF) % self._settings.partitions)
-
-
-def _faust_app(settings: CorrelatorSettings) -> faust.App:
-    servers = settings.kafka_bootstrap_servers.split(",")
-    return faust.App(
-        settings.correlator_group,
-        broker=[f"kafka://{server.strip()}" for server in servers],
-        broker_credentials=_credentials(settings),
-        store="memory://",
-        datadir=str(settings.state_dir),
-        topic_partitions=settings.partitions,
-        topic_replication_factor=settings.replication_factor,
-        topic_disable_leader=True,
-        consumer_auto_offset_reset="earliest",
-        broker_commit_interval=1.0,
-        broker_session_timeout=10.0,
-        broker_heartbeat_interval=2.0,
-        broker_rebalance_timeout=12.0,
-        producer_compression_type="zstd",
-        producer_acks=-1,
-        web_enabled=False,
-        stream_wait_empty=False,
-    )
-
-
-def _credentials(settings: CorrelatorSettings) -> Any:
-    protocol = settings.kafka_security_protocol
-    if protocol == "PLAINTEXT":
-        return None
-    context = (
-        ssl.create_default_context(cafile=settings.kafka_ca_file) if "SSL" in protocol else None
-    )
-    if not protocol.startswith("SASL"):
-        return faust.SSLCredentials(context)
-    password = settings.kafka_password.get_secret_value() if settings.kafka_password else None
-    return faust.SASLCredentials(
-        mechanism=settings.kafka_sasl_mechanism,
-        username=settings.kafka_username,
-        password=password,
-        ssl_context=context,
-    )
+        return int((murmur2(digest.encode()) & 0x7FFFFFFF) % self._settings.partitions)

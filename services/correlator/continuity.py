@@ -8,11 +8,9 @@ skipped is read by a consumer of its own and used like the rest.
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from services.common.kafka import connection
@@ -46,31 +44,34 @@ async def starting_offsets(
 ) -> dict[tuple[str, int], int]:
     """The committed offset of each partition, else the first one that it still holds."""
     wanted = [TopicPartition(topic, number) for topic, number in partitions]
-    admin = AIOKafkaAdminClient(**connection(settings))
-    consumer = AIOKafkaConsumer(**connection(settings))
+    if not wanted:
+        return {}
+    # Assigned by hand it asks for the group's offsets without joining the group.
+    consumer = AIOKafkaConsumer(**connection(settings), group_id=group, enable_auto_commit=False)
     try:
-        await admin.start()
         await consumer.start()
-        committed = await _committed(admin, group)
+        consumer.assign(wanted)
         first = await consumer.beginning_offsets(wanted)
+        offsets = {}
+        for place in wanted:
+            committed = await _committed(consumer, place)
+            offsets[place.topic, place.partition] = first[place] if committed is None else committed
     finally:
         await consumer.stop()
-        await admin.close()
-    known = {tp: found.offset for tp, found in committed.items() if found.offset >= 0}
-    return {(tp.topic, tp.partition): known.get(tp, first[tp]) for tp in wanted}
+    return offsets
 
 
-async def _committed(admin: AIOKafkaAdminClient, group: str) -> dict[TopicPartition, Any]:
+async def _committed(consumer: AIOKafkaConsumer, place: TopicPartition) -> int | None:
     while True:
         try:
-            offsets: dict[TopicPartition, Any] = await admin.list_consumer_group_offsets(group)
+            committed: int | None = await consumer.committed(place)
         except KafkaError as error:
             if not error.retriable:
                 raise
             log.warning("the group's coordinator is not there yet", error=str(error))
             await asyncio.sleep(_RETRY_SECONDS)
         else:
-            return offsets
+            return committed
 
 
 async def read_again(

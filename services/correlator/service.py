@@ -1,17 +1,20 @@
 """Start and stop of the correlator."""
 
 import asyncio
+import contextlib
 
-import faust
 import structlog
+from aiokafka import AIOKafkaProducer
 
 from services.common.kafka import producer
 from services.common.ops import ops_server
-from services.common.topics import ensure_topics
+from services.common.topics import Topic, ensure_topics
 from services.correlator.app import Correlator
 from services.correlator.settings import CorrelatorSettings
 
 log = structlog.get_logger()
+
+_LAST_FLUSH_SECONDS = 5.0
 
 
 class CorrelatorError(Exception):
@@ -22,11 +25,11 @@ async def run(settings: CorrelatorSettings, stop: asyncio.Event) -> None:
     """Runs until ``stop`` is set.
 
     Raises:
-        CorrelatorError: Faust crashed; a restart resumes from the changelog.
+        CorrelatorError: Faust crashed or lost a write; a restart resumes from the changelog.
     """
     await ensure_topics(settings)
-    settings.state_dir.mkdir(parents=True, exist_ok=True)
     async with producer(settings) as sender:
+        await _require_partitions(settings, sender)
         correlator = Correlator(settings, sender)
         app = correlator.app
         app.finalize()
@@ -40,26 +43,49 @@ async def run(settings: CorrelatorSettings, stop: asyncio.Event) -> None:
                 group=settings.correlator_group,
                 learning_period_seconds=settings.learning_period_seconds,
             )
+            reading = asyncio.create_task(correlator.reader.run())
             # Starting waits for the group and the changelog: a stop must not wait for that.
             starting = asyncio.create_task(app.start())
             try:
-                await _until_stopped_or_crashed(stop, app, starting)
-                await correlator.flush()
+                await _until_stopped_or_failed(stop, correlator, [starting, reading])
+                # What is not published by then follows after the next start.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(correlator.flush(), _LAST_FLUSH_SECONDS)
             finally:
                 starting.cancel()
+                reading.cancel()
                 await app.stop()
     log.info("stopped")
 
 
-async def _until_stopped_or_crashed(
-    stop: asyncio.Event, app: faust.App, starting: asyncio.Task[None]
+async def _require_partitions(settings: CorrelatorSettings, sender: AIOKafkaProducer) -> None:
+    """Where a digest belongs follows from the number of partitions: it must be the true one."""
+    for topic in (Topic.FILE_ACCESS, Topic.IMAGE_SCAN):
+        name = topic.name_in(settings)
+        found = len(await sender.partitions_for(name))
+        if found != settings.partitions:
+            raise CorrelatorError(
+                f"the topic {name} has {found} partitions and VEXSTREAM_PARTITIONS is "
+                f"{settings.partitions}: set it to {found} for all services"
+            )
+
+
+async def _until_stopped_or_failed(
+    stop: asyncio.Event, correlator: Correlator, tasks: list[asyncio.Task[None]]
 ) -> None:
-    """Returns when told to stop; raises CorrelatorError when Faust ends by itself."""
+    """Returns when told to stop; raises CorrelatorError when something ends by itself."""
     stopping = asyncio.create_task(stop.wait())
     while not stop.is_set():
-        if starting.done() and starting.exception():
-            raise CorrelatorError("the stream processor did not start") from starting.exception()
-        if app.crashed:
-            reason = getattr(app, "_crash_reason", None)
+        for task in tasks:
+            if task.done() and task.exception():
+                raise CorrelatorError(
+                    f"the correlator cannot go on: {task.exception()}"
+                ) from task.exception()
+        if correlator.app.crashed:
+            reason = getattr(correlator.app, "_crash_reason", None)
             raise CorrelatorError(f"the stream processor crashed: {reason!r}") from reason
+        if correlator.failure is not None:
+            raise CorrelatorError(
+                "the changelog did not take a write; the restart begins before it"
+            ) from correlator.failure
         await asyncio.wait({stopping}, timeout=0.5)

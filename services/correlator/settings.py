@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 
 from services.common.settings import CommonSettings
 from vexstream.correlation import Policy
 from vexstream.openvex import Publisher
+from vexstream.rules import DataAccess, Rules
 
 
 class CorrelatorSettings(CommonSettings):
@@ -14,18 +15,42 @@ class CorrelatorSettings(CommonSettings):
 
     learning_period_seconds: float = Field(default=24 * 3600, gt=0)
     """How long a container must be observed from its creation before absence is evidence."""
+    namespace_learning_period_seconds: dict[str, PositiveFloat] = Field(default_factory=dict)
+    """The same for single namespaces, as JSON: {"batch": 3600}. A pod's annotation beats both."""
+    strict_coverage: bool = False
+    """Every container must be seen without loss and gap, not one of each workload."""
+    data_access: DataAccess = DataAccess.AFFECTED
+    """Status of a package of which only files were opened that are no code."""
+    silence_seconds: float = Field(default=300, gt=0)
+    """A container of which nothing was heard for so long, while others were, is called silent."""
     flush_interval_seconds: float = Field(default=0.25, gt=0)
     """How often changed digests are assessed; many batches make one document."""
+    evidence_interval_seconds: float = Field(default=5, gt=0)
+    """How often at most the evidence of a digest is published."""
+    files_in_memory: int = Field(default=3_000_000, gt=0)
+    """Files of evidence and scans held in memory; the rest waits on disk (docs/correlator.md)."""
     author: str = Field(default="vexstream", min_length=1)
     base_iri: str = Field(default="https://vexstream.dev/vex", pattern=r"^https?://[^\s]+[^/\s]$")
     """Namespace of document ids, without trailing slash."""
     correlator_group: str = "vexstream-correlator"
     """Consumer group; its state's changelog topics carry the name too."""
     state_dir: Path = Path("/var/lib/vexstream/correlator")
+    """Scratch space of one worker: its tables are rebuilt from the changelog at every start."""
 
     def policy(self) -> Policy:
         """What the core needs of these settings."""
-        return Policy(
-            learning_period_us=round(self.learning_period_seconds * 1_000_000),
-            publisher=Publisher(author=self.author, base_iri=self.base_iri),
+        rules = Rules(
+            learning_period_us=_us(self.learning_period_seconds),
+            namespace_periods_us={
+                name: _us(seconds)
+                for name, seconds in self.namespace_learning_period_seconds.items()
+            },
+            strict=self.strict_coverage,
+            data_access=self.data_access,
+            silence_us=_us(self.silence_seconds),
         )
+        return Policy(rules, Publisher(author=self.author, base_iri=self.base_iri))
+
+
+def _us(seconds: float) -> int:
+    return round(seconds * 1_000_000)

@@ -2,119 +2,190 @@
 
 Three tables, all keyed so that every entry of a digest is on the digest's partition:
 
-- evidence: ``f|<digest>|<run>|<container>|<sequence>`` -> the accesses of one batch that were new,
-  and ``c|<digest>|<container>`` -> what is known of one container's observation;
-- scans: ``<digest>#<index>`` -> a chunk of the newest scan, as it was on the wire;
+- evidence: ``f|<digest>|<hash>`` -> the files of one batch of which something was new, or many
+  such entries made one; ``c|<digest>|<container>`` -> what is known of one container's
+  observation;
+- scans: ``<digest>#<scan>#<index>`` -> a chunk of a scan, as it was on the wire, and
+  ``<digest>#`` -> which scan holds, and how many chunks it has;
 - published: ``<digest>`` -> version and digests of what was last published.
 
-Entries of the first kind are grow-only and merge in any order, so a redelivered batch is harmless.
+Entries of files are grow-only and merge in any order, so a redelivered batch is harmless.
 """
 
+import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
 
-from schemas.messages import (
-    ScanChunk,
-    decode_batch,
-    decode_chunk,
-    encode_batch,
-    image_of,
-    image_record,
-    join_scan,
-)
+import zstandard
+
+from schemas.messages import ScanChunk, image_of, image_record
 from vexstream.correlation import Correlation, Published
-from vexstream.evidence import Batch, Container, Evidence, Learnt
-from vexstream.identity import Digest, Image, Workload, parse_digest
+from vexstream.evidence import Evidence, FileUse, Learnt
+from vexstream.identity import Digest, Image, Workload
+from vexstream.observation import Container, Open
+
+FILES_PER_ENTRY = 4000
+"""So that an entry fits a Kafka record even if every path is 4 KiB long and compresses badly."""
+ENTRIES_PER_DIGEST = 16
+"""More entries of files than these are made one, when the files are in memory anyway."""
+
+_COMPRESSOR = zstandard.ZstdCompressor(level=3)
+_DECOMPRESSOR = zstandard.ZstdDecompressor()
 
 
-def evidence_entries(
-    correlation: Correlation, batch: Batch, learnt: Learnt
-) -> Iterable[tuple[bytes, bytes]]:
-    """The table entries that hold what a batch has added."""
-    digest = correlation.digest
-    if learnt.accesses:
-        key = f"f|{digest}|{batch.run}|{batch.container_id}|{batch.sequence}"
-        yield key.encode(), encode_batch(replace(batch, accesses=learnt.accesses))
-    if (learnt.container or learnt.image) and correlation.evidence is not None:
-        container = correlation.evidence.containers[batch.container_id]
-        key = f"c|{digest}|{batch.container_id}"
-        yield key.encode(), _container_bytes(container, correlation.evidence.image)
+@dataclass(slots=True)
+class Held:
+    """What the tables hold of a digest."""
+
+    files: list[bytes] = field(default_factory=list)
+    """Keys of the entries of files."""
+    scan_id: str = ""
+    chunks: int = 0
 
 
-def published_bytes(published: Published) -> bytes:
-    """A value of the table published."""
-    return json.dumps([published.version, published.sha256, published.fingerprint]).encode()
+def digest_of(key: bytes) -> bytes:
+    """The digest that a key of the table evidence begins with."""
+    return key.split(b"|", 2)[1]
 
 
-class ScanAssembly:
-    """Chunks of scans on their way in, by digest."""
-
-    def __init__(self) -> None:
-        self.chunks: dict[Digest, dict[int, ScanChunk]] = {}
-
-    def add(self, chunk: ScanChunk) -> list[ScanChunk]:
-        """Takes a chunk; returns all that are held of its digest, the newest of each index."""
-        held = self.chunks.setdefault(chunk.config_digest, {})
-        held[chunk.index] = chunk
-        return list(held.values())
-
-    def done(self, digest: Digest) -> None:
-        """Forgets the chunks of a digest whose scan was whole."""
-        self.chunks.pop(digest, None)
+def container_key(digest: Digest, container_id: str) -> bytes:
+    """The key of a container's observation."""
+    return f"c|{digest}|{container_id}".encode()
 
 
-def rebuild(
-    evidence: Mapping[bytes, bytes],
-    scans: Mapping[bytes, bytes],
-    published: Mapping[bytes, bytes],
-) -> tuple[dict[Digest, Correlation], ScanAssembly]:
-    """The state of every digest out of the tables, and the scans that are not whole yet."""
-    correlations: dict[Digest, Correlation] = {}
-    for key, value in evidence.items():
-        digest = parse_digest(key.split(b"|", 2)[1].decode())
-        correlation = correlations.setdefault(digest, Correlation(digest))
-        if key.startswith(b"f|"):
-            correlation.observe(decode_batch(value))
-        else:
-            _restore_container(correlation, key.split(b"|", 2)[2].decode(), value)
-    assembly = ScanAssembly()
-    for value in scans.values():
-        assembly.add(decode_chunk(value))
-    for digest, chunks in list(assembly.chunks.items()):
-        scan = join_scan(list(chunks.values()))
-        if scan is not None:
-            correlations.setdefault(digest, Correlation(digest)).accept(scan)
-            assembly.done(digest)
-    for key, value in published.items():
-        digest = parse_digest(key.decode())
-        correlation = correlations.setdefault(digest, Correlation(digest))
-        correlation.published = Published(*json.loads(value))
-    return correlations, assembly
+def files_entries(
+    digest: Digest, files: Iterable[tuple[bytes, FileUse]]
+) -> Iterator[tuple[bytes, bytes]]:
+    """The files as entries, as many as it takes. The key is of the content: an entry never takes
+    the place of one that says something else."""
+    rest = iter(files)
+    while chunk := list(islice(rest, FILES_PER_ENTRY)):
+        value = pack_files(chunk)
+        seal = hashlib.blake2b(value, digest_size=16).hexdigest()
+        yield f"f|{digest}|{seal}".encode(), value
 
 
-def _container_bytes(container: Container, image: Image) -> bytes:
+def learnt_files(correlation: Correlation, learnt: Learnt) -> Iterator[tuple[bytes, bytes]]:
+    """The entries that hold what a batch has added to the files."""
+    if learnt.accesses and correlation.evidence is not None:
+        known = correlation.evidence.files
+        files = {access.path: known[access.path] for access in learnt.accesses}
+        yield from files_entries(correlation.digest, files.items())
+
+
+def pack_files(files: Iterable[tuple[bytes, FileUse]]) -> bytes:
+    """Paths grouped by what is known of them: most of a batch share it. No path has a NUL."""
+    groups: dict[FileUse, list[bytes]] = {}
+    for path, use in files:
+        groups.setdefault(use, []).append(path)
+    workloads = sorted({w for use in groups for w in use.workloads})
+    position = {workload: at for at, workload in enumerate(workloads)}
+    head = {
+        "workloads": [[w.namespace, w.name, w.container] for w in workloads],
+        "groups": [
+            [use.use, use.first_seen_us, [position[w] for w in use.workloads], len(paths)]
+            for use, paths in groups.items()
+        ],
+    }
+    body = b"\0".join(path for paths in groups.values() for path in paths)
+    return _COMPRESSOR.compress(json.dumps(head).encode() + b"\n" + body)
+
+
+def unpack_files(value: bytes) -> Iterator[tuple[bytes, FileUse]]:
+    """The inverse of ``pack_files``."""
+    head, _, body = _DECOMPRESSOR.decompress(value).partition(b"\n")
+    about = json.loads(head)
+    workloads = [Workload(*names) for names in about["workloads"]]
+    paths = iter(body.split(b"\0"))
+    for use, first, positions, count in about["groups"]:
+        shared = FileUse(use, first, tuple(workloads[at] for at in positions))
+        for path in islice(paths, count):
+            yield path, shared
+
+
+def container_bytes(container: Container, image: Image) -> bytes:
+    """A container's observation, and the names of its image, which several entries repeat."""
     workload = container.workload
     return json.dumps(
         {
             "node": container.node,
             "workload": [workload.namespace, workload.name, workload.container],
             "started_at_us": container.started_at_us,
+            "learning_period_us": container.learning_period_us,
+            "seen_us": [container.first_seen_us, container.last_seen_us],
             "clean": container.clean,
             "lossy": [[*at, count, why] for at, (count, why) in sorted(container.lossy.items())],
+            "open": [
+                [*at, sorted(waiting.seen), waiting.end, waiting.parts]
+                for at, waiting in sorted(container.open.items())
+            ],
             "image": image_record(image),
         }
     ).encode()
 
 
-def _restore_container(correlation: Correlation, identifier: str, value: bytes) -> None:
-    """Replaces what batches said of the container: this entry knows all of them."""
+def restore_container(correlation: Correlation, identifier: str, value: bytes) -> None:
+    """Puts back what an entry holds of a container."""
     held = json.loads(value)
+    first, last = held["seen_us"]
     image = image_of(held["image"])
     if correlation.evidence is None:
         correlation.evidence = Evidence(image)
     correlation.evidence.image = correlation.evidence.image.merged(image)
-    container = Container(held["node"], Workload(*held["workload"]), held["started_at_us"])
-    container.clean = [(start, end) for start, end in held["clean"]]
-    container.lossy = {(a, b): (count, tuple(why)) for a, b, count, why in held["lossy"]}
-    correlation.evidence.containers[identifier] = container
+    correlation.evidence.containers[identifier] = Container(
+        held["node"],
+        Workload(*held["workload"]),
+        held["started_at_us"],
+        held["learning_period_us"],
+        first,
+        last,
+        clean=[(start, end) for start, end in held["clean"]],
+        lossy={(a, b): (count, tuple(why)) for a, b, count, why in held["lossy"]},
+        open={(a, run): Open(frozenset(seen), b, n) for a, run, seen, b, n in held["open"]},
+    )
+
+
+def published_bytes(published: Published) -> bytes:
+    """A value of the table published."""
+    return json.dumps(
+        [published.version, published.sha256, published.fingerprint, published.basis]
+    ).encode()
+
+
+def published_of(value: bytes) -> Published:
+    """The inverse of ``published_bytes``."""
+    return Published(*json.loads(value))
+
+
+def chunk_key(chunk: ScanChunk) -> bytes:
+    """The key of a chunk: chunks of different scans do not replace each other."""
+    return f"{chunk.config_digest}#{chunk.scan_id}#{chunk.index}".encode()
+
+
+def chunk_keys(digest: Digest, scan_id: str, count: int) -> list[bytes]:
+    """The keys of all chunks of a scan."""
+    return [f"{digest}#{scan_id}#{index}".encode() for index in range(count)]
+
+
+def pointer_key(digest: Digest) -> bytes:
+    """The key that says which scan of a digest holds."""
+    return f"{digest}#".encode()
+
+
+class ScanAssembly:
+    """Chunks of scans on their way in, by digest."""
+
+    def __init__(self) -> None:
+        self._chunks: dict[Digest, dict[bytes, ScanChunk]] = {}
+
+    def add(self, chunk: ScanChunk) -> list[ScanChunk]:
+        """Takes a chunk; returns all that are held of its scan."""
+        held = self._chunks.setdefault(chunk.config_digest, {})
+        held[chunk_key(chunk)] = chunk
+        return [other for other in held.values() if other.scan_id == chunk.scan_id]
+
+    def done(self, digest: Digest) -> list[bytes]:
+        """Forgets the chunks of a digest, of which one scan was whole; returns their keys."""
+        return list(self._chunks.pop(digest, {}))

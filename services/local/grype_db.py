@@ -26,6 +26,15 @@ SCHEMA = (6, 1, 0)
 IMPORT_TIMEOUT_SECONDS = 60
 
 _DEBIAN_12 = 1
+_KINDS = {
+    "debian:12": ("deb", "dpkg"),
+    "python": ("python", "python"),
+    "npm": ("npm", "semver"),
+    "java": ("java-archive", "maven"),
+    "go": ("go-module", "go"),
+}
+"""Ecosystem -> Syft's name of the package type, by which Grype looks packages up, and how Grype
+compares versions."""
 # The constraints bear the names that Grype's migration looks for: one that it misses, it adds by
 # copying the table, and then the foreign keys fail.
 _TABLES = """
@@ -77,7 +86,7 @@ class Fact(_Strict):
 
     id: str = Field(pattern=r"^(CVE|GHSA)-")
     aliases: tuple[str, ...]
-    ecosystem: Literal["debian:12", "python"]
+    ecosystem: Literal["debian:12", "python", "npm", "java", "go"]
     package: str = Field(min_length=1)
     """For debian:12 the source package."""
     severity: Literal["critical", "high", "medium", "low", "negligible"]
@@ -190,7 +199,7 @@ def _write_packages(
     }
     database.executemany(
         "INSERT INTO packages VALUES (?, ?, ?)",
-        [(number, _package_type(ecosystem), name) for (ecosystem, name), number in ids.items()],
+        [(number, _KINDS[ecosystem][0], name) for (ecosystem, name), number in ids.items()],
     )
     return ids
 
@@ -229,7 +238,7 @@ def _advisory(fact: Fact) -> dict[str, Any]:
 
 
 def _ranges(fact: Fact) -> dict[str, Any]:
-    kind = "dpkg" if fact.ecosystem == "debian:12" else "python"
+    _, kind = _KINDS[fact.ecosystem]
     return {
         "cves": [name for name in (fact.id, *fact.aliases) if name.startswith("CVE-")],
         "ranges": [
@@ -240,8 +249,3 @@ def _ranges(fact: Fact) -> dict[str, Any]:
             for part in fact.affected
         ],
     }
-
-
-def _package_type(ecosystem: str) -> str:
-    """Syft's name of the package type, by which Grype looks packages up."""
-    return "deb" if ecosystem == "debian:12" else ecosystem

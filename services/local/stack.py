@@ -14,7 +14,7 @@ from services.common.settings import CommonSettings
 from services.local.broker import Tansu
 from services.local.ports import free_port, listens
 from services.local.postgres import Postgres
-from services.local.process import Daemon, LocalError
+from services.local.process import Daemon, DaemonError, LocalError
 
 READY_SECONDS = 60.0
 PREFERRED_API_PORT = 8000
@@ -80,7 +80,10 @@ class Stack:
         )
         self._running.enter_context(daemon)
         self._daemons.append(daemon)
-        daemon.wait_ready(lambda: _answers(ready_url), READY_SECONDS)
+        try:
+            daemon.wait_ready(lambda: _not_ready(ready_url) is None, READY_SECONDS)
+        except DaemonError as error:
+            raise LocalError(f"{error}\n/readyz said: {_not_ready(ready_url)}") from error
 
     def __enter__(self) -> Self:
         return self
@@ -94,8 +97,10 @@ class Stack:
         self._running.close()
 
 
-def _answers(url: str) -> bool:
+def _not_ready(url: str) -> str | None:
+    """Why the service is not ready; None when it is."""
     try:
-        return httpx.get(url, timeout=1).status_code == 200
-    except httpx.HTTPError:
-        return False
+        answer = httpx.get(url, timeout=2)
+    except httpx.HTTPError as error:
+        return str(error)
+    return None if answer.status_code == 200 else answer.text

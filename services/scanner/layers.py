@@ -30,8 +30,11 @@ MAX_HEADER_BYTES = 1024 * 1024
 MAX_CONTENT_BYTES = 256 * 1024 * 1024
 """All files whose content we keep."""
 
-_CONTENTS = re.compile(rb"/var/lib/dpkg/(?:info/[^/]+\.list|diversions)\Z")
-"""dpkg's own file lists: Syft reads the md5sums only, which a package need not have."""
+_CONTENTS = re.compile(
+    rb"/var/lib/dpkg/(?:info/[^/]+\.list|diversions)\Z|/.*/(?:site|dist)-packages/[^/]+\.pth\Z"
+)
+"""dpkg's own file lists (Syft reads the md5sums only, which a package need not have), and the
+files by which a Python package may lie elsewhere."""
 _BLOCK = 512
 _STEP = 1024 * 1024
 
@@ -46,7 +49,7 @@ class Unpacked:
 
     root: RootFs = field(default_factory=RootFs)
     contents: dict[bytes, bytes] = field(default_factory=dict)
-    """Content of the files of dpkg's database that exist in the merged tree."""
+    """Content of the files of package databases that exist in the merged tree."""
 
 
 @dataclass(slots=True)
@@ -133,7 +136,9 @@ def _bytes(name: str) -> bytes:
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, budget: _Budget) -> bytes:
     budget.content_bytes -= member.size
     if budget.content_bytes < 0:
-        raise TooLargeError(f"dpkg's file lists have more than {MAX_CONTENT_BYTES} bytes")
+        raise TooLargeError(
+            f"the lists of packages' files have more than {MAX_CONTENT_BYTES} bytes"
+        )
     file = archive.extractfile(member)
     parts: list[bytes] = []
     while file and (part := file.read(64 * 1024)):

@@ -1,6 +1,7 @@
 """Puts scans on the topic image-scan, where the evidence of the same image is."""
 
 import asyncio
+from collections.abc import Iterable
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import DefaultPartitioner
@@ -38,5 +39,10 @@ class Publisher:
 
     async def _partition(self, digest: Digest) -> int:
         """Where the collector's records of the image are: the same key hash, without '#index'."""
-        partitions = sorted(await self._sender.partitions_for(self._topic))
-        return int(DefaultPartitioner()(digest.encode(), partitions, partitions))
+        return partition_of(digest, await self._sender.partitions_for(self._topic))
+
+
+def partition_of(digest: Digest, partitions: Iterable[int]) -> int:
+    """The partition of every record whose key is the digest."""
+    known = sorted(partitions)
+    return int(DefaultPartitioner()(digest.encode(), known, known))

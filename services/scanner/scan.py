@@ -4,21 +4,25 @@ import asyncio
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
 
 from services.common import metrics
 from services.scanner import layers
+from services.scanner.documents import Documents
 from services.scanner.errors import MatchFailedError, SbomFailedError, ScanError
-from services.scanner.images import ImageSource
 from services.scanner.layers import Unpacked
+from services.scanner.sboms import SbomStore
 from services.scanner.settings import ScannerSettings
+from services.scanner.stores import ImageSource
 from services.scanner.tools import Tools
-from vexstream import dpkg, findings, ownership, sbom
-from vexstream.claims import Image as ImageFiles
+from vexstream import findings, given, ownership, sbom
+from vexstream.given import Given
 from vexstream.identity import Image
+from vexstream.imagefiles import Image as ImageFiles
 from vexstream.scan import FailureReason, Package, Scan, ScanFailure
 
 log = structlog.get_logger()
@@ -43,55 +47,88 @@ class Scanner:
         clock: Callable[[], int] = now_us,
     ) -> None:
         self._settings = settings
+        self._sboms = SbomStore(
+            settings.sbom_dir or settings.work_dir / "sboms", settings.max_sboms_mib
+        )
+        self._documents = Documents(settings.documents_dir, tools, settings.max_sbom_mib)
         self._source = source
         self._tools = tools
         self._clock = clock
 
     async def scan(self, image: Image) -> Scan:
         """Never raises for what an image or a tool does wrong: see ``Scan.failure``."""
+        scan = await self._guarded(image, lambda work: self._scan(image, work))
+        assert scan is not None  # noqa: S101 - of a scan there is always a result
+        return scan
+
+    async def match_again(self, former: Scan) -> Scan | None:
+        """The same packages with what Grype finds now; None when their SBOM is not stored."""
+        return await self._guarded(former.image, lambda work: self._match_again(former, work))
+
+    async def _guarded(
+        self, image: Image, action: Callable[[Path], Awaitable[Scan | None]]
+    ) -> Scan | None:
         begun = time.monotonic()
         try:
             with tempfile.TemporaryDirectory(
                 prefix="vexstream-scan-", dir=self._settings.work_dir, ignore_cleanup_errors=True
             ) as work:
-                result = await self._scan(image, Path(work))
+                result = await action(Path(work))
         except ScanError as error:
             result = self._failed(image, error.reason, str(error))
         except Exception as error:  # a defect of ours: said as well, for silence looks like safety
             log.exception("scan failed", image=image.config_digest)
             detail = f"internal error: {type(error).__name__}: {error}"
             result = self._failed(image, FailureReason.SBOM_FAILED, detail)
-        metrics.SCAN_SECONDS.observe(time.monotonic() - begun)
-        metrics.SCANS.labels(str(result.failure.reason) if result.failure else "complete").inc()
+        if result is not None:
+            metrics.SCAN_SECONDS.observe(time.monotonic() - begun)
+            metrics.SCANS.labels(str(result.failure.reason) if result.failure else "complete").inc()
         return result
 
     def _failed(self, image: Image, reason: FailureReason, detail: str) -> Scan:
         return Scan(image, self._clock(), failure=ScanFailure(reason, detail[:_MAX_DETAIL]))
 
     async def _scan(self, image: Image, work: Path) -> Scan:
-        layout = await self._source.fetch(image, work)
-        document, unpacked = await self._read(layout, work)
-        made, packages = await asyncio.to_thread(_packages, document, unpacked)
-        report_path = await self._tools.match(document, work)
-        report = await asyncio.to_thread(_report, report_path, packages)
-        return Scan(
-            image=image,
-            scanned_at_us=self._clock(),
-            tools={
-                "syft": made.syft_version,
-                "syft_schema": made.schema_version,
-                "distro": made.distro,
-                "grype": report.grype_version,
-                "grype_db_built": report.database_built,
-                "grype_db_schema": report.database_schema,
-            },
-            packages=packages,
-            findings=report.findings,
+        fetched = await self._source.fetch(image, work)
+        log.info("image is here", image=image.config_digest, source=fetched.source)
+        known_as = image.merged(Image(image.config_digest, fetched.manifest_digests))
+        document, unpacked = await self._read(known_as, fetched.layout, work)
+        made, packages = await asyncio.to_thread(
+            _packages, self._documents.content(document), unpacked
         )
+        log.info("packages mapped", image=image.config_digest, packages=len(packages))
+        found = await self._match(known_as, document, packages, work)
+        await asyncio.to_thread(self._sboms.put, image.config_digest, document)
+        tools = {"syft": made.syft_version, "syft_schema": made.schema_version,
+                 "distro": made.distro, **_said_by(found)}  # fmt: skip
+        return Scan(known_as, self._clock(), tools, found.packages, found.report.findings)
 
-    async def _read(self, layout: Path, work: Path) -> tuple[Path, Unpacked]:
+    async def _match_again(self, former: Scan, work: Path) -> Scan | None:
+        document = await asyncio.to_thread(self._sboms.get, former.image.config_digest, work)
+        if document is None:
+            return None
+        packages = tuple(p for p in former.packages if p.unobservable != given.STRAY)
+        found = await self._match(former.image, document, packages, work)
+        tools = {**former.tools, **_said_by(found)}
+        return replace(former, scanned_at_us=self._clock(), tools=tools, packages=found.packages,
+                       findings=found.report.findings)  # fmt: skip
+
+    async def _match(
+        self, image: Image, document: Path, packages: tuple[Package, ...], work: Path
+    ) -> Given:
+        existing = self._documents.findings(image)
+        if existing is not None:
+            return await asyncio.to_thread(_given, existing, packages)
+        path = await self._tools.match(document, work)
+        report = await asyncio.to_thread(_report, self._documents.content(path), packages)
+        # A Grype that was built with `go install` does not know its version: its binary does.
+        version = await asyncio.to_thread(self._tools.grype_version, report.grype_version)
+        return Given("grype", replace(report, grype_version=version), packages)
+
+    async def _read(self, image: Image, layout: Path, work: Path) -> tuple[Path, Unpacked]:
         """Syft and our own reading of the layers side by side: both go through the whole image."""
-        syft = asyncio.create_task(self._tools.sbom(layout, work))
+        existing = await self._documents.sbom(image, work)
+        syft = asyncio.create_task(_ready(existing) if existing else self._tools.sbom(layout, work))
         try:
             unpacked = await asyncio.to_thread(
                 layers.unpack, _layers(layout), self._settings.max_unpacked_mib * _MIB
@@ -100,6 +137,11 @@ class Scanner:
         finally:
             syft.cancel()
             await asyncio.gather(syft, return_exceptions=True)
+
+
+async def _ready(document: Path) -> Path:
+    """An SBOM that needs no making."""
+    return document
 
 
 def _layers(layout: Path) -> list[Path]:
@@ -115,17 +157,32 @@ def _layers(layout: Path) -> list[Path]:
         ) from error
 
 
-def _packages(document: Path, unpacked: Unpacked) -> tuple[sbom.Sbom, tuple[Package, ...]]:
+def _packages(document: bytes, unpacked: Unpacked) -> tuple[sbom.Sbom, tuple[Package, ...]]:
     try:
-        made = sbom.parse(document.read_bytes())
+        made = sbom.parse(document)
     except sbom.SbomError as error:
         raise SbomFailedError(str(error)) from error
-    files = ImageFiles(unpacked.root, dpkg.database(unpacked.contents))
-    return made, ownership.assign(made.artifacts, files)
+    return made, ownership.assign(made.artifacts, ImageFiles(unpacked.root, unpacked.contents))
 
 
-def _report(document: Path, packages: tuple[Package, ...]) -> findings.Report:
+def _said_by(found: Given) -> dict[str, str]:
+    said = {
+        found.tool: found.report.grype_version,
+        "grype_db_built": found.report.database_built,
+        "grype_db_schema": found.report.database_schema,
+    }
+    return {name: value for name, value in said.items() if value or name == found.tool}
+
+
+def _report(document: bytes, packages: tuple[Package, ...]) -> findings.Report:
     try:
-        return findings.parse(document.read_bytes(), {package.id for package in packages})
+        return findings.parse(document, {package.id for package in packages})
+    except findings.FindingsError as error:
+        raise MatchFailedError(str(error)) from error
+
+
+def _given(document: bytes, packages: tuple[Package, ...]) -> Given:
+    try:
+        return given.read(document, packages)
     except findings.FindingsError as error:
         raise MatchFailedError(str(error)) from error

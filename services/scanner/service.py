@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from schemas.codec import CodecError
@@ -20,13 +20,15 @@ from schemas.messages import decode_image_seen
 from services.common.kafka import DeadLetterBox, connection, producer
 from services.common.ops import ops_server
 from services.common.topics import Topic, ensure_topics
-from services.scanner.images import ContainerdImages
-from services.scanner.publish import Publisher
+from services.scanner.follow import Follower
+from services.scanner.memory import Memory
+from services.scanner.publish import Publisher, partition_of
 from services.scanner.scan import Scanner
 from services.scanner.settings import ScannerSettings
-from services.scanner.tool import find
+from services.scanner.sources import image_sources
 from services.scanner.tools import Tools
 from services.scanner.worker import Worker
+from vexstream.identity import Digest
 
 log = structlog.get_logger()
 
@@ -53,11 +55,7 @@ async def run(settings: ScannerSettings, stop: asyncio.Event) -> None:
         ToolMissingError: a program that is needed is not there.
     """
     tools = Tools(settings)
-    ctr = find(settings.ctr, "VEXSTREAM_CTR", "install containerd's client")
-    source = ContainerdImages(
-        ctr, settings.containerd_address, settings.containerd_namespace,
-        settings.scan_timeout_seconds, settings.max_image_mib,
-    )  # fmt: skip
+    source = image_sources(settings)
     health = Health()
     async with ops_server(settings, health.not_ready):
         await _introduce(settings, tools)
@@ -65,16 +63,45 @@ async def run(settings: ScannerSettings, stop: asyncio.Event) -> None:
         async with _connected(settings) as (consumer, sender):
             publisher = Publisher(sender, Topic.IMAGE_SCAN.name_in(settings))
             letters = DeadLetterBox("scanner", Topic.DEAD_LETTER.name_in(settings), sender)
-            worker = Worker(settings, Scanner(settings, source, tools), tools, publisher)
-            health.reason = None
-            working = asyncio.create_task(_work(consumer, worker, letters))
-            stopping = asyncio.create_task(stop.wait())
-            await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
-            working.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await working
+            memory = Memory()
+            worker = Worker(
+                settings, Scanner(settings, source, tools), tools, publisher, memory,
+                lambda digest: _is_assigned(consumer, digest),
+            )  # fmt: skip
+            async with _followed(settings, memory) as following:
+                health.reason = None
+                working = asyncio.create_task(_work(consumer, worker, letters))
+                stopping = asyncio.create_task(stop.wait())
+                tasks = {working, stopping, following}
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in tasks:
+                    task.cancel()
+                for task in (working, following):
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await task
     log.info("stopped")
+
+
+@contextlib.asynccontextmanager
+async def _followed(settings: ScannerSettings, memory: Memory) -> AsyncIterator[asyncio.Task[None]]:
+    """The memory holds what is on the topic; the task keeps it so."""
+    follower = Follower(settings, memory)
+    try:
+        await follower.start()
+        yield asyncio.create_task(follower.follow())
+    finally:
+        await follower.stop()
+
+
+def _is_assigned(consumer: AIOKafkaConsumer, digest: Digest) -> bool:
+    """Whether this scanner, of all in the group, gets what is seen of an image."""
+    assigned = consumer.assignment()
+    topics = {partition.topic for partition in assigned}
+    return any(
+        TopicPartition(topic, partition_of(digest, consumer.partitions_for_topic(topic)))
+        in assigned
+        for topic in topics
+    )
 
 
 async def _introduce(settings: ScannerSettings, tools: Tools) -> None:

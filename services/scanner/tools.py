@@ -3,12 +3,14 @@
 Never with ``--quiet``: it silences the reason of a failure as well.
 """
 
+import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from services.scanner.build_info import version_of
 from services.scanner.errors import MatchFailedError, SbomFailedError
 from services.scanner.settings import ScannerSettings
 from services.scanner.tool import Limits, ToolFailedError, find, run
@@ -60,6 +62,20 @@ class Tools:
             raise SbomFailedError(str(error)) from error
         return output
 
+    async def convert(self, sbom: Path, work: Path) -> Path:
+        """A CycloneDX or SPDX document as Syft's, in a file.
+
+        Raises:
+            SbomFailedError: Syft does not understand it.
+        """
+        output = work / "converted.json"
+        command = [self.syft, "convert", str(sbom), "--output", "syft-json"]
+        try:
+            await run(command, output, self._limits, {**_QUIET, "TMPDIR": str(work)})
+        except ToolFailedError as error:
+            raise SbomFailedError(f"the given SBOM: {error}") from error
+        return output
+
     async def match(self, sbom: Path, work: Path) -> Path:
         """Grype's report on Syft's document, in a file.
 
@@ -82,10 +98,15 @@ class Tools:
         for name, program in (("syft", self.syft), ("grype", self.grype)):
             try:
                 document = await self._ask([program, "version", "-o", "json"], work)
-                found[name] = str(document.get("version", "unknown"))
+                stated = str(document.get("version", ""))
+                found[name] = await asyncio.to_thread(version_of, program, stated)
             except ToolFailedError as error:
                 found[name] = str(error)
         return found
+
+    def grype_version(self, stated: str) -> str:
+        """Grype's version, going by what it says of itself, else by its binary."""
+        return version_of(self.grype, stated)
 
     async def database(self, work: Path) -> Database:
         """State of Grype's database as it is now."""

@@ -1,115 +1,163 @@
 """Decides what to do for an image that was seen: scan it, publish again what is known, nothing.
 
-An image is scanned once per run; again when Grype's database has changed, or, when it could not be
-scanned, after a while. New digests and names of a known image only publish its scan again.
+An image is scanned once over all scanners; when it could not be, again after a while that doubles
+with every failure. When Grype's database has changed, every known image is matched again from its
+stored SBOM, each at a time of its own. New digests and names of a known image only publish its
+scan again. A failure is never published over a scan that succeeded.
 """
 
 import asyncio
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import structlog
 
 from schemas.messages import split_scan
-from services.scanner.memory import Known, Memory, renamed
+from services.scanner.memory import Known, Memory, database_of, joined, renamed
 from services.scanner.publish import Publisher
 from services.scanner.scan import Scanner
 from services.scanner.settings import ScannerSettings
 from services.scanner.tool import ToolFailedError
 from services.scanner.tools import Database, Tools
-from vexstream.identity import Image
+from vexstream.identity import Digest, Image
 from vexstream.scan import Scan
 
 log = structlog.get_logger()
+
+_MAX_DOUBLINGS = 6
+_SPREAD_STEPS = 2**32
 
 
 class Worker:
     """What is done for one image that was seen."""
 
     def __init__(
-        self, settings: ScannerSettings, scanner: Scanner, tools: Tools, publisher: Publisher
+        self,
+        settings: ScannerSettings,
+        scanner: Scanner,
+        tools: Tools,
+        publisher: Publisher,
+        memory: Memory,
+        mine: Callable[[Digest], bool] = lambda _: True,
     ) -> None:
+        """``mine`` tells whether this scanner, among several, has to look after an image."""
         self._settings = settings
         self._scanner = scanner
         self._tools = tools
         self._publisher = publisher
-        self._memory = Memory()
-        self._checked_at = time.monotonic()
+        self._memory = memory
+        self._mine = mine
+        self._checked_at: float | None = None
         self._current: Database | None = None
+        self._changed_at = time.monotonic()
 
     async def seen(self, image: Image) -> None:
         """Scans the image, publishes what is known of it, or does nothing when all is known."""
         known = self._memory.get(image.config_digest)
         merged = known.image.merged(image) if known else image
         await self._look_at_database()
-        if known is None or self._due(known, merged):
+        if known is None or self._retry_is_due(known, merged):
             await self._scan(merged, known)
+        elif self._rescan_is_due(known):
+            await self._rescan(merged, known)
         elif merged != known.image:
             await self._rename(known, merged)
 
     async def idle(self) -> None:
-        """Scans one image again that was scanned with an older database, if there is one."""
-        if time.monotonic() - self._checked_at >= self._settings.database_check_seconds:
-            self._checked_at = time.monotonic()
-            await self._update_database()
-            await self._look_at_database()
-        known = self._memory.outdated(self._current) if self._current else None
-        if known is not None:
-            await self._scan(known.image, known)
+        """Matches one image again that was matched with another database, if one is due."""
+        await self._check_database()
+        for known in self._memory:
+            if self._rescan_is_due(known) and self._mine(known.image.config_digest):
+                await self._rescan(known.image, known)
+                return
 
-    def _due(self, known: Known, merged: Image) -> bool:
-        if self._current and known.database != self._current:
-            return True
-        if known.retry_at is None:
+    def _retry_is_due(self, known: Known, merged: Image) -> bool:
+        if known.complete or known.retry_at is None:
             return False
         # New digests or names may lead to an image that could not be found.
         return time.monotonic() >= known.retry_at or merged != known.image
+
+    def _rescan_is_due(self, known: Known) -> bool:
+        if self._current is None or known.database == self._current or not known.complete:
+            return False
+        place = int(known.image.config_digest.removeprefix("sha256:")[:8], 16) / _SPREAD_STEPS
+        begins = self._changed_at + place * self._settings.rescan_spread_seconds
+        return time.monotonic() >= max(begins, known.retry_at or 0)
 
     async def _scan(self, image: Image, known: Known | None) -> None:
         log.info("scanning", image=image.config_digest, names=image.names)
         scan = await self._scanner.scan(image)
         await self._look_at_database()  # Grype may have fetched a newer one just now
+        await self._conclude(scan, known)
+
+    async def _rescan(self, image: Image, known: Known) -> None:
+        """From the stored SBOM; from the image where there is none."""
+        log.info("matching again", image=image.config_digest, names=image.names)
+        former = await asyncio.to_thread(joined, known)
+        scan = await self._scanner.match_again(replace(former, image=image))
+        if scan is None:
+            scan = await self._scanner.scan(image)
+        await self._conclude(scan, known)
+
+    async def _conclude(self, scan: Scan, known: Known | None) -> None:
         if scan.failure is None:
             await self._publish(scan, known)
             return
-        log.error("cannot scan", image=image.config_digest, reason=scan.failure.reason,
+        log.error("cannot scan", image=scan.image.config_digest, reason=scan.failure.reason,
                   detail=scan.failure.detail)  # fmt: skip
-        retry_at = time.monotonic() + self._settings.retry_seconds
+        failures = known.failures + 1 if known else 1
+        wait = self._settings.retry_seconds * 2 ** min(failures - 1, _MAX_DOUBLINGS)
+        retry_at = time.monotonic() + wait
+        # Another scanner may have had the image, while this one had not.
+        known = self._memory.get(scan.image.config_digest) or known
         if known is None or not known.complete:
-            await self._publish(scan, known, retry_at)
+            await self._publish(scan, known, retry_at, failures)
             return
         # The image may have left this node since: what was found in it stays true.
-        if image != known.image:
-            known = await self._rename(known, image)
-        self._memory.put(replace(known, database=self._current, retry_at=retry_at))
+        if scan.image != known.image:
+            known = await self._rename(known, known.image.merged(scan.image))
+        self._memory.put(replace(known, retry_at=retry_at, failures=failures))
 
     async def _publish(
-        self, scan: Scan, former: Known | None, retry_at: float | None = None
+        self, scan: Scan, former: Known | None, retry_at: float | None = None, failures: int = 0
     ) -> None:
         chunks = await asyncio.to_thread(split_scan, scan)
-        await self._publisher.publish(chunks, len(former.chunks) if former else 0)
         complete = scan.failure is None
-        self._memory.put(Known(scan.image, tuple(chunks), self._current, complete, retry_at))
+        made_with = database_of(scan)
+        database = made_with if made_with.built else self._current
+        known = Known(scan.image, tuple(chunks), database, complete, retry_at, failures)
+        self._memory.put(known)  # first: what comes back from the topic is known as our own then
+        await self._publisher.publish(chunks, len(former.chunks) if former else 0)
         log.info("published", image=scan.image.config_digest, packages=len(scan.packages),
                  findings=len(scan.findings), chunks=len(chunks),
                  bytes=sum(len(chunk.body) for chunk in chunks))  # fmt: skip
 
     async def _rename(self, known: Known, image: Image) -> Known:
         again = await asyncio.to_thread(renamed, known, image)
-        await self._publisher.publish(list(again.chunks), len(known.chunks))
         self._memory.put(again)
+        await self._publisher.publish(list(again.chunks), len(known.chunks))
         log.info("published under new names", image=image.config_digest)
         return again
+
+    async def _check_database(self) -> None:
+        """At start, and then from time to time."""
+        every, last = self._settings.database_check_seconds, self._checked_at
+        if last is None or time.monotonic() - last >= every:
+            self._checked_at = time.monotonic()
+            await self._update_database()
+            await self._look_at_database()
 
     async def _look_at_database(self) -> None:
         """A database that cannot be read for now is no other database."""
         with tempfile.TemporaryDirectory(dir=self._settings.work_dir) as work:
             found = await self._tools.database(Path(work))
-        if found.problem is None:
+        if found.problem is None and found != self._current:
             self._current = found
+            self._changed_at = time.monotonic()
 
     async def _update_database(self) -> None:
         if os.environ.get("GRYPE_DB_AUTO_UPDATE", "true").lower() in ("false", "0"):

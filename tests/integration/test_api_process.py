@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from services.api.tables import Base
 from services.common.settings import CommonSettings
 from services.local.ports import free_port
-from tests.support.api import ApiUnderTest, api_under_test, digest, document, ready, until
+from tests.support.api import ApiUnderTest, api_under_test, digest, document, openvex, ready, until
 
 pytestmark = pytest.mark.real
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.real
 async def test_it_serves_until_sigterm_and_ends_in_order(
     kafka_settings: CommonSettings, postgres_url: str
 ) -> None:
-    record = document("a", body=b'{"statements":[]}' * 50_000)
+    record = document("a", body=openvex(padding=850_000))
     async with api_under_test(kafka_settings, postgres_url) as api:
         await api.publish(record)
         port = free_port()

@@ -7,10 +7,11 @@ import pytest
 
 from schemas.documents import encode_document
 from services.api import projection
-from services.api.changes import prepare
+from services.api.changes import document_change, prepare
 from services.api.database import Database
 from services.api.migrate import migrate
 from services.api.repository import Mark
+from services.api.subjects import Documents
 from services.api.writer import Writer
 from services.common.settings import CommonSettings
 from services.common.topics import Topic, ensure_topics
@@ -21,6 +22,7 @@ from tests.support.api import (
     api_under_test,
     digest,
     document,
+    openvex,
     ready,
     until,
 )
@@ -36,16 +38,16 @@ async def test_replaying_the_topic_changes_nothing(
     async with api_under_test(kafka_settings, postgres_url) as api:
         await api.publish(
             absence("a", DocumentState.AWAITING_SCAN),
-            document("a", version=1, body=b"first"),
+            document("a", version=1, body=openvex(note="first")),
             document("b"),
-            document("a", version=2, body=b"second", image=Image(digest("a"))),
+            document("a", version=2, body=openvex(note="second"), image=Image(digest("a"))),
             document("gone"),
         )
         await api.publish_raw(digest("gone").encode(), None)
         async with api.running() as client:
             await api.settled()
             before = await api.tables()
-            assert (await client.get(f"/vex/{digest('a')}")).content == b"second"
+            assert (await client.get(f"/vex/{digest('a')}")).content == openvex(note="second")
             assert (await client.get(f"/vex/{digest('a manifest')}")).status_code == 404
             assert (await client.get(f"/vex/{digest('gone')}")).status_code == 404
 
@@ -71,7 +73,7 @@ async def test_emptied_tables_are_filled_again(
             await ready(client)
             before = await api.tables()
             await api.sql(
-                "TRUNCATE document, alias, projection_offset, projection_caught_up"
+                "TRUNCATE document, projection_offset, projection_caught_up CASCADE"
             )  # while it runs
             await api.settled()
             await ready(client)
@@ -133,10 +135,12 @@ async def test_a_restart_goes_on_where_it_stood(
         await api.publish(document("a"), document("b"))
         async with api.running():
             await api.settled()
-        await api.publish(document("a", version=2, body=b"while it was away"))
+        await api.publish(document("a", version=2, body=openvex(note="while it was away")))
         async with api.running() as client:
             await api.settled()
-            assert (await client.get(f"/vex/{digest('a')}")).content == b"while it was away"
+            assert (await client.get(f"/vex/{digest('a')}")).content == openvex(
+                note="while it was away"
+            )
             assert (await client.get(f"/vex/{digest('b')}")).status_code == 200
 
 
@@ -176,14 +180,16 @@ async def test_records_that_come_while_the_database_is_away_are_not_lost(
             unready = await client.get("/readyz")
             assert unready.status_code == 503
             assert "database cannot be used" in unready.json()["reason"]
-            await api.publish(document("during"), document("before", version=2, body=b"changed"))
+            await api.publish(
+                document("during"), document("before", version=2, body=openvex(note="changed"))
+            )
             await asyncio.sleep(2)  # long enough to be consumed, refused, and tried again
         finally:
             await api.admin(f'ALTER DATABASE "{api.database}" ALLOW_CONNECTIONS true')
         await api.settled()
         await ready(client)
         assert (await client.get(f"/vex/{digest('during')}")).status_code == 200
-        assert (await client.get(f"/vex/{digest('before')}")).content == b"changed"
+        assert (await client.get(f"/vex/{digest('before')}")).content == openvex(note="changed")
         assert (await client.get("/healthz")).status_code == 200
 
 
@@ -214,9 +220,9 @@ async def test_a_replica_that_lost_its_partition_cannot_turn_it_back(
         database = Database(api.settings)
         try:
             await migrate(database)
-            writer = Writer(database, "topic")
-            first = prepare([Consumed(key, value, offset=0)])
-            second = prepare([Consumed(key, None, offset=1)])
+            writer = Writer(database, "topic", Documents(5))
+            first = prepare([Consumed(key, value, offset=0)], document_change)
+            second = prepare([Consumed(key, None, offset=1)], document_change)
             await writer.write(0, first, Mark(), Mark(1, 1))
             await writer.write(0, second, Mark(1, 1), Mark(2, 1))
             await writer.write(0, first, Mark(), Mark(1, 1))  # the other replica comes late
@@ -270,11 +276,11 @@ async def test_two_replicas_share_the_work(
         await api.publish(*(document(name, version=1) for name in names[:15]))
         await ready(one)
         await ready(two)
-        await api.publish(*(document(name, version=2, body=b"new") for name in names))
+        await api.publish(*(document(name, version=2, body=openvex(note="new")) for name in names))
         await api.settled()
         for client in (one, two):
             for name in names:
-                assert (await client.get(f"/vex/{digest(name)}")).content == b"new"
+                assert (await client.get(f"/vex/{digest(name)}")).content == openvex(note="new")
 
 
 async def _shut(api: ApiUnderTest) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import pairwise
@@ -11,17 +13,21 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 
 from schemas.messages import ImageSeen, decode_batch, decode_image_seen
+from services.collector import privileges
 from services.collector.build import find_probe
 from services.collector.cgroups import find_root
 from services.collector.errors import CollectorError
+from services.collector.publish import Publisher
 from services.collector.service import run
 from services.collector.settings import CollectorSettings
-from services.common.topics import Topic
+from services.collector.spool import Spool
+from services.common.topics import Topic, ensure_topics
 from services.local.broker import Tansu
-from services.local.containerd import Container, Containerd
+from services.local.containerd import Container, Containerd, ContainerdError
 from services.local.containerd_pods import Mount
 from services.local.image import PROBE
 from services.local.image_archive import ImageArchive
+from services.local.ports import free_port
 from tests.support import kafka_broker
 from tests.support.kafka_broker import ApacheKafka
 from vexstream.evidence import Batch, Evidence, Use
@@ -111,7 +117,7 @@ async def _eventually(holds: Callable[[], bool]) -> None:
 
 @contextlib.asynccontextmanager
 async def _collecting(
-    node: Containerd, broker: ApacheKafka | Tansu, prefix: str
+    node: Containerd, broker: ApacheKafka | Tansu, prefix: str, poll_interval_seconds: float = 0.1
 ) -> AsyncIterator[Records]:
     settings = CollectorSettings(
         cri_endpoint=node.endpoint,
@@ -120,7 +126,7 @@ async def _collecting(
         partitions=2,
         node_name="node-1",
         batch_interval_seconds=0.3,
-        poll_interval_seconds=0.1,
+        poll_interval_seconds=poll_interval_seconds,
     )
     records = Records(settings)
     stop = asyncio.Event()
@@ -230,3 +236,73 @@ async def test_what_happens_while_the_broker_is_away_arrives_later(
     _assert_contiguous(batches)
     assert not any(batch.lost for batch in batches)
     node.stop(container)
+
+
+async def test_a_container_that_is_removed_between_two_polls_is_observed_all_the_same(
+    node: Containerd, broker: ApacheKafka | Tansu
+) -> None:
+    witness = node.run(PROBE, "witness")
+    async with _collecting(node, broker, "removed.", poll_interval_seconds=3.0) as records:
+        await _eventually(lambda: bool(records.batches[witness.id]))
+        brief = [await asyncio.to_thread(_run_and_remove, node, f"gone-{n}") for n in range(5)]
+        await _eventually(lambda: all(records.batches[one.id] for one in brief))
+    for one in brief:
+        assert {b"/usr/bin/cat", b"/etc/debian_version"} <= set(records.paths(one))
+        assert records.evidence(one).containers[one.id].lost() == 0
+    node.stop(witness)
+
+
+async def test_kill_9_loses_no_round_that_was_spooled(
+    node: Containerd, broker: ApacheKafka | Tansu, tmp_path: Path
+) -> None:
+    container = node.run(PROBE, "killed")
+    variables = {
+        "VEXSTREAM_CRI_ENDPOINT": node.endpoint,
+        "VEXSTREAM_KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}",
+        "VEXSTREAM_SPOOL_DIR": str(tmp_path),
+        "VEXSTREAM_BATCH_INTERVAL_SECONDS": "0.2",
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.collector", env={**os.environ, **variables}
+    )
+    await _eventually(lambda: len(_rounds(tmp_path)) > 2)
+    node.exec(container, ["/bin/cat", "/etc/debian_version"])
+    await _eventually(lambda: any(b"/etc/debian_version" in r for r in _rounds(tmp_path)))
+    assert _capabilities(process.pid) == privileges.KEPT
+    process.kill()
+    await process.wait()
+
+    settings = CollectorSettings(
+        kafka_bootstrap_servers=broker.bootstrap, topic_prefix="killed.", partitions=2
+    )
+    await ensure_topics(settings)
+    publisher = Publisher(settings, Spool(tmp_path, 1 << 30))
+    publisher.start()
+    assert await publisher.flush(WAIT_SECONDS)
+    await publisher.close()
+    records = Records(settings)
+    reader = asyncio.create_task(records.read())
+    await _eventually(lambda: b"/etc/debian_version" in records.paths(container))
+    reader.cancel()
+    _assert_contiguous(records.batches[container.id])
+    node.stop(container)
+
+
+def _run_and_remove(node: Containerd, name: str) -> Container:
+    one = node.run(PROBE, name, args=["/bin/cat", "/etc/debian_version"])
+    for _ in range(20):  # this containerd cannot always stop what is ending just now
+        try:
+            node.stop(one)
+        except ContainerdError:
+            continue
+        break
+    return one
+
+
+def _capabilities(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("CapEff:")[1].split()[0], 16)
+
+
+def _rounds(folder: Path) -> list[bytes]:
+    return [path.read_bytes() for path in sorted(folder.glob("*.round"))]

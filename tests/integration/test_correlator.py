@@ -1,31 +1,24 @@
 """The correlator as a process on a real broker: joins, survives, buries what it cannot read."""
 
 import asyncio
-import contextlib
+import hashlib
 import json
-import os
-import signal
-import sys
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
-import httpx
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.partitioner import murmur2
+from typer.testing import CliRunner
 
-from schemas.documents import decode_document
-from schemas.messages import decode_dead_letter, encode_batch, encode_chunk, split_scan
-from services.common.kafka import connection, producer
+from schemas.messages import decode_dead_letter, encode_batch
+from services.cli import app
+from services.common.kafka import DeadLetterBox, producer
 from services.common.settings import CommonSettings
 from services.common.topics import Topic, ensure_topics
 from services.correlator.continuity import read_again, starting_offsets
-from services.local.ports import free_port
-from services.local.process import Daemon
+from tests.support.correlators import Bench, correlator, kill
 from tests.unit.factories import CONFIG, IMAGE, batch, package, scan
-from vexstream.document import DocumentRecord, DocumentState
-from vexstream.evidence import Batch
+from vexstream.document import DocumentState
 from vexstream.scan import FailureReason, Finding, Scan, ScanFailure
 
 pytestmark = pytest.mark.real
@@ -36,88 +29,11 @@ SCAN = scan(
 )
 
 
-class Bench:
-    """The topics around a correlator."""
-
-    def __init__(self, settings: CommonSettings, sender: AIOKafkaProducer) -> None:
-        self.settings = settings
-        self._sender = sender
-
-    async def batch(self, item: Batch) -> None:
-        await self.raw(Topic.FILE_ACCESS, encode_batch(item))
-
-    async def raw(self, topic: Topic, value: bytes) -> None:
-        await self._sender.send_and_wait(
-            topic.name_in(self.settings), key=CONFIG.encode(), value=value
-        )
-
-    async def scan(self, item: Scan, chunk_bytes: int = 100) -> None:
-        partition = (murmur2(CONFIG.encode()) & 0x7FFFFFFF) % self.settings.partitions
-        for chunk in split_scan(item, chunk_bytes):
-            await self._sender.send_and_wait(
-                Topic.IMAGE_SCAN.name_in(self.settings),
-                key=chunk.key,
-                value=encode_chunk(chunk),
-                partition=partition,
-            )
-
-    async def read(self, topic: Topic) -> list[bytes]:
-        """Everything on a topic, from its beginning."""
-        consumer = AIOKafkaConsumer(
-            topic.name_in(self.settings), **connection(self.settings), auto_offset_reset="earliest"
-        )
-        async with consumer:
-            found = []
-            while batches := await consumer.getmany(timeout_ms=700):
-                found += [message.value for part in batches.values() for message in part]
-        return found
-
-    async def documents(self) -> list[DocumentRecord]:
-        return [decode_document(value) for value in await self.read(Topic.VEX_DOCUMENT)]
-
-    async def until(self, right: Callable[[list[DocumentRecord]], bool]) -> list[DocumentRecord]:
-        """The documents, once they are as the test wants them."""
-        deadline = time.monotonic() + 60
-        while not right(found := await self.documents()):
-            assert time.monotonic() < deadline, [(d.state, d.version, d.counts) for d in found]
-        return found
-
-
 @pytest.fixture
 async def bench(kafka_settings: CommonSettings) -> AsyncIterator[Bench]:
     await ensure_topics(kafka_settings)
     async with producer(kafka_settings) as sender:
         yield Bench(kafka_settings, sender)
-
-
-@contextlib.contextmanager
-def correlator(settings: CommonSettings, directory: Path) -> Iterator[Daemon]:
-    """A running correlator with a learning period of ten seconds of observation."""
-    port = free_port()
-    daemon = Daemon(
-        "correlator",
-        [sys.executable, "-m", "services.correlator"],
-        log=directory / "correlator.log",
-        env=os.environ
-        | {
-            "VEXSTREAM_KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
-            "VEXSTREAM_TOPIC_PREFIX": settings.topic_prefix,
-            "VEXSTREAM_PARTITIONS": str(settings.partitions),
-            "VEXSTREAM_CORRELATOR_GROUP": f"{settings.topic_prefix}correlator",
-            "VEXSTREAM_LEARNING_PERIOD_SECONDS": "10",
-            "VEXSTREAM_STATE_DIR": str(directory / "state"),
-            "VEXSTREAM_OPS_PORT": str(port),
-        },
-    )
-
-    def ready() -> bool:
-        with contextlib.suppress(httpx.HTTPError):
-            return httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
-        return False
-
-    with daemon:
-        daemon.wait_ready(ready, 60)
-        yield daemon
 
 
 async def test_joins_evidence_and_scan(bench: Bench, tmp_path: Path) -> None:
@@ -154,8 +70,7 @@ async def test_a_killed_worker_loses_nothing_and_repeats_nothing(
         await bench.batch(batch(0, 6, [b"/bin/used"]))
         await bench.until(lambda found: len(found) == 1)
         await asyncio.sleep(2)  # the commit interval: what follows the kill is then known
-        for process in _processes(first):
-            os.kill(process, signal.SIGKILL)
+        kill(first)
     with correlator(bench.settings, tmp_path):
         await bench.batch(batch(6, 10, sequence=1))
         found = await bench.until(lambda found: found[-1].version == 2)
@@ -220,6 +135,50 @@ async def test_what_cannot_be_read_is_buried_with_its_reason(bench: Bench, tmp_p
     assert len(letters) == 2 * len(poison)
 
 
+async def test_dead_letters_are_shown_and_sent_again(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VEXSTREAM_KAFKA_BOOTSTRAP_SERVERS", bench.settings.kafka_bootstrap_servers)
+    monkeypatch.setenv("VEXSTREAM_TOPIC_PREFIX", bench.settings.topic_prefix)
+    box = DeadLetterBox("correlator", Topic.DEAD_LETTER.name_in(bench.settings), bench.sender)
+    partition = bench.partition(CONFIG)
+    for value in (encode_batch(batch(0, 10, [b"/bin/used"])), None):
+        await box.put(
+            topic=Topic.FILE_ACCESS.name_in(bench.settings), partition=partition, offset=7,
+            key=CONFIG.encode(), value=value, error=ValueError("a fault that is fixed now"),
+        )  # fmt: skip
+    shown = await asyncio.to_thread(CliRunner().invoke, app, ["dead-letter", "list"])
+    assert shown.stdout.count("a fault that is fixed now") == 2
+    assert f"[{partition}]@7  internal_error" in shown.stdout
+    none = ["dead-letter", "replay", "--reason", "not_avro"]
+    assert "0 records sent" in (await asyncio.to_thread(CliRunner().invoke, app, none)).stdout
+    sent = await asyncio.to_thread(CliRunner().invoke, app, ["dead-letter", "replay"])
+    assert "1 records sent again, 1 not" in sent.stdout
+    await bench.scan(SCAN)
+    with correlator(bench.settings, tmp_path):
+        await bench.until(lambda found: bool(found) and found[-1].counts.get("affected") == 1)
+
+
+async def test_a_document_that_does_not_fit_a_record_is_said_not_to_be_there(
+    bench: Bench, tmp_path: Path
+) -> None:
+    def finding(number: int) -> Finding:
+        name = hashlib.sha512(str(number).encode()).hexdigest()
+        return Finding(f"CVE-{number}", "idle", fixed_in=(name,), aliases=(name[::-1],))
+
+    huge = scan([package("idle", b"/bin/idle")], [finding(number) for number in range(9000)])
+    await bench.scan(huge, chunk_bytes=300_000)
+    with correlator(bench.settings, tmp_path):
+        await bench.batch(batch(0, 5, [b"/bin/idle"]))
+        found = await bench.until(lambda found: bool(found) and bool(found[-1].failure))
+        assert "document_too_large" in str(found[-1].failure)
+        (letter,) = [decode_dead_letter(value) for value in await bench.read(Topic.DEAD_LETTER)]
+        assert letter.reason == "too_large"
+        await bench.scan(SCAN)
+        found = await bench.until(lambda found: found[-1].state is DocumentState.DOCUMENT)
+        assert found[-1].counts["under_investigation"] == 3
+
+
 async def test_a_failed_scan_is_passed_on(bench: Bench, tmp_path: Path) -> None:
     failure = ScanFailure(FailureReason.SBOM_FAILED, "layer 2 is no tar archive")
     with correlator(bench.settings, tmp_path):
@@ -227,17 +186,3 @@ async def test_a_failed_scan_is_passed_on(bench: Bench, tmp_path: Path) -> None:
         (record,) = await bench.until(lambda found: len(found) == 1)
     assert record.state is DocumentState.SCAN_FAILED
     assert record.failure == "sbom_failed: layer 2 is no tar archive"
-
-
-def _processes(daemon: Daemon) -> list[int]:
-    """The correlator's own process, found by the log it writes to."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            command = (entry / "cmdline").read_bytes().split(b"\0")
-            if b"services.correlator" in command and os.path.samefile(
-                entry / "fd" / "2", daemon.log
-            ):
-                found.append(int(entry.name))
-    assert found
-    return found

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import json
 import subprocess
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -24,13 +26,13 @@ from services.local.containerd import Containerd
 from services.local.image import DEMO, unreadable_image
 from services.local.image_archive import ImageArchive
 from services.scanner.service import run
-from services.scanner.settings import ScannerSettings
+from services.scanner.settings import ScannerSettings, Source
 from vexstream.identity import Digest, Image
 from vexstream.scan import FailureReason, Scan
 
 pytestmark = pytest.mark.real
 
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 60
 ABSENT = Digest("sha256:" + "0" * 64)
 OTHER_MANIFEST = Digest("sha256:" + "1" * 64)
 
@@ -180,10 +182,54 @@ async def test_an_offset_is_committed_only_after_the_scan_is_published(
     async with running(settings), reader(settings, Topic.IMAGE_SCAN) as scans:
         scan, partition = await next_scan(scans)
         assert scan.failure is None
-        assert scan.image == image
+        assert scan.image == Image(image.config_digest, (demo_image.manifest_digest,))
         group = f"{settings.topic_prefix}scanner"
         there = TopicPartition(Topic.IMAGE_SEEN.name_in(settings), partition)
         await asyncio.wait_for(_until_committed(settings, group, there, 1), PATIENCE_SECONDS)
+
+
+async def test_a_restart_forgets_nothing_and_a_new_database_needs_no_image(
+    settings: ScannerSettings,
+    demo_image: ImageArchive,
+    grype: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    image = Image(demo_image.config_digest)
+    elsewhere = settings.model_copy(
+        update={"image_sources": (Source.REGISTRY,), "rescan_spread_seconds": 0}
+    )
+    async with reader(settings, Topic.IMAGE_SCAN) as scans:
+        async with running(settings) as sender:
+            await say(sender, settings, image)
+            first, _ = await next_scan(scans)
+            assert first.failure is None
+            assert first.image.manifest_digests == (demo_image.manifest_digest,)
+        named = Image(demo_image.config_digest, (), ("shop/web",))
+        async with running(elsewhere) as sender:
+            await say(sender, elsewhere, named)
+            renamed, _ = await next_scan(scans)
+            assert renamed.scanned_at_us == first.scanned_at_us
+            assert renamed.image == first.image.merged(named)
+        cache = _database_that_knows_one_more(tmp_path, grype)
+        monkeypatch.setenv("GRYPE_DB_CACHE_DIR", str(cache))
+        async with running(elsewhere):  # nobody asks: the change of the database is enough
+            again, _ = await next_scan(scans)
+    assert again.tools["grype_db_built"] == "2026-02-01T00:00:00Z"
+    assert again.tools["grype"] != "[not provided]"
+    assert again.packages == first.packages
+    new = {f.vulnerability for f in again.findings} - {f.vulnerability for f in first.findings}
+    assert new == {"CVE-2099-0001"}
+
+
+def _database_that_knows_one_more(folder: Path, grype: Path) -> Path:
+    facts = json.loads(sample.FACTS.read_bytes())
+    flask = next(fact for fact in facts["facts"] if fact["package"].lower() == "flask")
+    facts["facts"].append({**flask, "id": "CVE-2099-0001", "aliases": []})
+    (folder / "facts.json").write_text(json.dumps(facts))
+    built = sample.build(folder / "facts.json", folder / "db", datetime(2026, 2, 1, tzinfo=UTC))
+    sample.install(built, folder / "cache", grype)
+    return folder / "cache"
 
 
 def _sleeping_syft(folder: Path) -> str:

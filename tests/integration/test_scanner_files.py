@@ -6,6 +6,7 @@ records and the kernel (realpath).
 
 import asyncio
 import json
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from services.local.image import DEMO
 from services.local.image_archive import ImageArchive
 from services.scanner.errors import TooLargeError
 from services.scanner.images import ContainerdImages
+from services.scanner.sboms import SbomStore
 from services.scanner.scan import Scanner
 from services.scanner.settings import ScannerSettings
 from services.scanner.tools import Tools
@@ -144,13 +146,46 @@ def test_limits_end_a_scan_with_the_limit_named(
     for change, reason, text in (
         ({"max_image_mib": 1}, FailureReason.TOO_LARGE, "VEXSTREAM_MAX_IMAGE_MIB"),
         ({"max_unpacked_mib": 1}, FailureReason.TOO_LARGE, "VEXSTREAM_MAX_UNPACKED_MIB"),
+        ({"max_sbom_mib": 0}, FailureReason.TOO_LARGE, "VEXSTREAM_MAX_SBOM_MIB"),
         ({"tool_memory_mib": 64}, FailureReason.SBOM_FAILED, "syft"),
     ):
         failure = scan(settings, image, **change).failure
         assert failure is not None, change
         assert (failure.reason, text in failure.detail) == (reason, True), failure
-    assert not list(settings.work_dir.iterdir())
+    assert not list(settings.work_dir.glob("vexstream-scan-*"))
     assert TooLargeError.reason is FailureReason.TOO_LARGE
+
+
+def test_documents_that_exist_take_the_place_of_the_tools(
+    settings: ScannerSettings, demo: Scan, tmp_path: Path
+) -> None:
+    """CycloneDX of Syft has no lists of files: dpkg's own are in the image, pip's are not read."""
+    digest = demo.image.config_digest
+    stem = digest.replace(":", "-")
+    made = SbomStore(settings.work_dir / "sboms", 1).get(digest, tmp_path)
+    assert made is not None
+    subprocess.run(
+        [settings.syft, "convert", made, "-o", f"cyclonedx-json={tmp_path}/{stem}.sbom.json"],
+        check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    made.unlink()
+    purl = next(package.purl for package in demo.packages if package.name.lower() == "flask")
+    found = {"VulnerabilityID": "CVE-2099-1", "PkgName": "flask", "PkgIdentifier": {"PURL": purl}}
+    report = {"SchemaVersion": 2, "Results": [{"Type": "pip", "Vulnerabilities": [found]}]}
+    (tmp_path / f"{stem}.findings.json").write_text(json.dumps(report))
+    unusable = {"syft": settings.syft, "grype": "/usr/bin/false", "documents_dir": tmp_path}
+    given = scan(settings, Image(digest), **unusable)
+    assert given.failure is None
+    [finding] = given.findings
+    packages = {package.id: package for package in given.packages}
+    assert packages[finding.package_id].name.lower() == "flask"
+    assert packages[finding.package_id].unobservable is not None
+    assert _by_name(given, "deb")["curl"].files == _by_name(demo, "deb")["curl"].files
+    assert "grype_db_built" not in given.tools
+    (tmp_path / f"{stem}.sbom.json").write_text('{"bomFormat": "CycloneDX", "components": [')
+    failure = scan(settings, Image(digest), **unusable).failure
+    assert failure is not None
+    assert failure.reason is FailureReason.SBOM_FAILED
 
 
 def test_a_grype_without_database_is_a_failure_not_an_image_without_findings(

@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import dataclasses
 import hashlib
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import asyncpg
 import httpx
+import uvicorn
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from sqlalchemy import make_url
 
@@ -19,6 +21,7 @@ from services.api.settings import ApiSettings
 from services.common.kafka import connection, producer
 from services.common.settings import CommonSettings
 from services.common.topics import Topic, ensure_topics
+from services.local.ports import free_port
 from vexstream.document import DocumentRecord, DocumentState, Learning
 from vexstream.identity import Digest, Image
 
@@ -31,9 +34,38 @@ def digest(name: str) -> Digest:
     return Digest("sha256:" + hashlib.sha256(name.encode()).hexdigest())
 
 
+def statement(
+    vulnerability: str | dict[str, Any] = "CVE-2024-0001",
+    package: str = "pkg:deb/debian/zlib1g@1.2.13",
+    status: str = "affected",
+    **members: Any,
+) -> dict[str, Any]:
+    """A statement as the correlator writes it."""
+    product = {"@id": "pkg:oci/app@sha256%3A00", "subcomponents": [{"@id": package}]}
+    return {
+        "vulnerability": {"name": vulnerability}
+        if isinstance(vulnerability, str)
+        else vulnerability,
+        "products": [product],
+        "status": status,
+        **members,
+    }
+
+
+def openvex(*statements: dict[str, Any], note: str = "", padding: int = 0) -> bytes:
+    """An OpenVEX document; another note makes it another one."""
+    document = {
+        "@context": "https://openvex.dev/ns/v0.2.0",
+        "role": note,
+        "tooling": "x" * padding,
+        "statements": list(statements) or [statement()],
+    }
+    return json.dumps(document).encode()
+
+
 def document(name: str = "app", **changes: Any) -> DocumentRecord:
     """A record with a document of some kilobytes; a changed body changes its sha256 with it."""
-    body = changes.pop("body", b'{"@context":"https://openvex.dev/ns/v0.2.0"}' * 100)
+    body = changes.pop("body", openvex(padding=4000))
     record = DocumentRecord(
         image=Image(digest(name), (digest(name + " manifest"),), (f"registry.example/{name}",)),
         state=DocumentState.DOCUMENT,
@@ -79,8 +111,8 @@ class ApiUnderTest:
     def __init__(self, settings: ApiSettings, sender: AIOKafkaProducer) -> None:
         self.settings = settings
         self._sender = sender
-        self._topic = Topic.VEX_DOCUMENT.name_in(settings)
-        self._ends: dict[int, int] = {}
+        self._ends: dict[tuple[str, int], int] = {}
+        self._app: Any = None
 
     async def publish(self, *records: DocumentRecord) -> None:
         """Puts records on the topic as the correlator does."""
@@ -88,13 +120,16 @@ class ApiUnderTest:
             await self.publish_raw(record.image.config_digest.encode(), encode_document(record))
 
     async def publish_raw(
-        self, key: bytes | None, value: bytes | None, partition: int | None = None
+        self,
+        key: bytes | None,
+        value: bytes | None,
+        partition: int | None = None,
+        topic: Topic = Topic.VEX_DOCUMENT,
     ) -> None:
-        """Puts any bytes on the topic; a value of None is a tombstone."""
-        sent = await self._sender.send_and_wait(
-            self._topic, key=key, value=value, partition=partition
-        )
-        self._ends[sent.partition] = sent.offset + 1
+        """Puts any bytes on a topic; a value of None is a tombstone."""
+        name = topic.name_in(self.settings)
+        sent = await self._sender.send_and_wait(name, key=key, value=value, partition=partition)
+        self._ends[name, sent.partition] = sent.offset + 1
 
     @contextlib.asynccontextmanager
     async def running(self, **changes: Any) -> AsyncIterator[httpx.AsyncClient]:
@@ -105,15 +140,45 @@ class ApiUnderTest:
             async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
                 yield client
 
+    @contextlib.asynccontextmanager
+    async def serving(self, **changes: Any) -> AsyncIterator[str]:
+        """The service on a real socket, once all that was published is projected."""
+        async with self.running(**changes) as client:
+            await self.settled()
+            transport = client._transport
+            assert isinstance(transport, httpx.ASGITransport)
+            self._app = transport.app
+            async with self.listening(transport.app) as base:
+                yield base
+                self._app.state.vexstream.feed.close()
+
+    def readers(self) -> int:
+        """How many read the stream of the service that is ``serving``."""
+        return len(self._app.state.vexstream.feed._readers)
+
+    @contextlib.asynccontextmanager
+    async def listening(self, app: Any) -> AsyncIterator[str]:
+        """A running app of this process on a real socket as well; yields its address."""
+        config = uvicorn.Config(app, port=free_port(), log_config=None, lifespan="off")
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server._serve())
+        try:
+            while not server.started:  # noqa: ASYNC110 - uvicorn tells it by this flag alone
+                await asyncio.sleep(0.01)
+            yield f"http://127.0.0.1:{config.port}"
+        finally:
+            server.should_exit = True
+            await serving
+
     async def settled(self) -> None:
         """Waits until all that was published has been projected."""
 
         async def done() -> bool:
             try:
-                rows = await self.sql("SELECT partition, next_offset FROM projection_offset")
+                rows = await self.sql("SELECT topic, partition, next_offset FROM projection_offset")
             except asyncpg.UndefinedTableError:
                 return False
-            reached = {row["partition"]: row["next_offset"] for row in rows}
+            reached = {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
             return all(reached.get(p, 0) >= end for p, end in self._ends.items())
 
         await until(done, "the projection has not reached the end of the topic")
@@ -133,7 +198,13 @@ class ApiUnderTest:
             "FROM information_schema.columns "
             "WHERE table_name = 'document' AND column_name <> 'projected_at'"
         )
-        columns = {"document": names[0]["names"], "alias": "*", "projection_offset": "*"}
+        columns = {
+            "document": names[0]["names"],
+            "alias": "*",
+            "statement": "*",
+            "document_version": "config_digest, version, sha256, packed, counts",
+            "projection_offset": "*",
+        }
         return {
             table: [
                 tuple(row) for row in await self.sql(f"SELECT {wanted} FROM {table} ORDER BY 1, 2")

@@ -28,8 +28,9 @@ def batch(
     sequence: int = 0,
     use: Use = Use.OPENED,
     image: Image = IMAGE,
+    period: int | None = None,
 ) -> Batch:
-    """A batch; start, end and started are whole seconds."""
+    """A batch; start, end, started and period (the pod's annotation) are whole seconds."""
     return Batch(
         node="node-1",
         run="run-1",
@@ -43,6 +44,7 @@ def batch(
         lost=lost,
         loss_reasons=("ring_buffer",) if lost else (),
         accesses=tuple(Access(path, use) for path in paths),
+        learning_period_us=None if period is None else period * SECOND,
     )
 
 

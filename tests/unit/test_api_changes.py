@@ -9,8 +9,15 @@ from hypothesis import strategies as st
 from schemas.codec import BadRecordError, CodecError, NotAvroError
 from schemas.documents import decode_document, encode_document
 from services.api import changes
-from services.api.changes import COMPRESS_FROM_BYTES, Deletion, Source, Upsert, change_of, prepare
-from tests.support.api import Consumed, absence, digest, document
+from services.api.changes import (
+    COMPRESS_FROM_BYTES,
+    Deletion,
+    Source,
+    Upsert,
+    document_change,
+    prepare,
+)
+from tests.support.api import Consumed, absence, digest, document, openvex
 from vexstream.document import DocumentState
 
 
@@ -19,7 +26,7 @@ def _consumed(name: str, **changes_: object) -> Consumed:
 
 
 def test_a_document_replaces_its_images_row() -> None:
-    change = change_of(_consumed("a"))
+    change = document_change(_consumed("a"))
     assert isinstance(change, Upsert)
     assert change.source == Source(3, 7, 1_700_000_000_000)
     assert (change.config_digest, change.record) == (digest("a"), document("a"))
@@ -28,25 +35,26 @@ def test_a_document_replaces_its_images_row() -> None:
 
 @pytest.mark.parametrize(("length", "packed"), [(-1, False), (0, True)])
 def test_only_larger_documents_are_compressed(length: int, packed: bool) -> None:
-    change = change_of(_consumed("a", body=b"x" * (COMPRESS_FROM_BYTES + length)))
+    padding = COMPRESS_FROM_BYTES + length - len(openvex())
+    change = document_change(_consumed("a", body=openvex(padding=padding)))
     assert isinstance(change, Upsert)
     assert (change.body_gzip is not None) == packed
 
 
 def test_compression_is_the_same_each_time() -> None:
-    first, second = change_of(_consumed("a")), change_of(_consumed("a"))
+    first, second = document_change(_consumed("a")), document_change(_consumed("a"))
     assert first == second
 
 
 def test_an_absence_has_nothing_to_compress() -> None:
     record = absence("a", DocumentState.AWAITING_SCAN)
-    change = change_of(Consumed(digest("a").encode(), encode_document(record)))
+    change = document_change(Consumed(digest("a").encode(), encode_document(record)))
     assert isinstance(change, Upsert)
     assert (change.record, change.body_gzip) == (record, None)
 
 
 def test_a_tombstone_deletes() -> None:
-    change = change_of(Consumed(digest("a").encode(), None))
+    change = document_change(Consumed(digest("a").encode(), None))
     assert change == Deletion(Source(3, 7, 1_700_000_000_000), digest("a"))
 
 
@@ -54,23 +62,23 @@ def test_a_tombstone_deletes() -> None:
 @pytest.mark.parametrize("value", [None, encode_document(document("a"))])
 def test_a_key_that_is_no_digest_is_refused(key: bytes | None, value: bytes | None) -> None:
     with pytest.raises(BadRecordError, match="the key is not the image's config digest"):
-        change_of(Consumed(key, value))
+        document_change(Consumed(key, value))
 
 
 def test_a_document_under_another_images_key_is_refused() -> None:
-    with pytest.raises(BadRecordError, match="the document is of"):
-        change_of(Consumed(digest("b").encode(), encode_document(document("a"))))
+    with pytest.raises(BadRecordError, match="the record is of"):
+        document_change(Consumed(digest("b").encode(), encode_document(document("a"))))
 
 
 @given(st.none() | st.binary(max_size=80), st.binary(max_size=80))
 def test_whatever_arrives_is_refused_by_a_codec_error(key: bytes | None, value: bytes) -> None:
     with pytest.raises(CodecError):
-        change_of(Consumed(key, value))
+        document_change(Consumed(key, value))
 
 
 def test_what_is_refused_does_not_stop_what_follows() -> None:
     good, bad, last = _consumed("a"), Consumed(digest("a").encode(), b"junk"), _consumed("b")
-    prepared = prepare([good, bad, last])
+    prepared = prepare([good, bad, last], document_change)
     assert [record for record, _ in prepared.changes] == [good, last]
     assert [(refused.record, type(refused.error)) for refused in prepared.refused] == [
         (bad, NotAvroError)
@@ -88,6 +96,6 @@ def test_an_unforeseen_error_refuses_one_record_only(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(changes, "decode_document", decode)
     first, second, third = (_consumed("a", version=version) for version in (1, 2, 3))
-    prepared = prepare([first, second, third])
+    prepared = prepare([first, second, third], document_change)
     assert [record for record, _ in prepared.changes] == [first, third]
     assert [refused.record for refused in prepared.refused] == [second]

@@ -15,6 +15,7 @@ from services.api import repository
 from services.api.app import create_app
 from services.api.database import Database
 from services.api.errors import DatabaseUnavailableError
+from services.api.feed import Feed
 from services.api.problems import CATALOGUE
 from services.api.projection import Projection
 from services.api.repository import StoredDocument
@@ -57,10 +58,11 @@ def found(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 async def app(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FastAPI]:
     """The app with a projection that does nothing."""
 
-    async def idle(_: Projection) -> None:
+    async def idle(_: object) -> None:
         await asyncio.Event().wait()
 
     monkeypatch.setattr(Projection, "run", idle)
+    monkeypatch.setattr(Feed, "run", idle)
     monkeypatch.setattr("services.api.app.Database", NoDatabase)
     made = create_app(_settings())
     async with made.router.lifespan_context(made):
@@ -212,7 +214,7 @@ async def test_openapi_describes_documents_and_problems(client: httpx.AsyncClien
     document = (await client.get("/openapi.json")).json()
     operation = document["paths"]["/vex/{digest}"]
     assert set(operation) == {"get"}
-    assert set(operation["get"]["responses"]) == {"200", "304", "404", "422", "503"}
+    assert set(operation["get"]["responses"]) == {"200", "304", "404", "406", "422", "503"}
     for slug in ("unknown-digest", "scan-pending", "scan-failed", "no-findings"):
         assert f"`{slug}`" in operation["get"]["responses"]["404"]["description"]
     assert "Problem" in document["components"]["schemas"]

@@ -1,13 +1,17 @@
 """The status rules: each of them, and what must hold of all of them together."""
 
 import itertools
+from collections.abc import Iterable
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.factories import CONFIG, IMAGE, JOB, PERIOD, SECOND, batch, package, scan
 from vexstream.assessment import Assessment, Reason, Status, assess
+from vexstream.decisions import Decision, Decisions, DecisionSource
 from vexstream.evidence import Batch, Evidence, Use
+from vexstream.rules import DataAccess, Rules
 from vexstream.scan import Finding, Package, Scan
 from vexstream.usage import FileIndex
 
@@ -15,11 +19,16 @@ USED = package("used", b"/usr/bin/used", b"/usr/share/doc/used/README")
 IDLE = package("idle", b"/usr/bin/idle", b"/usr/share/doc/idle/README")
 
 
-def assessed(scanned: Scan, *batches: Batch) -> Assessment:
+def assessed(
+    scanned: Scan,
+    *batches: Batch,
+    rules: Rules | int = PERIOD,
+    decisions: Iterable[Decision] = (),
+) -> Assessment:
     evidence = Evidence(IMAGE)
     for item in batches:
         evidence.merge(item)
-    return assess(scanned, FileIndex(scanned), evidence, PERIOD)
+    return assess(scanned, FileIndex(scanned), evidence, rules, Decisions(decisions))
 
 
 def only(packages: list[Package], *batches: Batch) -> tuple[Status, Reason]:
@@ -118,6 +127,71 @@ def test_times_come_from_the_observations() -> None:
         "idle": 10 * SECOND,
     }
     assert result.scan.image.config_digest == CONFIG
+
+
+def test_a_package_of_which_only_data_was_read_is_affected_or_open_by_policy() -> None:
+    package_ = package("tz", b"/usr/lib/libtz.so", b"/usr/share/tz/UTC")
+    scanned = scan([package_], [Finding("CVE-1", "tz")])
+    open_ = Rules(PERIOD, data_access=DataAccess.UNDER_INVESTIGATION)
+    data, code = b"/usr/share/tz/UTC", b"/usr/lib/libtz.so"
+    for rules, paths, use, wanted in (
+        (Rules(PERIOD), [data], Use.OPENED, (Status.AFFECTED, Reason.USED)),
+        (open_, [data], Use.OPENED, (Status.UNDER_INVESTIGATION, Reason.DATA_ONLY)),
+        (open_, [data], Use.EXECUTED, (Status.AFFECTED, Reason.USED)),
+        (open_, [data, code], Use.OPENED, (Status.AFFECTED, Reason.USED)),
+        (open_, [], Use.OPENED, (Status.NOT_AFFECTED, Reason.NOT_USED)),
+    ):
+        (statement,) = assessed(scanned, batch(0, 10, paths, use=use), rules=rules).statements
+        assert (statement.verdict.status, statement.verdict.reason) == wanted
+
+
+def test_gaps_of_further_replicas_stand_in_the_impact_statement() -> None:
+    late = batch(5, 90, container="c2", started=4)
+    (statement,) = assessed(scan([IDLE], [Finding("CVE-1", "idle")]), batch(0, 10), late).statements
+    assert statement.verdict.status is Status.NOT_AFFECTED
+    assert "default/web/app (started_before_collector)" in statement.verdict.text
+
+
+DECISION = Decision(
+    scope=CONFIG,
+    vulnerability="CVE-1",
+    package="pkg:deb/debian/used@1.0",
+    status=Status.NOT_AFFECTED,
+    text="built without the parser",
+    author="security@example.org",
+    source=DecisionSource.HUMAN,
+    decided_at_us=77 * SECOND,
+    justification="vulnerable_code_not_present",
+)
+
+
+def test_a_decision_overrides_evidence_and_keeps_its_author() -> None:
+    scanned = scan([USED], [Finding("CVE-1", "used")])
+    used = batch(0, 10, [b"/usr/bin/used"])
+    (statement,) = assessed(scanned, used, decisions=[DECISION]).statements
+    assert statement.verdict.status is Status.NOT_AFFECTED
+    assert statement.verdict.reason is Reason.DECIDED
+    assert statement.verdict.decision == DECISION
+    (statement,) = assessed(
+        scanned, used, decisions=[replace(DECISION, vulnerability="CVE-2")]
+    ).statements
+    assert statement.verdict.status is Status.AFFECTED
+
+
+def test_a_decision_under_any_name_of_the_vulnerability_is_not_overwritten() -> None:
+    findings = [Finding("GHSA-x", "used", aliases=("CVE-1",)), Finding("CVE-1", "used")]
+    used = batch(0, 10, [b"/usr/bin/used"])
+    decision = replace(DECISION, vulnerability="GHSA-x")
+    for order in itertools.permutations(findings):
+        (statement,) = assessed(scan([USED], order), used, decisions=[decision]).statements
+        assert statement.verdict.decision == decision
+
+
+def test_fixed_comes_from_a_decision_alone() -> None:
+    scanned = scan([USED], [Finding("CVE-1", "used")])
+    vendor = replace(DECISION, status=Status.FIXED, justification=None, source=DecisionSource.CSAF)
+    assert assessed(scanned, decisions=[vendor]).counts()["fixed"] == 1
+    assert assessed(scanned).counts()["fixed"] == 0
 
 
 _FILES = [b"/bin/p0", b"/bin/p1", b"/usr/share/doc/p0", b"/tmp/x"]

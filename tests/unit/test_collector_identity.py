@@ -25,6 +25,7 @@ HEX = "c" * 64
         f"/libpod_parent/libpod-{ID}",
         f"/machine.slice/libpod-{ID}.scope/container",
         f"/k8s.io/{ID}",
+        f"/system.slice/nerdctl-{ID}.scope",
         f"/kubepods/pod3f0e/{ID}/system.slice/nginx.service",
     ],
 )
@@ -32,10 +33,15 @@ def test_the_container_is_found_in_every_path_style(path: str) -> None:
     assert ID in candidates(path)
 
 
-def test_the_innermost_id_comes_first() -> None:
+def test_the_outermost_id_comes_first() -> None:
     inner = "f" * 64
     found = candidates(f"/kubepods/pod1/{ID}/docker/{inner}")
-    assert found.index(inner) < found.index(ID)
+    assert found.index(ID) < found.index(inner), "a container names the cgroups within its own"
+
+
+def test_a_container_without_an_id_is_known_with_its_namespace() -> None:
+    assert "default/web" in candidates("/default/web")
+    assert "default/web" not in candidates("/system.slice/web.service")
 
 
 def test_an_index_finds_what_a_scan_and_the_kernel_told(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
@@ -9,6 +10,7 @@ from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
 from schemas.messages import ImageSeen, decode_batch
 from services.collector import publish
 from services.collector.publish import Publisher, SeenImages
+from services.collector.spool import Record, Spool
 from services.common.settings import CommonSettings
 from vexstream.evidence import Access, Batch, Use
 from vexstream.identity import Digest, Image, Workload
@@ -109,6 +111,73 @@ async def test_closing_gives_up_what_cannot_be_delivered(broker: Broker) -> None
     closing: Awaitable[None] = publisher.close()
     await closing
     assert broker.records == []
+
+
+async def test_rounds_wait_on_disk_and_go_out_in_order_after_a_restart(
+    broker: Broker, tmp_path: Path
+) -> None:
+    broker.refuse = lambda value: KafkaConnectionError("away")
+    publisher = Publisher(CommonSettings(), Spool(tmp_path, 1 << 20))
+    for sequence in range(5):
+        publisher.offer([_batch("c", sequence, 9 + sequence)], [])
+        assert not publisher.busy
+        await asyncio.sleep(0)
+    assert publisher.waiting == 5
+    await publisher.close()
+
+    broker.refuse = lambda value: None
+    restarted = Publisher(CommonSettings(), Spool(tmp_path, 1 << 20))
+    restarted.offer([_batch("c", 5, 99)], [])
+    assert await restarted.flush(10)
+    assert [batch.sequence for batch in broker.batches()] == list(range(6))
+    assert not restarted.waiting
+
+
+async def test_a_full_spool_takes_no_more_rounds(broker: Broker, tmp_path: Path) -> None:
+    broker.refuse = lambda value: KafkaConnectionError("away")
+    publisher = Publisher(CommonSettings(), Spool(tmp_path, 700))
+    taken = 0
+    while not publisher.busy:
+        publisher.offer([_batch("c", taken, 9)], [])
+        taken += 1
+    assert taken > 1
+    broker.refuse = lambda value: None
+    assert await publisher.flush(10)
+    assert not publisher.busy
+    assert len(broker.batches()) == taken
+    await publisher.close()
+
+
+def _shorten(folder: Path) -> None:
+    (damaged,) = folder.glob("*.round")
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+
+
+async def test_a_damaged_round_is_left_out(broker: Broker, tmp_path: Path) -> None:
+    spool = Spool(tmp_path, 1 << 20)
+    spool.put([Record(2, b"c", b"k", b"damaged")])
+    _shorten(tmp_path)
+    publisher = Publisher(CommonSettings(), spool)
+    publisher.offer([_batch("c", 0, 9)], [])
+    assert await publisher.flush(10)
+    assert len(broker.batches()) == 1
+    await publisher.close()
+
+
+async def test_nothing_is_sent_before_the_topics_are_there(broker: Broker) -> None:
+    ready = asyncio.Event()
+
+    async def topics() -> bool:
+        await ready.wait()
+        return True
+
+    publisher = Publisher(CommonSettings(), before_sending=topics)
+    publisher.offer([_batch("c", 0, 9)], [])
+    assert not await publisher.flush(0.05)
+    assert broker.records == []
+    ready.set()
+    assert await publisher.flush(10)
+    assert len(broker.batches()) == 1
 
 
 def test_an_image_is_announced_once_and_again_when_it_changes_or_time_passes() -> None:

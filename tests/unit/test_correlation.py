@@ -10,9 +10,10 @@ from tests.unit.factories import CONFIG, PERIOD, SECOND, batch, package, scan
 from vexstream.correlation import Correlation, Policy, published
 from vexstream.document import DocumentRecord, DocumentState
 from vexstream.evidence import Batch
+from vexstream.rules import Rules
 from vexstream.scan import FailureReason, Finding, Scan, ScanFailure
 
-POLICY = Policy(PERIOD)
+POLICY = Policy(Rules(PERIOD))
 SCAN = scan(
     [package("used", b"/bin/used"), package("idle", b"/bin/idle")],
     [Finding("CVE-1", "used"), Finding("CVE-1", "idle")],

@@ -6,13 +6,16 @@ from hypothesis import strategies as st
 from tests.unit.factories import IMAGE, JOB, PERIOD, SECOND, batch
 from vexstream.coverage import Coverage, Shortfall, coverage
 from vexstream.evidence import Batch, Evidence
+from vexstream.rules import Rules
+
+RULES = Rules(PERIOD)
 
 
-def covered(*batches: Batch) -> Coverage:
+def covered(*batches: Batch, rules: Rules = RULES, newest: int | None = None) -> Coverage:
     evidence = Evidence(IMAGE)
     for item in batches:
         evidence.merge(item)
-    return coverage(evidence.containers, PERIOD)
+    return coverage(evidence.containers, rules, None if newest is None else newest * SECOND)
 
 
 def shortfall(*batches: Batch) -> Shortfall | None:
@@ -67,6 +70,56 @@ def test_every_workload_must_be_covered() -> None:
     seen = covered(web, job)
     assert not seen.complete
     assert [missing.workload for missing in seen.missing] == [JOB]
+
+
+def test_a_namespace_and_an_annotation_override_the_learning_period() -> None:
+    rules = Rules(PERIOD, namespace_periods_us={"default": 4 * SECOND})
+    assert covered(batch(0, 4), rules=rules).since_us == 4 * SECOND
+    assert not covered(batch(0, 4, period=20), rules=rules).complete
+    assert covered(batch(0, 2, period=2), rules=rules).since_us == 2 * SECOND
+    assert covered(batch(0, 2, period=2), rules=rules).learning_period_us == 2 * SECOND
+
+
+def test_the_longer_of_two_annotations_of_a_container_holds() -> None:
+    seen = (batch(0, 5, period=5), batch(5, 6, period=30))
+    assert not covered(*seen).complete
+    assert not covered(*reversed(seen)).complete
+
+
+def test_what_was_missed_of_further_replicas_is_noted_and_blocks_only_when_strict() -> None:
+    strict = Rules(PERIOD, strict=True)
+    whole = batch(0, 10)
+    missed = {
+        Shortfall.LATE: [batch(5, 90, container="c2", started=4)],
+        Shortfall.LOSS: [batch(5, 6, container="c2", started=5, lost=1)],
+        Shortfall.GAP: [
+            batch(5, 6, container="c2", started=5),
+            batch(7, 9, container="c2", started=5),
+        ],
+    }
+    for shortfall_, others in missed.items():
+        (workload,) = covered(whole, *others).workloads
+        assert (workload.since_us, workload.others) == (10 * SECOND, (shortfall_,))
+        (workload,) = covered(whole, *others, rules=strict).workloads
+        assert (workload.since_us, workload.shortfall) == (None, shortfall_)
+
+
+def test_a_further_replica_that_is_still_learning_does_not_block_even_when_strict() -> None:
+    learning = batch(9, 10, container="c2", started=9)
+    assert covered(batch(0, 10), learning, rules=Rules(PERIOD, strict=True)).complete
+
+
+def test_a_container_of_which_nothing_is_heard_while_others_are_is_called_silent() -> None:
+    rules = Rules(PERIOD, silence_us=60 * SECOND)
+    for newest, wanted in ((64, Shortfall.LEARNING), (65, Shortfall.SILENT)):
+        (workload,) = covered(batch(0, 4), rules=rules, newest=newest).workloads
+        assert workload.shortfall is wanted
+    assert "since 1970-01-01T00:00:04" in workload.reason
+
+
+def test_silence_after_the_period_takes_nothing_back() -> None:
+    rules = Rules(PERIOD, silence_us=1)
+    assert covered(batch(0, 10), rules=rules, newest=99).complete
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30), st.booleans()), max_size=10))

@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.factories import IMAGE, INDEX, SECOND, batch
-from vexstream.evidence import Batch, Evidence, Use, union
+from vexstream.evidence import Batch, Evidence, Use
 from vexstream.identity import Image
+from vexstream.observation import union
 
 _INTERVALS = st.tuples(st.integers(0, 20), st.integers(0, 20)).map(lambda ends: sorted(ends))
 

@@ -5,8 +5,9 @@ from collections.abc import Iterable
 import pytest
 
 from vexstream import dpkg
-from vexstream.claims import CLAIMANTS, Image, as_syft_writes
-from vexstream.ownership import NO_FILES, ONLY_METADATA, assign
+from vexstream.claims import CLAIMANTS
+from vexstream.imagefiles import Image, as_syft_writes
+from vexstream.ownership import NO_CODE, NO_FILES, ONLY_METADATA, assign
 from vexstream.rootfs import Entry, EntryKind, RootFs
 from vexstream.sbom import Artifact
 from vexstream.scan import Package
@@ -25,7 +26,7 @@ def image(
     root.apply(Entry(path, EntryKind.FILE) for path in files)
     root.apply(Entry(path, EntryKind.SYMLINK, to) for path, to in (links or {}).items())
     root.apply(Entry(path, EntryKind.HARDLINK, to) for path, to in (hard or {}).items())
-    return Image(root, dpkg.database(contents or {}))
+    return Image(root, contents)
 
 
 _METADATA = {"deb": "dpkg-db-entry", "apk": "apk-db-entry", "rpm": "rpm-db-entry",
@@ -130,6 +131,23 @@ def test_diverted_files_belong_to_those_that_brought_them() -> None:
     assert [package.files for package in packages] == [(b"/bin/sh.distrib",), (b"/bin/sh",)]
 
 
+def test_a_diversion_that_moved_nothing_leaves_the_file_with_its_package() -> None:
+    contents = {
+        b"/var/lib/dpkg/info/curl.list": b"/bin/curl\n",
+        dpkg.DIVERSIONS: b"/bin/curl\n/bin/curl.real\n:\n",
+    }
+    assert one(artifact("deb", "curl"), image(b"bin/curl", contents=contents)).files == (
+        b"/bin/curl",
+    )
+
+
+def test_files_that_installation_scripts_make_belong_to_their_package() -> None:
+    bundle = b"etc/ssl/certs/ca-certificates.crt"
+    place = image(bundle, b"usr/sbin/update-ca-certificates")
+    found = one(deb("ca-certificates", "/usr/sbin/update-ca-certificates"), place)
+    assert b"/" + bundle in found.files
+
+
 def test_a_name_that_syft_could_not_spell_is_found_again() -> None:
     """Each byte that is not UTF-8 is one U+FFFD; every name that fits is meant."""
     place = image(b"d\xff/caf\xe9", b"d\xff/caf\xe8", b"d\xff/cafe", links={b"l": b"d\xff"})
@@ -189,6 +207,60 @@ def test_an_editable_installation_is_not_observable() -> None:
     assert found.unobservable is not None
 
 
+@pytest.mark.parametrize(
+    ("content", "observable"),
+    [(b"/src\n", False), (b"# remark\n\n../src\n", False), (b"import x; x.y('/src')\n", True),
+     (b"", True)],
+)  # fmt: skip
+def test_a_path_file_that_names_a_directory_makes_it_editable(
+    content: bytes, observable: bool
+) -> None:
+    pointer = SITE.encode() + b"/x.pth"
+    place = image(pointer, SITE.encode() + b"/x.py", contents={pointer: content})
+    found = one(artifact("python", "x", files=("x.pth", "x.py")), place)
+    assert (found.unobservable is None) is observable
+
+
+def test_bytecode_in_the_place_of_a_removed_source_is_owned() -> None:
+    place = image(SITE.encode() + b"/m/a.pyc")
+    found = one(artifact("python", "m", files=("m/a.py",)), place)
+    assert (found.files, found.unobservable) == ((SITE.encode() + b"/m/a.pyc",), None)
+
+
+def test_bytecode_in_a_tree_of_its_own_belongs_to_the_owner_of_the_source() -> None:
+    site = SITE.encode()
+    tree = b"/cache" + site + b"/m/a.cpython-311.opt-2.pyc"
+    place = image(site + b"/m/a.py", tree, b"/cache/other/a.cpython-311.pyc")
+    assert one(artifact("python", "m", files=("m/a.py",)), place).files == (tree, site + b"/m/a.py")
+
+
+def test_a_package_without_any_of_its_code_is_not_observable() -> None:
+    """Compiled into a program, bundled, or moved: what is left does not show its use."""
+    place = image(SITE.encode() + b"/m/data.json")
+    found = one(artifact("python", "m", files=("m/a.py", "m/data.json")), place)
+    assert found.unobservable == NO_CODE
+
+
+def test_python_record_that_has_hard_links_is_relative_to_each_of_them() -> None:
+    cached, site = b"cache/x", SITE.encode()
+    place = image(
+        cached + b"/m/a.py", cached + b"/m-1.dist-info/METADATA", site + b"/m/b.py",
+        hard={site + b"/m-1.dist-info/METADATA": cached + b"/m-1.dist-info/METADATA"},
+    )  # fmt: skip
+    at = ("/cache/x/m-1.dist-info/METADATA",)
+    found = one(artifact("python", "m", files=("m/a.py", "m/b.py"), at=at), place)
+    assert {site + b"/m/b.py", b"/cache/x/m/a.py"} <= set(found.files)
+
+
+def test_a_language_package_owns_what_its_symlinks_lead_to() -> None:
+    place = image(b"cache/a.py", links={SITE.encode() + b"/m/a.py": b"/cache/a.py"})
+    cached, linked = assign(
+        [artifact("apk", "c", files=("/cache/a.py",)), artifact("python", "m", files=("m/a.py",))],
+        place,
+    )
+    assert cached.files == linked.files == (b"/cache/a.py",)
+
+
 def test_a_python_package_from_a_deb_owns_the_debs_files_too() -> None:
     """Debian strips RECORD, and its scripts are not where RECORD says."""
     site = SITE.encode()
@@ -200,6 +272,16 @@ def test_a_python_package_from_a_deb_owns_the_debs_files_too() -> None:
     assert python.unobservable is None
 
 
+def test_language_packages_of_one_deb_keep_their_own_files_to_themselves() -> None:
+    names = ("js/a/package.json", "js/a/i.js", "js/b/package.json", "js/b/i.js", "js/shared.js")
+    system = deb("node-a", *(f"/{name}" for name in names))
+    place = image(*(name.encode() for name in names))
+    packages = [artifact("npm", name, at=(f"/js/{name}/package.json",)) for name in "ab"]
+    _, a, b = assign([system, *packages], place)
+    assert a.files == (b"/js/a/i.js", b"/js/a/package.json", b"/js/shared.js")
+    assert b.files == (b"/js/b/i.js", b"/js/b/package.json", b"/js/shared.js")
+
+
 def test_npm_leaves_nested_packages_to_themselves() -> None:
     place = image(b"a/package.json", b"a/lib/i.js", b"a/node_modules/b/package.json",
                   b"a/node_modules/b/i.js")  # fmt: skip
@@ -209,6 +291,33 @@ def test_npm_leaves_nested_packages_to_themselves() -> None:
     )  # fmt: skip
     assert outer.files == (b"/a/lib/i.js", b"/a/package.json")
     assert inner.files == (b"/a/node_modules/b/i.js", b"/a/node_modules/b/package.json")
+
+
+def test_npm_owns_what_lies_in_its_node_modules_without_being_a_package() -> None:
+    place = image(b"n/node_modules/a/package.json", b"n/node_modules/a/node_modules/own/i.js")
+    found = one(artifact("npm", "a", at=("/n/node_modules/a/package.json",)), place)
+    assert b"/n/node_modules/a/node_modules/own/i.js" in found.files
+
+
+def test_npm_known_by_its_place_in_a_store_owns_the_hard_links_and_their_neighbours() -> None:
+    home = b"n/node_modules/a"
+    place = image(b"store/1", home + b"/copied.js", hard={home + b"/package.json": b"store/1"})
+    found = one(artifact("npm", "a", at=("/store/1",)), place)
+    assert found.files == (b"/n/node_modules/a/copied.js", b"/n/node_modules/a/package.json",
+                           b"/store/1")  # fmt: skip
+    assert found.unobservable is None
+
+
+@pytest.mark.parametrize(
+    ("target", "observable"),
+    [(b"/elsewhere", False), (b"lib", True), (b"/n/node_modules/b", True), (b"gone", True)],
+)
+def test_npm_with_a_directory_elsewhere_is_not_observable(target: bytes, observable: bool) -> None:
+    home = b"n/node_modules/a"
+    place = image(home + b"/package.json", home + b"/lib/i.js", b"elsewhere/i.js",
+                  b"n/node_modules/b/i.js", links={home + b"/l": target})  # fmt: skip
+    found = one(artifact("npm", "a", at=(f"/{home.decode()}/package.json",)), place)
+    assert (found.unobservable is None) is observable
 
 
 def test_npm_at_the_root_does_not_own_the_image() -> None:
@@ -245,8 +354,16 @@ def test_gems_own_their_directory_and_extensions() -> None:
     found = one(artifact("gem", "nokogiri", at=(spec,)), place)
     assert found.files == (b"/g/3.1.0/extensions/x86_64-linux/3.1.0/nokogiri-1/n.so",
                            b"/g/3.1.0/gems/nokogiri-1/lib/n.rb")  # fmt: skip
-    default = artifact("gem", "json", at=("/g/3.1.0/specifications/default/json-2.gemspec",))
-    assert one(default, place).unobservable is not None
+
+
+def test_a_default_gem_owns_what_its_gemspec_names_among_rubys_files() -> None:
+    spec = "/usr/lib/ruby/gems/3.1.0/specifications/default/json-2.gemspec"
+    place = image(spec.encode(), b"usr/lib/ruby/3.1.0/json/add.rb", b"usr/lib/ruby/3.1.0/set.rb")
+    ruby = deb("libruby", spec, "/usr/lib/ruby/3.1.0/json/add.rb", "/usr/lib/ruby/3.1.0/set.rb")
+    gem = artifact("gem", "json", at=(spec,), files=("lib/json/add.rb", "ext/x.c"))
+    _, json = assign([ruby, gem], place)
+    assert json.files == (b"/usr/lib/ruby/3.1.0/json/add.rb",)
+    assert json.unobservable is not None
 
 
 def test_composer_packages_own_their_directory() -> None:

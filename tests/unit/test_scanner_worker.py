@@ -22,14 +22,32 @@ PLAIN = Image(CONFIG, (MANIFEST,))
 class FakeScanner:
     """Answers with what it is told to."""
 
-    def __init__(self) -> None:
+    def __init__(self, tools: "FakeTools") -> None:
+        self.tools = tools
         self.failure: ScanFailure | None = None
         self.scanned: list[Image] = []
+        self.matched: list[Image] = []
+        self.sbom_is_stored = True
 
     async def scan(self, image: Image) -> Scan:
         self.scanned.append(image)
-        packages = () if self.failure else (Package("p", "p", "1", "deb", ""),)
-        return Scan(image, len(self.scanned), packages=packages, failure=self.failure)
+        if self.failure:
+            return Scan(image, len(self.scanned), failure=self.failure)
+        return self._scan(image)
+
+    async def match_again(self, former: Scan) -> Scan | None:
+        assert former.packages
+        if not self.sbom_is_stored:
+            return None
+        self.matched.append(former.image)
+        if self.failure:
+            return Scan(former.image, 1, failure=self.failure)
+        return self._scan(former.image)
+
+    def _scan(self, image: Image) -> Scan:
+        found = self.tools.found
+        said = {"grype_db_built": found.built, "grype_db_schema": found.schema}
+        return Scan(image, len(self.scanned), said, (Package("p", "p", "1", "deb", ""),))
 
 
 class FakeTools:
@@ -43,7 +61,7 @@ class FakeTools:
         return self.found
 
     async def update_database(self, work: Path) -> None:
-        raise AssertionError("no update was due")
+        del work
 
 
 class FakePublisher:
@@ -51,24 +69,30 @@ class FakePublisher:
 
     def __init__(self) -> None:
         self.scans: list[Scan] = []
+        self.there: set[Digest] = set()
 
     async def publish(self, chunks: list[ScanChunk], former_count: int = 0) -> None:
-        assert former_count == min(len(self.scans), 1)
         scan = join_scan(chunks)
         assert scan is not None
+        assert former_count == int(scan.image.config_digest in self.there)
+        self.there.add(scan.image.config_digest)
         self.scans.append(scan)
 
 
 class Bench:
     """A worker among fakes."""
 
-    def __init__(self, work: Path, **settings: float) -> None:
-        self.scanner, self.tools, self.topic = FakeScanner(), FakeTools(), FakePublisher()
+    def __init__(self, work: Path, memory: Memory | None = None, **settings: float) -> None:
+        self.tools, self.topic = FakeTools(), FakePublisher()
+        self.scanner = FakeScanner(self.tools)
+        memory = memory or Memory()
+        self.topic.there = {known.image.config_digest for known in memory}
         self.worker = Worker(
-            ScannerSettings(work_dir=work, **settings),  # type: ignore[arg-type]
+            ScannerSettings(work_dir=work, **{"rescan_spread_seconds": 0, **settings}),  # type: ignore[arg-type]
             self.scanner,  # type: ignore[arg-type]
             self.tools,  # type: ignore[arg-type]
             self.topic,  # type: ignore[arg-type]
+            memory,
         )
 
 
@@ -91,14 +115,87 @@ async def test_new_names_publish_the_same_scan_with_all_names(tmp_path: Path) ->
     assert (second.packages, second.scanned_at_us) == (first.packages, first.scanned_at_us)
 
 
-async def test_another_database_scans_again_unasked(tmp_path: Path) -> None:
+async def test_another_database_matches_stored_sboms_again_unasked(tmp_path: Path) -> None:
     bench = Bench(tmp_path, database_check_seconds=1e-9)
-    bench.tools.update_database = _nothing  # type: ignore[method-assign]
     await bench.worker.seen(PLAIN)
     bench.tools.found = NEW
     for _ in range(3):
         await bench.worker.idle()
-    assert len(bench.topic.scans) == 2
+    assert (len(bench.scanner.scanned), bench.scanner.matched) == (1, [PLAIN])
+    assert [scan.tools["grype_db_built"] for scan in bench.topic.scans] == ["then", "now"]
+
+
+async def test_an_image_whose_sbom_is_gone_is_scanned_again(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    await bench.worker.seen(PLAIN)
+    bench.tools.found, bench.scanner.sbom_is_stored = NEW, False
+    await bench.worker.seen(PLAIN)
+    assert len(bench.scanner.scanned) == len(bench.topic.scans) == 2
+
+
+async def test_rescans_are_spread_and_only_of_ones_own_images(tmp_path: Path) -> None:
+    memory = Memory()
+    for letter in "0123456789abcdef":
+        image = Image(Digest("sha256:" + letter * 64))
+        said = {"grype_db_built": "then", "grype_db_schema": "6"}
+        scan = Scan(image, 1, said, (Package("p", "p", "1", "deb", ""),))
+        for chunk in split_scan(scan):
+            memory.hear(chunk)
+    bench = Bench(tmp_path, memory, rescan_spread_seconds=10_000)
+    bench.tools.found = NEW
+    await bench.worker._look_at_database()
+    for _ in range(20):
+        await bench.worker.idle()
+    assert [image.config_digest[7] for image in bench.scanner.matched] == ["0"]
+    at_once = Bench(tmp_path, memory, rescan_spread_seconds=0)
+    at_once.tools.found = Database("later", "6")
+    at_once.worker._mine = lambda digest: digest[7] in "12"
+    await at_once.worker._look_at_database()
+    for _ in range(20):
+        await at_once.worker.idle()
+    assert [image.config_digest[7] for image in at_once.scanner.matched] == ["1", "2"]
+
+
+async def test_after_a_restart_the_topic_tells_what_is_known(tmp_path: Path) -> None:
+    before = Bench(tmp_path)
+    await before.worker.seen(IMAGE)
+    memory = Memory()
+    for chunk in split_scan(before.topic.scans[0]):
+        memory.hear(chunk)
+    after = Bench(tmp_path, memory)
+    after.scanner.failure = ScanFailure(FailureReason.IMAGE_UNAVAILABLE, "not on this node")
+    await after.worker.seen(IMAGE)
+    assert (after.scanner.scanned, after.topic.scans) == ([], [])
+    after.tools.found, after.scanner.sbom_is_stored = NEW, False
+    await after.worker.seen(IMAGE)  # fails now: the good scan stays on the topic
+    assert (len(after.scanner.scanned), after.topic.scans) == (1, [])
+
+
+async def test_a_failure_on_the_topic_is_tried_again(tmp_path: Path) -> None:
+    memory = Memory()
+    failure = ScanFailure(FailureReason.IMAGE_UNAVAILABLE, "gone")
+    for chunk in split_scan(Scan(PLAIN, 1, failure=failure)):
+        memory.hear(chunk)
+    bench = Bench(tmp_path, memory)
+    await bench.worker.seen(PLAIN)
+    assert bench.topic.scans[-1].failure is None
+
+
+async def test_waiting_times_double_with_every_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("services.scanner.worker.time.monotonic", lambda: now)
+    bench = Bench(tmp_path, retry_seconds=10)
+    bench.scanner.failure = ScanFailure(FailureReason.IMAGE_UNAVAILABLE, "gone")
+    attempts = []
+    for _ in range(75):
+        before = len(bench.scanner.scanned)
+        await bench.worker.seen(PLAIN)
+        if len(bench.scanner.scanned) > before:
+            attempts.append(now - 1000)
+        now += 1
+    assert attempts == [0, 10, 30, 70]
 
 
 async def test_a_database_that_cannot_be_read_for_now_changes_nothing(tmp_path: Path) -> None:
@@ -127,7 +224,7 @@ async def test_a_failure_never_replaces_a_good_scan(tmp_path: Path) -> None:
     bench.tools.found = NEW
     for _ in range(3):
         await bench.worker.seen(PLAIN)
-    assert len(bench.scanner.scanned) == 2
+    assert (len(bench.scanner.scanned), len(bench.scanner.matched)) == (1, 1)
     assert [scan.failure for scan in bench.topic.scans] == [None]
 
 

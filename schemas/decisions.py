@@ -1,0 +1,38 @@
+"""Decisions to and from the bytes on the topic vex-decision."""
+
+from dataclasses import asdict
+
+from schemas.codec import BadRecordError, Kind, decode, encode
+from schemas.messages import MAX_TIME_US
+from vexstream.decisions import Decision, DecisionSource, problem
+from vexstream.status import Status
+
+
+def encode_decision(decision: Decision) -> bytes:
+    """A decision as a message of the topic vex-decision.
+
+    Raises:
+        BadRecordError: no correlator would accept it; the text says why.
+    """
+    _check(decision)
+    return encode(Kind.VEX_DECISION, asdict(decision))
+
+
+def decode_decision(message: bytes) -> Decision:
+    """The inverse of ``encode_decision``; raises CodecError."""
+    wire = decode(Kind.VEX_DECISION, message)
+    changes = {
+        "status": Status(wire["status"]),
+        "source": DecisionSource(wire["source"]),
+    }
+    decision = Decision(**{**wire, **changes})
+    _check(decision)
+    return decision
+
+
+def _check(decision: Decision) -> None:
+    why = problem(decision)
+    if why is None and not 0 <= decision.decided_at_us <= MAX_TIME_US:
+        why = f"{decision.decided_at_us} is no time between 1970 and 9999"
+    if why is not None:
+        raise BadRecordError(f"decision on {decision.vulnerability!r}: {why}")

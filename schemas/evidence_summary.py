@@ -1,0 +1,82 @@
+"""The evidence of an image to and from the bytes on the topic image-evidence."""
+
+from dataclasses import asdict
+
+from schemas.codec import BadRecordError, Kind, Record, decode, encode
+from schemas.messages import MAX_TIME_US, image_of, image_record
+from vexstream.evidence import Use
+from vexstream.evidence_summary import (
+    EvidenceSummary,
+    EvidenceTotals,
+    FileEvidence,
+    GrowthPoint,
+    PackageEvidence,
+    WorkloadEvidence,
+)
+from vexstream.identity import Workload
+
+
+def encode_evidence(summary: EvidenceSummary) -> bytes:
+    """A summary as a message of the topic image-evidence; the same one gives the same bytes."""
+    return encode(Kind.IMAGE_EVIDENCE, {**asdict(summary), "image": image_record(summary.image)})
+
+
+def decode_evidence(message: bytes) -> EvidenceSummary:
+    """The inverse of ``encode_evidence``.
+
+    Raises:
+        CodecError: no such message, or one that contradicts itself.
+    """
+    wire = decode(Kind.IMAGE_EVIDENCE, message)
+    try:
+        summary = EvidenceSummary(
+            image=image_of(wire["image"]),
+            scanned_at_us=wire["scanned_at_us"],
+            totals=EvidenceTotals(**wire["totals"]),
+            workloads=tuple(_workload(record) for record in wire["workloads"]),
+            packages=tuple(_package(record) for record in wire["packages"]),
+            growth=tuple(GrowthPoint(**record) for record in wire["growth"]),
+        )
+    except (ValueError, TypeError, KeyError) as error:
+        raise BadRecordError(str(error)) from error
+    _check(summary)
+    return summary
+
+
+def _workload(record: Record) -> WorkloadEvidence:
+    changes = {"workload": Workload(**record["workload"]), "nodes": tuple(record["nodes"])}
+    return WorkloadEvidence(**{**record, **changes})
+
+
+def _package(record: Record) -> PackageEvidence:
+    changes = {
+        "workloads": tuple(record["workloads"]),
+        "examples": tuple(_file(example) for example in record["examples"]),
+    }
+    return PackageEvidence(**{**record, **changes})
+
+
+def _file(record: Record) -> FileEvidence:
+    if record["use"] < 0:
+        raise ValueError(f"{record['use']} is no set of uses")
+    changes = {"use": Use(record["use"]), "workloads": tuple(record["workloads"])}
+    return FileEvidence(**{**record, **changes})
+
+
+def _check(summary: EvidenceSummary) -> None:
+    files = [file for package in summary.packages for file in package.examples]
+    positions = [p for package in summary.packages for p in package.workloads]
+    positions += [p for file in files for p in file.workloads]
+    if any(not 0 <= position < len(summary.workloads) for position in positions):
+        raise BadRecordError("a package or a file names a workload that is not in the record")
+    times = [summary.scanned_at_us, summary.totals.first_observed_us]
+    times += [summary.totals.last_observed_us, *(point.at_us for point in summary.growth)]
+    for workload in summary.workloads:
+        times += [workload.since_us, workload.started_at_us, workload.observed_until_us]
+    times += [
+        t for package in summary.packages for t in (package.first_seen_us, package.last_new_us)
+    ]
+    times += [file.first_seen_us for file in files]
+    for time_us in times:
+        if time_us is not None and not 0 <= time_us <= MAX_TIME_US:
+            raise BadRecordError(f"{time_us} is no time between 1970 and 9999")

@@ -1,0 +1,25 @@
+"""Pages by keyset: a page continues after a place in an order that never changes."""
+
+from urllib.parse import quote, unquote, urlencode
+
+from starlette.requests import Request
+
+STORABLE = r"^[^\x00]*$"
+"""Texts that Postgres can hold."""
+
+
+def next_page(request: Request, public_url: str, cursor: str) -> str:
+    """The address of the page that follows: the same question with another cursor."""
+    parameters = [pair for pair in request.query_params.multi_items() if pair[0] != "cursor"]
+    return f"{public_url}{request.url.path}?{urlencode([*parameters, ('cursor', cursor)])}"
+
+
+def cursor_of(place: tuple[str, ...]) -> str:
+    """A place in an order by several texts, for an address."""
+    return ",".join(quote(part, safe="") for part in place)
+
+
+def place_of(cursor: str, parts: int) -> tuple[str, ...]:
+    """The inverse of ``cursor_of``. Any text is a place: what it lacks is the first there is."""
+    given = [unquote(part) for part in cursor.split(",", parts - 1)]
+    return (*given, *[""] * (parts - len(given)))

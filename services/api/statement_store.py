@@ -1,0 +1,202 @@
+"""SQL of the statements of all newest documents, by vulnerability."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, Text, cast, func, select, text, tuple_
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from services.api.database import ReadConnection, WriteConnection
+from services.api.statements import IndexedStatement
+from services.api.tables import DocumentRow, StatementRow
+
+_RECORD = (
+    "vulnerability text, package text, packages text[], aliases text[], lookup text[], "
+    "status text, justification text, reason text, text text, action text, since text"
+)
+_COLUMNS = [part.split()[0] for part in _RECORD.split(", ")]
+_REPLACED = [name for name in _COLUMNS if name not in ("vulnerability", "package")]
+_PUT = text(
+    f"INSERT INTO statement (config_digest, {', '.join(_COLUMNS)}) "  # noqa: S608 - our own names
+    f"SELECT :digest, {', '.join(_COLUMNS)} "
+    f"FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r({_RECORD}) "
+    "ON CONFLICT (config_digest, vulnerability, package) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in _REPLACED)
+    + " WHERE ("
+    + ", ".join(f"statement.{name}" for name in _REPLACED)
+    + ") IS DISTINCT FROM ("
+    + ", ".join(f"excluded.{name}" for name in _REPLACED)
+    + ")"
+)
+_RETIRE = text(
+    "DELETE FROM statement WHERE config_digest = :digest AND (vulnerability, package) NOT IN "
+    "(SELECT vulnerability, package FROM jsonb_to_recordset(CAST(:rows AS jsonb)) "
+    "AS r(vulnerability text, package text))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which statements are wanted; None is any."""
+
+    statuses: tuple[str, ...] = ()
+    package: str | None = None
+    """Part of a purl."""
+    name: str | None = None
+    """Part of a name of the image."""
+
+
+Place = tuple[str, str, str]
+"""Config digest, vulnerability and package: where a page ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundStatement:
+    """A statement and the image it is about."""
+
+    config_digest: str
+    names: list[str]
+    statement: IndexedStatement
+
+    @property
+    def place(self) -> Place:
+        """Where the next page continues."""
+        return self.config_digest, self.statement.vulnerability, self.statement.package
+
+
+@dataclass(frozen=True, slots=True)
+class VulnerabilityCount:
+    """A vulnerability, and how many statements and images it has."""
+
+    vulnerability: str
+    aliases: list[str]
+    images: int
+    counts: dict[str, int]
+
+
+async def put_statements(
+    connection: WriteConnection, config_digest: str, statements: tuple[IndexedStatement, ...]
+) -> None:
+    """Makes these the statements of an image; rows that stay the same are not written."""
+    rows = json.dumps([asdict(s) | {"lookup": s.lookup} for s in statements])
+    await connection.execute(_RETIRE, {"digest": config_digest, "rows": rows})
+    await connection.execute(_PUT, {"digest": config_digest, "rows": rows})
+
+
+async def page_of_statements(
+    connection: ReadConnection,
+    vulnerability: str,
+    filters: Filters,
+    after: Place | None,
+    limit: int,
+) -> list[FoundStatement]:
+    """Statements about a vulnerability or an alias of it, by image."""
+    key = (StatementRow.config_digest, StatementRow.vulnerability, StatementRow.package)
+    query = _about(select(*_found()), vulnerability, filters).order_by(*key).limit(limit)
+    if after is not None:
+        query = query.where(tuple_(*key) > tuple_(*after))
+    return [_found_statement(row) for row in await connection.execute(query)]
+
+
+async def count_statements(
+    connection: ReadConnection, vulnerability: str, filters: Filters
+) -> tuple[dict[str, int], int]:
+    """Statements per status, and the images they are about."""
+    per_status: Any = select(StatementRow.status, func.count()).group_by(StatementRow.status)
+    of_images: Any = select(func.count(StatementRow.config_digest.distinct()))
+    rows: Any = await connection.execute(_about(per_status, vulnerability, filters))
+    images = await connection.scalar(_about(of_images, vulnerability, filters))
+    return dict(iter(rows)), images or 0
+
+
+async def page_of_vulnerabilities(
+    connection: ReadConnection, filters: Filters, part: str | None, after: str | None, limit: int
+) -> list[VulnerabilityCount]:
+    """The vulnerabilities of all newest documents with their counts, by name."""
+    name = StatementRow.vulnerability
+    conditions = [*_conditions(filters)]
+    if part:
+        conditions.append(name.icontains(part, autoescape=True))
+    if after is not None:
+        conditions.append(name > after)
+    per_status = (
+        select(
+            name.label("name"),
+            StatementRow.status.label("status"),
+            func.count().label("number"),
+        )
+        .join(DocumentRow, DocumentRow.config_digest == StatementRow.config_digest)
+        .where(*conditions)
+        .group_by(name, StatementRow.status)
+        .subquery()
+    )
+    totals = (
+        select(
+            name.label("name"),
+            func.count(StatementRow.config_digest.distinct()).label("images"),
+            func.max(func.array_to_string(StatementRow.aliases, " ")).label("aliases"),
+        )
+        .join(DocumentRow, DocumentRow.config_digest == StatementRow.config_digest)
+        .where(*conditions)
+        .group_by(name)
+        .order_by(name)
+        .limit(limit)
+        .subquery()
+    )
+    query = (
+        select(
+            totals.c.name,
+            totals.c.aliases,
+            totals.c.images,
+            func.jsonb_object_agg(per_status.c.status, per_status.c.number),
+        )
+        .join(per_status, per_status.c.name == totals.c.name)
+        .group_by(totals.c.name, totals.c.aliases, totals.c.images)
+        .order_by(totals.c.name)
+    )
+    return [
+        VulnerabilityCount(row[0], row[1].split(), row[2], row[3])
+        for row in await connection.execute(query)
+    ]
+
+
+async def unscanned_images(connection: ReadConnection) -> int:
+    """Images of which nothing can be said: their scan is not there, or has failed."""
+    found = await connection.scalar(
+        select(func.count()).where(DocumentRow.state.in_(("awaiting_scan", "scan_failed")))
+    )
+    return found or 0
+
+
+def _found() -> list[Any]:
+    row = StatementRow
+    return [
+        row.config_digest, DocumentRow.names, row.vulnerability, row.aliases, row.package,
+        row.packages, row.status, row.justification, row.reason, row.text, row.action, row.since,
+    ]  # fmt: skip
+
+
+def _found_statement(row: Any) -> FoundStatement:
+    digest, names, vulnerability, aliases, package, packages, *rest = row
+    statement = IndexedStatement(vulnerability, tuple(aliases), package, tuple(packages), *rest)
+    return FoundStatement(digest, names, statement)
+
+
+def _about(query: Select[Any], vulnerability: str, filters: Filters) -> Select[Any]:
+    wanted = cast([vulnerability.lower()], ARRAY(Text))
+    return query.join(DocumentRow, DocumentRow.config_digest == StatementRow.config_digest).where(
+        StatementRow.__table__.c.lookup.op("@>")(wanted), *_conditions(filters)
+    )
+
+
+def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
+    if filters.statuses:
+        found.append(StatementRow.status.in_(filters.statuses))
+    if filters.package:
+        found.append(StatementRow.package.icontains(filters.package, autoescape=True))
+    if filters.name:
+        names = func.array_to_string(DocumentRow.names, " ")
+        found.append(names.icontains(filters.name, autoescape=True))
+    return found

@@ -1,0 +1,94 @@
+"""What is projected: of each topic, how its records are read and into which tables they go."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from services.api import change_log, evidence_store, repository
+from services.api.changes import (
+    Change,
+    Deletion,
+    EvidenceUpsert,
+    KafkaRecord,
+    Upsert,
+    document_change,
+    evidence_change,
+)
+from services.api.database import WriteConnection
+from services.common.topics import Topic
+
+
+class Subject(Protocol):
+    """One topic and its tables."""
+
+    topic: ClassVar[Topic]
+    group_suffix: ClassVar[str]
+    """Sets its consumer group apart from those of the other subjects."""
+
+    def read(self, record: KafkaRecord) -> Change:
+        """What a record asks for; raises CodecError."""
+
+    async def apply(self, write: WriteConnection, changes: Sequence[Change]) -> list[str]:
+        """Makes the changes; says of each whether it was written, deleted or unchanged."""
+
+    async def forget(self, write: WriteConnection, partition: int | None) -> None:
+        """Empties what came from a partition, or from all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """vex-document: documents, their versions, statements and the numbering of changes."""
+
+    versions_kept: int
+
+    topic: ClassVar[Topic] = Topic.VEX_DOCUMENT
+    group_suffix: ClassVar[str] = ""
+
+    def read(self, record: KafkaRecord) -> Change:
+        """A document, or its end."""
+        return document_change(record)
+
+    async def apply(self, write: WriteConnection, changes: Sequence[Change]) -> list[str]:
+        """Writes documents."""
+        await change_log.take_turn(write)
+        return [await self._apply(write, change) for change in changes]
+
+    async def _apply(self, write: WriteConnection, change: Change) -> str:
+        if isinstance(change, Upsert):
+            done = await repository.put_document(write, change, self.versions_kept)
+            return "written" if done else "unchanged"
+        if isinstance(change, Deletion):
+            return "deleted" if await repository.delete_document(write, change) else "unchanged"
+        raise TypeError(f"{type(change).__name__} is no change of a document")
+
+    async def forget(self, write: WriteConnection, partition: int | None) -> None:
+        """Empties the documents and all that goes with them."""
+        await repository.forget_documents(write, partition)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """image-evidence: what was observed of each image."""
+
+    topic: ClassVar[Topic] = Topic.IMAGE_EVIDENCE
+    group_suffix: ClassVar[str] = "-evidence"
+
+    def read(self, record: KafkaRecord) -> Change:
+        """The evidence of an image, or its end."""
+        return evidence_change(record)
+
+    async def apply(self, write: WriteConnection, changes: Sequence[Change]) -> list[str]:
+        """Writes evidence."""
+        return [await self._apply(write, change) for change in changes]
+
+    async def _apply(self, write: WriteConnection, change: Change) -> str:
+        if isinstance(change, EvidenceUpsert):
+            done = await evidence_store.put_evidence(write, change)
+            return "written" if done else "unchanged"
+        if isinstance(change, Deletion):
+            return "deleted" if await evidence_store.delete_evidence(write, change) else "unchanged"
+        raise TypeError(f"{type(change).__name__} is no change of evidence")
+
+    async def forget(self, write: WriteConnection, partition: int | None) -> None:
+        """Empties the evidence."""
+        await evidence_store.forget_evidence(write, partition)

@@ -1,0 +1,170 @@
+"""The VEX repository for ``trivy --vex repo``: its manifest, and an archive of all documents.
+
+The archive is made when it is asked for and something has changed, name by name, into a file: it
+may be larger than memory. Its tag is made of the documents' digests, so a client that has it asks
+for nothing but a comparison.
+"""
+
+import asyncio
+import contextlib
+import gzip
+import hashlib
+import io
+import itertools
+import tarfile
+import tempfile
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+
+from services.api import vex_repository_store as store
+from services.api.conditional import etag, matching_tag
+from services.api.openapi import IMAGE_RESPONSES
+from services.api.state import State, state_of
+from services.api.vex_repository_store import Known
+from vexstream import vex_repository
+from vexstream.openvex import Publisher
+from vexstream.times import instant
+
+UPDATE_INTERVAL = "10m"
+ARCHIVE_PATH = "/vex-repository/v0.1/vex-data.tar.gz"
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """A finished archive and the state of the documents that it holds."""
+
+    path: Path
+    sha256: str
+
+
+class Archives:
+    """The newest archive, in a folder of its own; one is made at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = asyncio.Lock()
+        self._numbers = itertools.count()
+        self._made: list[Archive] = []
+        """Two at most, the newest last: the other may still be on its way to a client."""
+
+    async def current(self, state: State) -> Archive:
+        """The archive of the documents as they are now.
+
+        Raises:
+            DatabaseUnavailableError: Postgres cannot be used now.
+        """
+        async with self._lock:
+            async with state.database.read() as connection:
+                known = await store.images(connection)
+            sha256 = _fingerprint(known)
+            if not self._made or self._made[-1].sha256 != sha256:
+                path = self._folder / f"{sha256}.{next(self._numbers)}.tar.gz"
+                await self._make(state, known, path)
+                self._made.append(Archive(path, sha256))
+            while len(self._made) > 2:
+                self._made.pop(0).path.unlink(missing_ok=True)
+            return self._made[-1]
+
+    async def _make(self, state: State, known: list[Known], path: Path) -> None:
+        by_package: dict[str, list[Known]] = defaultdict(list)
+        for one in known:
+            for package in vex_repository.package_ids(one.image):
+                by_package[package].append(one)
+        updated_at = instant(max((one.issued_at_us for one in known), default=0))
+        with _tar(path) as tar:
+            said = []
+            for package, images in sorted(by_package.items()):
+                async with state.database.read() as connection:
+                    entries = await store.entries(connection, images)
+                merged = await asyncio.to_thread(
+                    vex_repository.merge, package, entries, Publisher().base_iri
+                )
+                if merged is not None:
+                    said.append(package)
+                    await asyncio.to_thread(_add, tar, vex_repository.location(package), merged)
+            _add(tar, "index.json", vex_repository.index(said, updated_at))
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    with tempfile.TemporaryDirectory(prefix="vexstream-repository-") as folder:
+        app.state.vex_archives = Archives(Path(folder))
+        yield
+
+
+router = APIRouter(tags=["VEX repository"], lifespan=_lifespan)
+
+_ANY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+_UNAVAILABLE: dict[int | str, dict[str, Any]] = {503: IMAGE_RESPONSES[503]}
+
+
+@router.api_route(
+    "/.well-known/vex-repository.json",
+    methods=["GET", "HEAD"],
+    operation_id="get_vex_repository",
+    summary="The manifest of the VEX repository",
+    response_class=Response,
+    responses={200: {"content": {"application/json": {"schema": {"type": "object"}}}}},
+)
+async def get_manifest(request: Request) -> Response:
+    """For `trivy vex repo`: add this service's address to Trivy's repository.yaml."""
+    url = state_of(request).settings.public_url + ARCHIVE_PATH
+    manifest = vex_repository.manifest("vexstream", url, UPDATE_INTERVAL)
+    return Response(manifest, media_type="application/json")
+
+
+@router.api_route(
+    ARCHIVE_PATH,
+    methods=["GET", "HEAD"],
+    operation_id="get_vex_archive",
+    summary="All documents as a VEX repository",
+    response_class=Response,
+    responses={
+        200: {"content": {"application/gzip": _ANY}, "description": "A tar archive"},
+        304: {"description": "The client has this archive already"},
+        **_UNAVAILABLE,
+    },
+)
+async def get_archive(request: Request) -> Response:
+    """One OpenVEX document per image name, and an index of them."""
+    archives: Archives = request.app.state.vex_archives
+    archive = await archives.current(state_of(request))
+    headers = {"ETag": etag(archive.sha256, gzipped=False), "Cache-Control": "no-cache"}
+    known = ",".join(request.headers.getlist("if-none-match"))
+    if matching_tag(known, archive.sha256, gzipped=False):
+        return Response(status_code=304, headers=headers)
+    return FileResponse(archive.path, headers=headers, media_type="application/gzip")
+
+
+def _fingerprint(known: list[Known]) -> str:
+    digest = hashlib.sha256()
+    for one in known:
+        image = one.image
+        parts = (image.config_digest, *image.manifest_digests, *image.names, one.sha256)
+        digest.update(("\0".join(parts) + "\n").encode())
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _tar(path: Path) -> Iterator[tarfile.TarFile]:
+    """An archive whose bytes follow from its members alone."""
+    with (
+        path.open("wb") as file,
+        gzip.GzipFile("", "wb", 6, file, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        yield tar
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    entry.mode = 0o644
+    tar.addfile(entry, io.BytesIO(content))

@@ -1,0 +1,215 @@
+"""What people ask for by token: a rescan, a decision, a vendor's VEX. All of it goes to topics."""
+
+import asyncio
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Security
+from fastapi.security import HTTPBearer
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+
+from schemas.codec import BadRecordError
+from schemas.decisions import encode_decision
+from schemas.messages import ImageSeen, encode_image_seen
+from services.api import problems, repository
+from services.api.access import Right, Token
+from services.api.openapi import WRITE_RESPONSES
+from services.api.problems import ProblemError
+from services.api.repository import StoredImage
+from services.api.state import State, digest_of, state_of
+from services.api.vex import DigestPath, unknown_digest
+from services.common.topics import Topic
+from vexstream.decisions import EVERY, Decision, DecisionSource
+from vexstream.status import Status
+from vexstream.vendor_vex import VendorVexError, parse
+
+_bearer = HTTPBearer(auto_error=False, description="A token with the scope")
+
+router = APIRouter(tags=["writes"], dependencies=[Security(_bearer)])
+
+MAX_VENDOR_BYTES = 32 * 1024 * 1024
+RESCAN = "rescan"
+"""The runtime in a record of image-seen that asks for a scan although there is one."""
+
+
+def _authorized(right: Right) -> Any:
+    """Checks the token before anything else of the request is looked at."""
+
+    def authorize(request: Request) -> Token:
+        return state_of(request).tokens.authorize(request, right)
+
+    return Depends(authorize)
+
+
+Rescanner = Annotated[Token, _authorized(Right.RESCAN)]
+Decider = Annotated[Token, _authorized(Right.DECIDE)]
+Vendor = Annotated[Token, _authorized(Right.VENDOR_VEX)]
+
+
+class Accepted(BaseModel):
+    """The request was handed on; what comes of it shows in the document."""
+
+    config_digest: str
+    document_url: str
+
+
+class DecisionModel(BaseModel):
+    """What a person says about a vulnerability; it overrides what observation says."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    vulnerability: str = Field(min_length=1, max_length=300, examples=["CVE-2024-0001"])
+    package: str = Field(
+        default=EVERY,
+        max_length=2000,
+        description="purl; without version it is every version. '*' is every package of the image",
+        examples=["pkg:deb/debian/zlib1g@1.2.13"],
+    )
+    status: Status
+    justification: str | None = Field(
+        default=None, max_length=100, description="OpenVEX justification of not_affected"
+    )
+    text: str = Field(
+        default="", max_length=10_000, description="Impact statement, action or note, by status"
+    )
+    author: str | None = Field(
+        default=None, max_length=300, description="Who says so; the name of the token by default"
+    )
+
+
+class VendorVexAccepted(BaseModel):
+    """What was understood of a vendor's document."""
+
+    decisions: int
+    skipped: list[str] = Field(description="What was left out, and why; at most 100")
+
+
+@router.post(
+    "/images/{digest}/rescan",
+    status_code=202,
+    summary="Ask for a new scan (scope rescan)",
+    responses=WRITE_RESPONSES,
+)
+async def rescan(request: Request, digest: DigestPath, token: Rescanner) -> Accepted:
+    """Asks the scanner to look at the image again; the document follows when it has."""
+    state = state_of(request)
+    known = await _image(state, digest)
+    seen = ImageSeen(known.image, f"api:{token.name}", RESCAN, time.time_ns() // 1000)
+    key = known.image.config_digest.encode()
+    await state.outbox.send(Topic.IMAGE_SEEN, [(key, encode_image_seen(seen))])
+    return _accepted(state, known)
+
+
+@router.post(
+    "/vex/{digest}/decisions",
+    status_code=202,
+    summary="Decide about a vulnerability (scope decide)",
+    responses=WRITE_RESPONSES,
+)
+async def decide(
+    request: Request, digest: DigestPath, decision: DecisionModel, token: Decider
+) -> Accepted:
+    """Takes a person's decision. It holds for this image until it is withdrawn or replaced."""
+    state = state_of(request)
+    known = await _image(state, digest)
+    made = Decision(
+        scope=known.image.config_digest,
+        vulnerability=decision.vulnerability,
+        package=decision.package,
+        status=decision.status,
+        text=decision.text,
+        author=decision.author or token.name,
+        source=DecisionSource.HUMAN,
+        decided_at_us=time.time_ns() // 1000,
+        justification=decision.justification,
+        source_id=f"token {token.name}",
+    )
+    await state.outbox.send(Topic.VEX_DECISION, [(made.key, _encoded(made))])
+    return _accepted(state, known)
+
+
+@router.delete(
+    "/vex/{digest}/decisions",
+    status_code=202,
+    summary="Withdraw a decision (scope decide)",
+    responses=WRITE_RESPONSES,
+)
+async def withdraw(
+    request: Request,
+    digest: DigestPath,
+    _: Decider,
+    vulnerability: Annotated[str, Query(min_length=1, max_length=300)],
+    package: Annotated[str, Query(max_length=2000)] = EVERY,
+) -> Accepted:
+    """Takes a decision back: what observation says holds again. Spell both as when deciding."""
+    state = state_of(request)
+    known = await _image(state, digest)
+    scope = known.image.config_digest
+    key = f"{DecisionSource.HUMAN}|{scope}|{vulnerability}|{package}".encode()
+    await state.outbox.send(Topic.VEX_DECISION, [(key, None)])
+    return _accepted(state, known)
+
+
+@router.post(
+    "/vendor-vex",
+    status_code=202,
+    summary="Hand in a vendor's VEX (scope vendor-vex)",
+    responses=WRITE_RESPONSES,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {"type": "object", "description": "OpenVEX, or CSAF 2.0 (csaf_vex)"}
+                }
+            },
+        }
+    },
+)
+async def vendor_vex(request: Request, _: Vendor) -> VendorVexAccepted:
+    """Takes an OpenVEX or CSAF document. What it says overrides observation, marked as its own."""
+    state = state_of(request)
+    body = await _body(request)
+    try:
+        parsed = await asyncio.to_thread(parse, body)
+    except (VendorVexError, RecursionError) as error:
+        detail = f"The body is no VEX document that can be used: {error}"
+        raise ProblemError(problems.INVALID_REQUEST, detail) from error
+    records = [(decision.key, _encoded(decision)) for decision in parsed.decisions]
+    await state.outbox.send(Topic.VEX_DECISION, records)
+    return VendorVexAccepted(decisions=len(records), skipped=list(parsed.skipped[:100]))
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MAX_VENDOR_BYTES:
+            raise ProblemError(
+                problems.TOO_LARGE,
+                f"The document has more than {MAX_VENDOR_BYTES} bytes: split it.",
+            )
+    return bytes(body)
+
+
+async def _image(state: State, digest: str) -> StoredImage:
+    wanted = digest_of(digest)
+    async with state.database.read() as connection:
+        found = await repository.find_image(connection, wanted)
+    if found is None:
+        raise unknown_digest(state, wanted)
+    return found
+
+
+def _encoded(decision: Decision) -> bytes:
+    try:
+        return encode_decision(decision)
+    except (BadRecordError, UnicodeEncodeError) as error:
+        detail = f"Correct the decision: {error}"
+        raise ProblemError(problems.INVALID_REQUEST, detail) from error
+
+
+def _accepted(state: State, known: StoredImage) -> Accepted:
+    digest = known.image.config_digest
+    return Accepted(config_digest=digest, document_url=f"{state.settings.public_url}/vex/{digest}")

@@ -1,0 +1,201 @@
+"""``vexstream verify``, ``attach`` and ``link``: signatures, registries and SBOMs.
+
+Exit status: 0 done; 1 it does not verify, or is about something else; 2 the command line is wrong;
+3 there is no such document or image; 4 the API or the registry cannot be used.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    import httpx
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+TIMEOUT_S = 60.0
+REFUTED, WRONG_USE, ABSENT, UNUSABLE = 1, 2, 3, 4
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+ApiUrl = Annotated[
+    str, typer.Option("--url", envvar="VEXSTREAM_URL", help="Where the API is reached")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    for command in (verify, attach, link):
+        app.command()(command)
+
+
+def verify(
+    target: Annotated[
+        str, typer.Argument(help="File or URL: a document, a Sigstore bundle or a DSSE envelope")
+    ],
+    key: Annotated[list[Path], typer.Option("--key", help="Trusted public key in PEM; repeatable")],
+    attestation: Annotated[
+        str | None,
+        typer.Option(help="Attestation of the document [TARGET/attestation of a URL]"),
+    ] = None,
+) -> None:
+    """Check that a trusted key signed a document, and that it is that document to the byte."""
+    from services.publish.errors import SigningKeyError, VerificationError
+    from services.publish.signing import read_public_keys
+    from services.publish.signing import verify as check
+
+    try:
+        keys = read_public_keys(key)
+    except SigningKeyError as error:
+        _fail(WRONG_USE, str(error))
+    content = _load(target)
+    document = content if _is_document(content) else None
+    if document is not None:
+        content = _load(attestation or _attestation_of(target))
+    elif attestation is not None:
+        raise typer.BadParameter("TARGET is an attestation itself; leave out --attestation")
+    try:
+        attested, key_id = check(content, keys)
+    except VerificationError as error:
+        _fail(REFUTED, f"not verified: {error}")
+    if document is not None and document != attested.document:
+        _fail(REFUTED, "not verified: the document is not the one that was signed")
+    statement = json.loads(attested.document)
+    asked = _DIGEST.search(target)
+    known = {subject.digest for subject in attested.subjects}
+    if asked and asked[0] not in known and not statement["@id"].endswith(asked[0]):
+        _fail(REFUTED, f"not verified: the signed document is not about {asked[0]}")
+    subjects = [f"{subject.name}@{subject.digest}" for subject in attested.subjects]
+    _report(statement, subjects, key_id)
+
+
+def attach(
+    image: Annotated[str, typer.Argument(help="Image in a registry: HOST/PATH:TAG or @sha256:...")],
+    url: ApiUrl = DEFAULT_URL,
+    attestation: Annotated[
+        str | None, typer.Option(help="File or URL of the attestation [that of the API]")
+    ] = None,
+    docker_config: Annotated[
+        Path | None, typer.Option(help="Docker configuration with the login [as Docker finds it]")
+    ] = None,
+) -> None:
+    """Attach the signed document of an image to it, so that `trivy --vex oci` finds it."""
+    from services.publish.attach import attach as push
+    from services.publish.credentials import DockerConfig
+    from services.publish.errors import NotInRegistryError, PublishError
+    from services.publish.reference import parse_reference
+    from services.publish.registry import RegistryClient
+    from vexstream.intoto import BadAttestationError, parse_envelope, read_statement
+
+    try:
+        reference = parse_reference(image)
+        with RegistryClient(reference.repository, DockerConfig.load(docker_config)) as client:
+            manifest = client.manifest(reference.version)
+            source = attestation or f"{url.rstrip('/')}/vex/{manifest.digest}/attestation"
+            bundle = _load(source)
+            subjects = read_statement(parse_envelope(bundle).payload).subjects
+            digests = sorted({subject.digest for subject in subjects})
+            if manifest.digest not in digests:
+                _fail(REFUTED, f"the document of {source} is about other images than {image}")
+            done = push(client, digests, bundle)
+    except NotInRegistryError as error:
+        _fail(ABSENT, str(error))
+    except BadAttestationError as error:
+        _fail(REFUTED, f"{source}: {error}")
+    except PublishError as error:
+        _fail(UNUSABLE, str(error))
+    for one in done:
+        how = "by tag" if one.by_tag else "by the referrers API"
+        typer.echo(f"{one.subject}: attached {one.referrer} ({how})")
+        for old in one.superseded:
+            typer.echo(f"{one.subject}: superseded {old}")
+
+
+def link(
+    sbom: Annotated[Path, typer.Argument(help="SBOM of the image in CycloneDX JSON")],
+    digest: Annotated[str, typer.Argument(help="Config, manifest or index digest: sha256:...")],
+    url: ApiUrl = DEFAULT_URL,
+) -> None:
+    """Write CycloneDX VEX that refers to your SBOM, for `trivy sbom SBOM --vex FILE`."""
+    from vexstream.cyclonedx import UnreadableSbomError, render_linked
+    from vexstream.identity import BadDigestError, Image, parse_digest
+
+    try:
+        image = Image(parse_digest(digest))
+        content = sbom.read_bytes()
+    except (BadDigestError, OSError) as error:
+        _fail(WRONG_USE, str(error))
+    document = _fetch(f"{url.rstrip('/')}/vex/{digest}?format=openvex")
+    try:
+        sys.stdout.buffer.write(render_linked(document, image, content))
+    except UnreadableSbomError as error:
+        _fail(WRONG_USE, f"{sbom}: {error}")
+
+
+def _report(document: dict[str, Any], subjects: list[str], key_id: str) -> None:
+    if not sys.stdout.isatty():
+        result = {"verified": True, "document": document["@id"], "version": document["version"]}
+        typer.echo(json.dumps(result | {"subjects": subjects, "key": key_id}))
+        return
+    typer.echo(f"Verified: {document['@id']}, version {document['version']}")
+    typer.echo(f"  signed by  {key_id}")
+    for subject in subjects:
+        typer.echo(f"  about      {subject}")
+
+
+def _is_document(content: bytes) -> bool:
+    try:
+        whole = json.loads(content)
+    except ValueError:
+        return True  # whatever it is, it is not what was signed: the comparison says so
+    return isinstance(whole, dict) and "payload" not in whole and "dsseEnvelope" not in whole
+
+
+def _attestation_of(target: str) -> str:
+    if not _is_url(target):
+        raise typer.BadParameter("say with --attestation where the document's attestation is")
+    return target.partition("?")[0].rstrip("/") + "/attestation"
+
+
+def _is_url(text: str) -> bool:
+    return text.startswith(("http://", "https://"))
+
+
+def _load(source: str) -> bytes:
+    if _is_url(source):
+        return _fetch(source)
+    try:
+        return sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+    except OSError as error:
+        _fail(WRONG_USE, f"{source} cannot be read: {error.strerror}")
+
+
+def _fetch(url: str) -> bytes:
+    import httpx
+
+    try:
+        answer = httpx.get(url, timeout=TIMEOUT_S, follow_redirects=True)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        _fail(
+            UNUSABLE,
+            f"{url} does not answer: {error}. Is the API there? Set --url or VEXSTREAM_URL.",
+        )
+    if answer.status_code != 200:
+        _refuse(answer)
+    return answer.content
+
+
+def _refuse(answer: "httpx.Response") -> NoReturn:
+    """Ends with what the server says: its problem's detail."""
+    try:
+        detail = str(answer.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        detail = answer.text[:500]
+    _fail(ABSENT if answer.status_code == 404 else UNUSABLE, f"{answer.status_code}: {detail}")
+
+
+def _fail(status: int, message: str) -> NoReturn:
+    typer.echo(message, err=True)
+    raise typer.Exit(status)

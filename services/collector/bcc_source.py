@@ -1,0 +1,264 @@
+"""The BCC source: for kernels with headers and no BTF.
+
+The kernel tells the names as programs wrote them; here they are resolved through the processes'
+roots and working directories, at once. What cannot be resolved any more is counted as lost.
+"""
+
+import os
+import re
+import shutil
+import struct
+import subprocess
+import threading
+from collections import Counter, OrderedDict, deque
+from pathlib import Path
+from typing import IO
+
+import structlog
+
+from services.collector.cgroups import CgroupIndex, candidates
+from services.collector.errors import ProbeError
+from services.collector.events import CgroupEvent, FileEvent, FileSystemRoot, RawEvent
+from services.collector.names import ContainerView, NotResolvedError
+from services.collector.source import Losses
+from vexstream.evidence import Use
+
+log = structlog.get_logger()
+
+_PROBE = Path(__file__).with_name("bcc_probe.py")
+_HEADER = struct.Struct("=QQIiiIII")
+_MARK, _OPEN, _MAP, _PROTECT, _EXEC, _URING, _CGROUP, _LOST = range(8)
+_START_SECONDS = 60.0
+_DRAIN_SECONDS = 5.0
+_REMEMBERED = 65536
+_MAX_IGNORED = 4000
+_CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
+_NEEDED = "apt-get install python3-bpfcc and the kernel's headers"
+
+
+class BccSource:
+    """Events of a helper process that runs ``bcc_probe.py`` with the system's Python."""
+
+    name = "bcc"
+
+    def __init__(
+        self, host_proc: Path, index: CgroupIndex, python: str = "/usr/bin/python3"
+    ) -> None:
+        self._proc = host_proc
+        self._index = index
+        self._python = python
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reader: threading.Thread | None = None
+        self._marked = threading.Event()
+        self._lock = threading.Lock()
+        self._events: deque[RawEvent] = deque()
+        self._losses: Losses = Counter()
+        self._views: dict[int, ContainerView] = {}
+        self._descriptors: OrderedDict[tuple[int, int], FileEvent] = OrderedDict()
+        self._seen: OrderedDict[tuple[int, bytes, Use], None] = OrderedDict()
+        self._ignored: set[int] = set()
+
+    def start(self) -> None:
+        """Compiles and attaches the probe; raises ProbeError with what BCC says."""
+        if shutil.which(self._python) is None:
+            raise ProbeError(f"{self._python} is missing: {_NEEDED}")
+        self._process = subprocess.Popen(
+            [self._python, "-I", str(_PROBE)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        self._reader = threading.Thread(target=self._read, name="bcc", daemon=True)
+        self._reader.start()
+        if not self._marked.wait(_START_SECONDS) or self._process.poll() is not None:
+            said = self._said()
+            self.close()
+            raise ProbeError(f"BCC cannot observe here ({_NEEDED}):\n{said}")
+        log.info("probe attached", source=self.name, hooks="tracepoints of system calls")
+
+    def drain(self) -> list[RawEvent]:
+        """All events until now."""
+        self._marked.clear()
+        self._tell(0)
+        if not self._marked.wait(_DRAIN_SECONDS):
+            if self._process is None or self._process.poll() is not None:
+                raise ProbeError(f"the BCC probe has ended: {self._said()}")
+            log.warning("the BCC probe is behind; its events come with the next batch")
+        with self._lock:
+            events = list(self._events)
+            self._events.clear()
+        return events
+
+    def wake_fd(self) -> int | None:
+        """None: it is polled."""
+        return None
+
+    def losses(self) -> Losses:
+        """Cumulative counts."""
+        with self._lock:
+            return Counter(self._losses)
+
+    def forget(self, cgroup: int) -> None:
+        """Lets go of a container's root."""
+        with self._lock:
+            view = self._views.pop(cgroup, None)
+            for key in [key for key in self._losses if key[0] == cgroup]:
+                del self._losses[key]
+        if view is not None:
+            view.close()
+
+    def close(self) -> None:
+        """Ends the probe; may be called twice."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.terminate()
+        process.wait()
+        if self._reader is not None:
+            self._reader.join()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+        for cgroup in list(self._views):
+            self.forget(cgroup)
+
+    def _said(self) -> str:
+        process = self._process
+        if process is None or process.stderr is None:
+            return ""
+        process.kill()
+        return process.stderr.read()[-4000:].decode(errors="replace").strip()
+
+    def _tell(self, cgroup: int) -> None:
+        if self._process is None or self._process.stdin is None:
+            raise ProbeError("the probe is not attached: start it first")
+        try:
+            self._process.stdin.write(struct.pack("=Q", cgroup))
+            self._process.stdin.flush()
+        except OSError as error:
+            raise ProbeError(f"the BCC probe has ended: {error}") from error
+
+    def _read(self) -> None:
+        process = self._process
+        if process is None or process.stdout is None:
+            return
+        try:
+            while self._frame(process.stdout):
+                pass
+        finally:
+            self._marked.set()
+
+    def _frame(self, stream: IO[bytes]) -> bool:
+        head = stream.read(_HEADER.size)
+        if len(head) < _HEADER.size:
+            return False
+        cgroup, address, pid, directory, fd, kind, size, _ = _HEADER.unpack(head)
+        name = stream.read(size)
+        if kind == _MARK:
+            self._marked.set()
+        elif kind == _LOST:
+            with self._lock:
+                self._losses[cgroup, "ring_buffer"] = address
+        elif kind == _CGROUP:
+            with self._lock:
+                self._events.append(CgroupEvent(address, name.decode(errors="surrogateescape")))
+        elif cgroup not in self._ignored:
+            self._use(kind, cgroup, address, pid, directory, fd, name)
+        return True
+
+    def _use(
+        self, kind: int, cgroup: int, address: int, pid: int, directory: int, fd: int, name: bytes
+    ) -> None:
+        view = self._view(cgroup, pid)
+        if view is None:
+            return
+        try:
+            if kind == _OPEN:
+                path = view.opened(pid, directory, name, fd)
+                if path is not None:
+                    self._remember_descriptor(
+                        pid, fd, self._add(cgroup, pid, view, path, Use.OPENED)
+                    )
+            elif kind == _EXEC:
+                for path, use in view.executed(pid, name):
+                    self._add(cgroup, pid, view, path, use)
+            elif kind == _MAP:
+                known = self._descriptors.get((pid, fd))
+                path = known.path if known else view.descriptor(pid, fd)
+                self._add(cgroup, pid, view, path, Use.MAPPED)
+            elif kind == _PROTECT:
+                mapped = view.mapped(pid, address)
+                if mapped is not None:
+                    self._add(cgroup, pid, view, mapped, Use.MAPPED)
+            else:
+                self._lose(cgroup, "io_uring")
+        except NotResolvedError:
+            self._lose(cgroup, "path_gone")
+
+    def _view(self, cgroup: int, pid: int) -> ContainerView | None:
+        """None for the host's own, and for what ended before it could be looked at."""
+        with self._lock:
+            view = self._views.get(cgroup)
+        if view is not None:
+            return view
+        try:
+            view = self._look_at(pid)
+        except NotResolvedError:
+            view = self._look_at_another(cgroup)
+        if view is None:
+            return None
+        with self._lock:
+            self._views[cgroup] = view
+        return view
+
+    def _look_at(self, pid: int) -> ContainerView | None:
+        """None for a process of the host. Raises NotResolvedError when it has ended."""
+        try:
+            namespace = os.stat(self._proc / str(pid) / "ns/mnt").st_ino
+            if namespace == os.stat(self._proc / "self/ns/mnt").st_ino:
+                return None
+        except OSError as error:
+            raise NotResolvedError(f"process {pid} is gone") from error
+        return ContainerView(self._proc, pid)
+
+    def _look_at_another(self, cgroup: int) -> ContainerView | None:
+        """By the other processes of the cgroup."""
+        if self._index.path(cgroup) is None:
+            self._index.scan()
+        path = self._index.path(cgroup)
+        if path is not None and not any(map(_CONTAINER_ID.fullmatch, candidates(path))):
+            self._ignore(cgroup)
+            return None
+        for pid in self._index.processes(cgroup):
+            try:
+                return self._look_at(pid)
+            except NotResolvedError:
+                continue
+        self._lose(cgroup, "path_gone")
+        return None
+
+    def _ignore(self, cgroup: int) -> None:
+        """No container lives in it."""
+        if len(self._ignored) < _MAX_IGNORED:
+            self._ignored.add(cgroup)
+            self._tell(cgroup)
+
+    def _add(self, cgroup: int, pid: int, view: ContainerView, path: bytes, use: Use) -> FileEvent:
+        root: FileSystemRoot = view.root
+        event = FileEvent(cgroup, path, use, root.device, root, True, root.is_top, pid)
+        key = (cgroup, path, use)
+        with self._lock:
+            if key not in self._seen:
+                self._events.append(event)
+                self._seen[key] = None
+            if len(self._seen) > _REMEMBERED:
+                self._seen.popitem(last=False)
+        return event
+
+    def _remember_descriptor(self, pid: int, fd: int, event: FileEvent) -> None:
+        self._descriptors[pid, fd] = event
+        self._descriptors.move_to_end((pid, fd))
+        if len(self._descriptors) > _REMEMBERED:
+            self._descriptors.popitem(last=False)
+
+    def _lose(self, cgroup: int, reason: str) -> None:
+        with self._lock:
+            self._losses[cgroup, reason] += 1

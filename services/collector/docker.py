@@ -1,0 +1,122 @@
+"""Docker and Podman through Docker's HTTP interface on a Unix socket."""
+
+import asyncio
+import http.client
+import json
+import socket
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+from services.collector.errors import RuntimeUnavailableError
+from services.collector.runtime import ContainerInfo, Listed, image_of, workload_of
+from vexstream.identity import Workload
+
+_CALL_SECONDS = 5.0
+_STARTED = {"running", "paused", "restarting", "removing", "exited", "dead", "stopped", "stopping"}
+_ENDED = {"exited", "dead", "stopped", "removing"}
+_SANDBOX_LABEL = "io.kubernetes.docker.type"
+
+
+class DockerRuntime:
+    """Client of one socket; ``name`` is what image-seen.avsc calls the runtime."""
+
+    def __init__(self, name: str, endpoint: str) -> None:
+        self._name = name
+        self._endpoint = endpoint
+        self._socket = endpoint.removeprefix("unix://")
+
+    async def version(self) -> str:
+        """Name of the runtime."""
+        await self._get("/version")
+        return self._name
+
+    async def list(self) -> list[Listed]:
+        """All containers that the runtime keeps, the exited ones included."""
+        containers = await self._get("/containers/json?all=1")
+        return [
+            Listed(one["Id"], started=one["State"] in _STARTED, exited=one["State"] in _ENDED)
+            for one in containers or []
+            if (one.get("Labels") or {}).get(_SANDBOX_LABEL) != "podsandbox"
+        ]
+
+    async def describe(self, container_id: str) -> ContainerInfo | None:
+        """Identity of a container; None when it is gone."""
+        found = await self._get(f"/containers/{container_id}/json")
+        if found is None:
+            return None
+        config = found.get("Config") or {}
+        known = await self._get(f"/images/{quote(found['Image'], safe=':')}/json") or {}
+        image = image_of(
+            found["Image"],
+            known.get("RepoDigests") or [],
+            [*(known.get("RepoTags") or []), config.get("Image", "")],
+        )
+        if image is None:
+            return None
+        return ContainerInfo(
+            id=container_id,
+            workload=_workload(config.get("Labels") or {}, found["Name"].lstrip("/")),
+            image=image,
+            created_at_us=_microseconds(found["Created"]) or 0,
+            pid=int(found["State"].get("Pid") or 0),
+        )
+
+    async def finished_at_us(self, container_id: str) -> int | None:
+        """When the container ended; None when the runtime forgot it or it runs."""
+        found = await self._get(f"/containers/{container_id}/json")
+        return _microseconds(found["State"].get("FinishedAt", "")) if found else None
+
+    async def close(self) -> None:
+        """Nothing is kept open."""
+
+    async def _get(self, path: str) -> Any:
+        """The answer, None when what is asked for is not there."""
+        return await asyncio.to_thread(self._ask, path)
+
+    def _ask(self, path: str) -> Any:
+        connection = _UnixConnection(self._socket)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            body = response.read()
+            if response.status == http.client.NOT_FOUND:
+                return None
+            if response.status != http.client.OK:
+                raise RuntimeUnavailableError(
+                    f"{self._endpoint} answers {response.status} to {path}: {body[:200]!r}"
+                )
+            return json.loads(body)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise RuntimeUnavailableError(
+                f"{self._endpoint} does not answer as {self._name} "
+                f"({type(error).__name__}: {error}): check VEXSTREAM_RUNTIMES"
+            ) from error
+        finally:
+            connection.close()
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=_CALL_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _workload(labels: dict[str, str], name: str) -> Workload:
+    """A Compose service owns its containers; what Kubernetes started says so in its labels."""
+    service = labels.get("com.docker.compose.service")
+    if service:
+        return Workload(labels.get("com.docker.compose.project", ""), service, service)
+    return workload_of(labels, {}, name)
+
+
+def _microseconds(time: str) -> int | None:
+    """None for Docker's zero time and for none at all."""
+    if not time or time.startswith("0001-"):
+        return None
+    return round(datetime.fromisoformat(time).timestamp() * 1_000_000)

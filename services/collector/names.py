@@ -1,0 +1,185 @@
+"""Resolves names as a process of a container sees them, in the root that the container has."""
+
+import ctypes
+import os
+import re
+import stat
+import struct
+from pathlib import Path
+
+from services.collector.events import FileSystemRoot
+from services.collector.mounts import Mount, parse_mountinfo
+from services.collector.seed import container_root, is_on_root
+from vexstream.evidence import Use
+
+_OPENAT2 = 437
+_NO_XDEV, _NO_MAGICLINKS, _IN_ROOT = 0x01, 0x02, 0x10
+_CWD = -100
+_MAX_CHAIN = 5
+"""As the kernel: a script's interpreter may be a script."""
+_LINE_BYTES = 256
+_PT_INTERP = 3
+_MAPPING = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \d+ +(/.*)")
+
+
+class NotResolvedError(Exception):
+    """The process is gone, or the name leads nowhere any more."""
+
+
+class ContainerView:
+    """The root file system of a container, held so that it can be looked at after a process ended.
+
+    Nothing but the root file system is entered: a file system that a container made itself could
+    keep whoever looks into it waiting for ever.
+    """
+
+    def __init__(self, proc: Path, pid: int) -> None:
+        """Raises NotResolvedError when the process is gone."""
+        self._proc = proc
+        root = container_root(proc, pid)
+        if root is None:
+            raise NotResolvedError(f"process {pid} is gone")
+        self.root: FileSystemRoot = root
+        try:
+            self._mounts: list[Mount] = parse_mountinfo(
+                (proc / str(pid) / "mountinfo").read_bytes()
+            )
+            self._fd = os.open(proc / str(pid) / "root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise NotResolvedError(f"process {pid} is gone") from error
+
+    def close(self) -> None:
+        """Lets go of the root."""
+        os.close(self._fd)
+
+    def opened(self, pid: int, directory: int, name: bytes, fd: int) -> bytes | None:
+        """Path of a regular file on the root file system that was opened; None for others.
+
+        Raises:
+            NotResolvedError: the name cannot be told any more.
+        """
+        if not name:
+            return self.descriptor(pid, fd)
+        found = self._open(self._absolute(pid, directory, name))
+        if found is None:
+            return None
+        try:
+            return self._path(found)
+        finally:
+            os.close(found)
+
+    def descriptor(self, pid: int, fd: int) -> bytes:
+        """Path of an open file. Raises NotResolvedError when it is closed."""
+        try:
+            return os.fsencode(os.readlink(self._proc / str(pid) / "fd" / str(fd)))
+        except OSError as error:
+            raise NotResolvedError(f"descriptor {fd} of process {pid} is gone") from error
+
+    def mapped(self, pid: int, address: int) -> bytes | None:
+        """Path of what is mapped at an address; None for memory without a file."""
+        try:
+            lines = (self._proc / str(pid) / "maps").read_bytes().splitlines()
+        except OSError as error:
+            raise NotResolvedError(f"process {pid} is gone") from error
+        for line in lines:
+            match = _MAPPING.match(line)
+            if match and int(match[1], 16) <= address < int(match[2], 16):
+                return bytes(match[3])
+        return None
+
+    def executed(self, pid: int, name: bytes) -> list[tuple[bytes, Use]]:
+        """The chain of scripts, the program and its ELF interpreter.
+
+        Raises:
+            NotResolvedError: the name cannot be told any more.
+        """
+        used: list[tuple[bytes, Use]] = []
+        target = self._absolute(pid, _CWD, name)
+        for _ in range(_MAX_CHAIN + 1):
+            found = self._open(target)
+            if found is None:
+                break
+            try:
+                path = self._path(found)
+                script, loader = _interpreters(found)
+            finally:
+                os.close(found)
+            if path is not None:
+                used.append((path, Use.EXECUTED))
+            if loader is not None:
+                opened = self._open(loader)
+                if opened is not None:
+                    path = self._path(opened)
+                    os.close(opened)
+                    used += [(path, Use.MAPPED)] if path else []
+            if script is None:
+                break
+            target = script
+        return used
+
+    def scripts(self, pid: int, name: bytes) -> list[bytes]:
+        """What was executed by this name and is no longer open: the chain without its program.
+
+        Raises:
+            NotResolvedError: the name cannot be told any more.
+        """
+        used = [path for path, use in self.executed(pid, name) if use is Use.EXECUTED]
+        return used[:-1] or used
+
+    def _absolute(self, pid: int, directory: int, name: bytes) -> bytes:
+        if name.startswith(b"/"):
+            return name
+        process = self._proc / str(pid)
+        link = process / "cwd" if directory == _CWD else process / "fd" / str(directory)
+        try:
+            return os.path.join(os.fsencode(os.readlink(link)), name)
+        except OSError as error:
+            raise NotResolvedError(f"the directory of process {pid} is gone") from error
+
+    def _open(self, name: bytes) -> int | None:
+        how = struct.pack("=QQQ", os.O_PATH | os.O_CLOEXEC, 0, _NO_XDEV | _IN_ROOT)
+        found = ctypes.CDLL(None, use_errno=True).syscall(
+            _OPENAT2, self._fd, ctypes.c_char_p(name.lstrip(b"/") or b"."),
+            ctypes.c_char_p(how), len(how),
+        )  # fmt: skip
+        if found >= 0:
+            return int(found)
+        if ctypes.get_errno() == 18:  # EXDEV: it is on another file system
+            return None
+        raise NotResolvedError(os.strerror(ctypes.get_errno()))
+
+    def _path(self, found: int) -> bytes | None:
+        if not stat.S_ISREG(os.fstat(found).st_mode):
+            return None
+        path = os.fsencode(os.readlink(f"/proc/self/fd/{found}"))
+        return path if is_on_root(path, self._mounts, self.root) else None
+
+
+def _interpreters(found: int) -> tuple[bytes | None, bytes | None]:
+    """The interpreter that the first line of a script names, and that of an ELF program."""
+    if not stat.S_ISREG(os.fstat(found).st_mode):
+        return None, None
+    try:
+        with open(f"/proc/self/fd/{found}", "rb", buffering=0) as file:
+            head = file.read(4096)
+    except OSError:
+        return None, None
+    if head.startswith(b"#!"):
+        words = head[2:_LINE_BYTES].split(b"\n", 1)[0].split(None, 1)
+        return (words[0] if words else None), None
+    return None, _elf_interpreter(head)
+
+
+def _elf_interpreter(head: bytes) -> bytes | None:
+    if not head.startswith(b"\x7fELF\x02\x01"):  # 64-bit, little-endian
+        return None
+    (start,) = struct.unpack_from("<Q", head, 32)
+    size, count = struct.unpack_from("<HH", head, 54)
+    for n in range(count):
+        at = start + n * size
+        if at + 40 > len(head):
+            break
+        kind, _, offset, _, _, length = struct.unpack_from("<IIQQQQ", head, at)
+        if kind == _PT_INTERP:
+            return head[offset : offset + length].rstrip(b"\0")
+    return None

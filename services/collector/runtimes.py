@@ -1,0 +1,112 @@
+"""The container runtimes of a node, as one."""
+
+import asyncio
+from typing import Protocol
+
+import structlog
+
+from services.collector.containerd import ContainerdRuntime
+from services.collector.docker import DockerRuntime
+from services.collector.errors import CollectorError, RuntimeUnavailableError
+from services.collector.runtime import ContainerInfo, CriRuntime, Listed
+from services.collector.settings import CollectorSettings
+
+log = structlog.get_logger()
+
+
+class Runtime(Protocol):
+    """Tells of the containers that it runs. Every call may raise RuntimeUnavailableError."""
+
+    async def version(self) -> str:
+        """Name of the runtime, as image-seen.avsc spells it."""
+
+    async def list(self) -> list[Listed]:
+        """All containers that it keeps, the exited ones included."""
+
+    async def describe(self, container_id: str) -> ContainerInfo | None:
+        """Identity of a container; None while the runtime does not know its image or itself."""
+
+    async def finished_at_us(self, container_id: str) -> int | None:
+        """When the container ended; None when the runtime forgot it or it runs."""
+
+    async def close(self) -> None:
+        """Closes the connection."""
+
+
+def configured(settings: CollectorSettings) -> Runtime:
+    """The runtimes that the settings name: ``cri=unix://…,docker=unix://…,podman=unix://…``.
+
+    Raises:
+        CollectorError: VEXSTREAM_RUNTIMES names something else.
+    """
+    if not settings.runtimes:
+        return CriRuntime(settings.cri_endpoint)
+    found: list[Runtime] = []
+    for one in settings.runtimes.split(","):
+        kind, _, endpoint = one.strip().partition("=")
+        if kind == "cri" and endpoint:
+            found.append(CriRuntime(endpoint))
+        elif kind == "containerd" and endpoint:
+            found.append(ContainerdRuntime(endpoint))
+        elif kind in ("docker", "podman") and endpoint:
+            found.append(DockerRuntime(kind, endpoint))
+        else:
+            raise CollectorError(
+                f"VEXSTREAM_RUNTIMES: {one!r} is not cri=unix://…, containerd=unix://…, "
+                "docker=unix://… or podman=unix://…"
+            )
+    return found[0] if len(found) == 1 else Runtimes(found)
+
+
+class Runtimes:
+    """Several runtimes side by side.
+
+    One that does not answer is taken to run what it ran: its containers stay under observation.
+    """
+
+    def __init__(self, runtimes: list[Runtime]) -> None:
+        self._runtimes = runtimes
+        self._listed: list[list[Listed]] = [[] for _ in runtimes]
+        self._owners: dict[str, Runtime] = {}
+
+    async def version(self) -> str:
+        """The names of all."""
+        return ",".join([await one.version() for one in self._runtimes])
+
+    async def list(self) -> list[Listed]:
+        """The containers of all. Raises RuntimeUnavailableError when none answers."""
+        answers = await asyncio.gather(
+            *(one.list() for one in self._runtimes), return_exceptions=True
+        )
+        failures = []
+        for n, answer in enumerate(answers):
+            if isinstance(answer, RuntimeUnavailableError):
+                failures.append(answer)
+                log.warning("container runtime cannot be reached", error=str(answer))
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
+                self._listed[n] = answer
+        if len(failures) == len(self._runtimes):
+            raise failures[0]
+        self._owners = {
+            container.id: runtime
+            for runtime, containers in zip(self._runtimes, self._listed, strict=True)
+            for container in containers
+        }
+        return [container for containers in self._listed for container in containers]
+
+    async def describe(self, container_id: str) -> ContainerInfo | None:
+        """As the runtime that lists it says."""
+        owner = self._owners.get(container_id)
+        return await owner.describe(container_id) if owner else None
+
+    async def finished_at_us(self, container_id: str) -> int | None:
+        """As the runtime that lists it says."""
+        owner = self._owners.get(container_id)
+        return await owner.finished_at_us(container_id) if owner else None
+
+    async def close(self) -> None:
+        """Closes all."""
+        for one in self._runtimes:
+            await one.close()

@@ -1,0 +1,62 @@
+"""Reads all decisions of people and vendors: every worker needs every one of them."""
+
+import asyncio
+from collections.abc import Callable
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from schemas.codec import CodecError
+from schemas.decisions import decode_decision
+from services.common.kafka import DeadLetterBox, connection
+from services.common.settings import CommonSettings
+from services.common.topics import Topic
+from vexstream.decisions import Decisions
+
+
+class DecisionReader:
+    """Follows the topic vex-decision from its beginning; ``loaded`` once all were read."""
+
+    def __init__(
+        self, settings: CommonSettings, dead: DeadLetterBox, changed: Callable[[str], None]
+    ) -> None:
+        """``changed`` is called with the scope of every decision that came or went later."""
+        self._settings = settings
+        self._dead = dead
+        self._changed = changed
+        self.decisions = Decisions()
+        self.loaded = asyncio.Event()
+
+    async def run(self) -> None:
+        """Reads until it is cancelled."""
+        partition = TopicPartition(Topic.VEX_DECISION.name_in(self._settings), 0)
+        consumer = AIOKafkaConsumer(**connection(self._settings), enable_auto_commit=False)
+        async with consumer:
+            consumer.assign([partition])
+            await consumer.seek_to_beginning(partition)
+            end = (await consumer.end_offsets([partition]))[partition]
+            while True:
+                if not self.loaded.is_set() and await consumer.position(partition) >= end:
+                    self.loaded.set()
+                found = await consumer.getmany(partition, timeout_ms=500)
+                for message in found.get(partition, []):
+                    await self._take(message)
+
+    async def _take(self, message: ConsumerRecord) -> None:
+        key = message.key or b""
+        if message.value is None:
+            changed = self.decisions.withdraw(key)
+        else:
+            try:
+                changed = self.decisions.put(decode_decision(message.value), key)
+            except CodecError as error:
+                await self._dead.put(
+                    topic=message.topic,
+                    partition=message.partition,
+                    offset=message.offset,
+                    key=message.key,
+                    value=message.value,
+                    error=error,
+                )
+                return
+        if changed and self.loaded.is_set():
+            self._changed(key.decode("utf-8", "replace").split("|")[1] if b"|" in key else "*")

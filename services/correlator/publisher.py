@@ -1,0 +1,223 @@
+"""Publishes documents and evidence of the digests that have changed."""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import MessageSizeTooLargeError
+
+from schemas.codec import CodecError
+from schemas.documents import encode_document
+from schemas.evidence_summary import encode_evidence
+from services.common import metrics
+from services.common.kafka import DeadLetterBox
+from services.common.topics import Topic
+from services.correlator.settings import CorrelatorSettings
+from services.correlator.state import State
+from services.correlator.tables import Receipts
+from vexstream.correlation import Correlation, Policy, Published, published
+from vexstream.decisions import Decisions
+from vexstream.document import DocumentRecord, DocumentState
+from vexstream.identity import Digest
+
+log = structlog.get_logger()
+
+RELEASE = "1"
+"""Raised when the same input gives other documents than before: all are then looked at again."""
+
+
+_AT_A_TIME = 16
+
+
+class TooLargeError(CodecError):
+    """A record does not fit what the broker accepts."""
+
+    reason = "too_large"
+
+
+class Publisher:
+    """Knows which digests have changed since they were last published."""
+
+    def __init__(
+        self,
+        settings: CorrelatorSettings,
+        sender: AIOKafkaProducer,
+        state: State,
+        dead: DeadLetterBox,
+        receipts: Receipts,
+    ) -> None:
+        self._settings = settings
+        self._policy: Policy = settings.policy()
+        self._sender = sender
+        self._state = state
+        self._dead = dead
+        self._receipts = receipts
+        self._changed: set[Digest] = set()
+        self._evidence_changed: set[Digest] = set()
+        self._evidence_sent: dict[Digest, bytes] = {}
+        self.decisions = Decisions()
+        self.newest_us: Callable[[Digest], int | None] = lambda _: None
+        self.publishing = asyncio.Lock()
+        """Held while a document is on its way: a partition may not be given up meanwhile."""
+
+    @property
+    def policy(self) -> Policy:
+        """What the operator decides."""
+        return self._policy
+
+    def changed(self, digest: Digest) -> None:
+        """The document of a digest may have to be published anew."""
+        self._changed.add(digest)
+
+    def evidence_changed(self, digest: Digest) -> None:
+        """So may its evidence."""
+        self._evidence_changed.add(digest)
+
+    def reset(self) -> None:
+        """The state was rebuilt: looks at every digest whose last record rests on another one."""
+        self._changed.clear()
+        self._evidence_changed.clear()
+        for digest, correlation in self._state.correlations.items():
+            known = correlation.published
+            if known is not None and known.basis == self._basis(correlation):
+                correlation.settle(self._covered(correlation))
+            else:
+                self._changed.add(digest)
+                self._evidence_changed.add(digest)
+
+    async def flush(self) -> None:
+        """Publishes every document that is due."""
+        await self._each(self._changed, self._publish)
+
+    async def flush_evidence(self) -> None:
+        """Publishes the evidence of every digest of which it has changed."""
+        await self._each(self._evidence_changed, self._publish_evidence)
+
+    async def _each(
+        self, waiting: set[Digest], publish: Callable[[Correlation], Awaitable[None]]
+    ) -> None:
+        """Publishes what is waiting, several at a time: each waits for the broker."""
+        digests = list(waiting)
+        for at in range(0, len(digests), _AT_A_TIME):
+            async with self.publishing:
+                chunk = digests[at : at + _AT_A_TIME]
+                await asyncio.gather(*(self._attempt(digest, waiting, publish) for digest in chunk))
+            await asyncio.sleep(0)
+
+    async def _attempt(
+        self,
+        digest: Digest,
+        waiting: set[Digest],
+        publish: Callable[[Correlation], Awaitable[None]],
+    ) -> None:
+        correlation = self._state.correlations.get(digest)
+        if digest not in waiting or correlation is None:
+            return  # the state was rebuilt meanwhile
+        waiting.discard(digest)
+        try:
+            await publish(correlation)
+        except Exception:
+            # Kept for the next round: the state is right, only its publication failed.
+            waiting.add(digest)
+            correlation.mark_stale()
+            log.exception("publication failed", digest=digest)
+
+    async def _publish(self, correlation: Correlation) -> None:
+        with metrics.ASSESS_SECONDS.time():
+            newest = self.newest_us(correlation.digest)
+            record = correlation.due(self._policy, self.decisions, newest)
+        self._state.touch(correlation)
+        if record is None:
+            return
+        basis = self._basis(correlation)
+        value = encode_document(record)
+        before = correlation.published
+        if record.version and (before is None or record.version > before.version):
+            # Should this worker die before it has noted what it sent, no other version of the
+            # document may go by the same number.
+            correlation.published = Published(record.version, record.sha256, "")
+            await self._note(correlation)
+        try:
+            await self._send(Topic.VEX_DOCUMENT, correlation, value)
+        except MessageSizeTooLargeError as error:
+            record = await self._too_large(correlation, record, value, error)
+        correlation.published = published(record, before, basis)
+        await self._note(correlation)
+        self._evidence_changed.add(correlation.digest)
+        metrics.DOCUMENTS.inc()
+        log.info(
+            "published",
+            digest=correlation.digest,
+            state=record.state,
+            version=record.version,
+            counts=record.counts,
+        )
+
+    async def _too_large(
+        self, correlation: Correlation, record: DocumentRecord, value: bytes, error: Exception
+    ) -> DocumentRecord:
+        """Says that there is no document: an outdated one would be worse."""
+        why = (
+            f"document_too_large: {len(value)} bytes after compression do not fit a Kafka record; "
+            "raise max.message.bytes of the topic and the clients' limits, or fix findings"
+        )
+        await self._dead.put(
+            topic=Topic.VEX_DOCUMENT.name_in(self._settings),
+            partition=-1,
+            offset=-1,
+            key=correlation.digest.encode(),
+            value=None,
+            error=TooLargeError(f"{why} ({error!r})"),
+        )
+        instead = correlation.without_document(
+            DocumentState.SCAN_FAILED, self._covered(correlation), record.issued_at_us, failure=why
+        )
+        await self._send(Topic.VEX_DOCUMENT, correlation, encode_document(instead))
+        return instead
+
+    async def _publish_evidence(self, correlation: Correlation) -> None:
+        summary = correlation.summary(self._policy, self.newest_us(correlation.digest))
+        self._state.touch(correlation)
+        if summary is None:
+            return
+        value = encode_evidence(summary)
+        seal = hashlib.sha256(value).digest()
+        if self._evidence_sent.get(correlation.digest) == seal:
+            return
+        try:
+            await self._send(Topic.IMAGE_EVIDENCE, correlation, value)
+        except MessageSizeTooLargeError:
+            log.error(
+                "evidence not published: it does not fit a Kafka record",
+                digest=correlation.digest,
+                size=len(value),
+            )
+        self._evidence_sent[correlation.digest] = seal
+
+    async def _send(self, topic: Topic, correlation: Correlation, value: bytes) -> None:
+        await self._sender.send_and_wait(
+            topic.name_in(self._settings), key=correlation.digest.encode(), value=value
+        )
+
+    async def _note(self, correlation: Correlation) -> None:
+        # Nothing runs between the two: what is taken is what was just written.
+        self._state.remember_published(correlation)
+        await asyncio.gather(*self._receipts.take())
+
+    def _covered(self, correlation: Correlation) -> Any:
+        return correlation.covered(self._policy, self.newest_us(correlation.digest))
+
+    def _basis(self, correlation: Correlation) -> str:
+        """Changes with everything that the record of a digest rests on."""
+        facts = (
+            RELEASE,
+            self._state.marks(correlation.digest),
+            self._covered(correlation),
+            correlation.evidence.image if correlation.evidence else None,
+            self._policy,
+            self.decisions.seal(),
+        )
+        return hashlib.sha256(repr(facts).encode()).hexdigest()

@@ -1,0 +1,191 @@
+"""The digests of a worker: their correlations in memory, and their state in the tables.
+
+Everything is written by the agent that handles a record: a table on disk cannot be written by
+anybody else. What is rarely needed, the files and the scan of a digest, is given up when too much
+of it is in memory, and comes back from the tables.
+"""
+
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import structlog
+
+from schemas.messages import ScanChunk, decode_chunk, encode_chunk, join_scan
+from services.common import metrics
+from services.correlator import store
+from vexstream.correlation import Correlation
+from vexstream.evidence import Batch, FileUse, Learnt
+from vexstream.identity import Digest, parse_digest
+from vexstream.scan import Scan
+
+log = structlog.get_logger()
+
+
+class State:
+    """All digests of the partitions of this worker."""
+
+    def __init__(self, evidence: Any, scans: Any, published: Any, files_in_memory: int) -> None:
+        """The first three are tables of bytes."""
+        self._evidence = evidence
+        self._scans = scans
+        self._published = published
+        self._limit = files_in_memory
+        self._held: dict[Digest, store.Held] = {}
+        self._assembly = store.ScanAssembly()
+        self._recent: OrderedDict[Digest, int] = OrderedDict()
+        self._weight = 0
+        self.correlations: dict[Digest, Correlation] = {}
+
+    def of(self, digest: Digest) -> Correlation:
+        """The correlation of a digest, made when there is none."""
+        correlation = self.correlations.get(digest)
+        if correlation is None:
+            correlation = self.correlations[digest] = Correlation(digest, self)
+            self._held[digest] = store.Held()
+            metrics.DIGESTS.set(len(self.correlations))
+        return correlation
+
+    def observe(self, batch: Batch, keep_heartbeat: bool) -> tuple[Correlation, Learnt]:
+        """Takes a batch in and writes down what of it was new.
+
+        Without ``keep_heartbeat`` a batch that only goes on observing a container is not written.
+        """
+        correlation = self.of(batch.image.config_digest)
+        learnt = correlation.observe(batch)
+        digest = correlation.digest
+        if learnt.accesses:
+            self._write_files(correlation, learnt)
+            self._use(correlation)
+        evidence = correlation.evidence
+        if evidence is not None and (learnt.image or (learnt.container and keep_heartbeat)):
+            container = evidence.containers[batch.container_id]
+            key = store.container_key(digest, batch.container_id)
+            self._evidence[key] = store.container_bytes(container, evidence.image)
+        return correlation, learnt
+
+    def take_chunk(self, chunk: ScanChunk) -> Correlation | None:
+        """Takes a part of a scan; the correlation whose scan has changed by it, or None."""
+        correlation = self.of(chunk.config_digest)
+        held = self._held[correlation.digest]
+        if chunk.scan_id == held.scan_id:
+            return None
+        chunks = self._assembly.add(chunk)
+        scan = join_scan(chunks)
+        if scan is None:
+            self._scans[store.chunk_key(chunk)] = encode_chunk(chunk)
+            return None
+        outdated = set(self._assembly.done(chunk.config_digest))
+        if not correlation.accept(scan):
+            self._delete(self._scans, outdated)
+            return None
+        self._scans[store.chunk_key(chunk)] = encode_chunk(chunk)
+        outdated -= {store.chunk_key(part) for part in chunks}
+        outdated.update(store.chunk_keys(correlation.digest, held.scan_id, held.chunks))
+        held.scan_id, held.chunks = chunk.scan_id, len(chunks)
+        pointer = json.dumps([held.scan_id, held.chunks]).encode()
+        self._scans[store.pointer_key(correlation.digest)] = pointer
+        self._delete(self._scans, outdated)
+        self._use(correlation)
+        return correlation
+
+    def remember_published(self, correlation: Correlation) -> None:
+        """Writes down what was published of a digest."""
+        if correlation.published is not None:
+            key = correlation.digest.encode()
+            self._published[key] = store.published_bytes(correlation.published)
+
+    def marks(self, digest: Digest) -> tuple[object, ...]:
+        """What tells the state of a digest's evidence and scan from any other."""
+        held = self._held[digest]
+        return (sorted(held.files), held.scan_id)
+
+    def touch(self, correlation: Correlation) -> None:
+        """The larger parts of its state were needed."""
+        self._use(correlation)
+
+    def files(self, digest: Digest) -> Iterator[tuple[bytes, FileUse]]:
+        """For the core: what the tables hold of a digest's files."""
+        for key in self._held[digest].files:
+            value = self._evidence.get(key)
+            if value is not None:
+                yield from store.unpack_files(value)
+
+    def scan(self, digest: Digest) -> Scan | None:
+        """For the core: the scan of a digest out of the tables."""
+        held = self._held[digest]
+        values = [
+            self._scans.get(key) for key in store.chunk_keys(digest, held.scan_id, held.chunks)
+        ]
+        return join_scan([decode_chunk(value) for value in values if value is not None])
+
+    def rebuild(self, owned: Callable[[Digest], bool]) -> None:
+        """Everything anew out of the tables; ``owned`` tells whether a digest is this worker's."""
+        self.correlations, self._held = {}, {}
+        self._assembly, self._recent, self._weight = store.ScanAssembly(), OrderedDict(), 0
+        for key, value in self._evidence.items():
+            digest = Digest(store.digest_of(key).decode())
+            if not owned(digest):
+                continue
+            correlation = self.of(digest)
+            if key.startswith(b"c|"):
+                store.restore_container(correlation, key.split(b"|", 2)[2].decode(), value)
+            else:
+                self._held[digest].files.append(key)
+                correlation.files_are_away()
+        self._rebuild_scans(owned)
+        for key, value in self._published.items():
+            digest = parse_digest(key.decode())
+            if owned(digest):
+                self.of(digest).published = store.published_of(value)
+        metrics.DIGESTS.set(len(self.correlations))
+
+    def _rebuild_scans(self, owned: Callable[[Digest], bool]) -> None:
+        in_transit = []
+        for key, value in self._scans.items():
+            digest = Digest(key.split(b"#", 1)[0].decode())
+            if not owned(digest):
+                continue
+            if key.endswith(b"#"):
+                held = self._held[self.of(digest).digest]
+                held.scan_id, held.chunks = json.loads(value)
+                self.correlations[digest].has_scan = True
+            else:
+                in_transit.append((digest, key))
+        for digest, key in in_transit:
+            if key.split(b"#")[1].decode() != self._held[self.of(digest).digest].scan_id:
+                self._assembly.add(decode_chunk(self._scans[key]))
+
+    def _write_files(self, correlation: Correlation, learnt: Learnt) -> None:
+        keys = self._held[correlation.digest].files
+        outdated: set[bytes] = set()
+        if len(keys) >= store.ENTRIES_PER_DIGEST and correlation.evidence is not None:
+            # All of it is in memory now: one entry instead of many. The new one is written first.
+            outdated = set(keys)
+            files = correlation.evidence.files.items()
+            entries = store.files_entries(correlation.digest, files)
+        else:
+            entries = store.learnt_files(correlation, learnt)
+        for key, value in entries:
+            self._evidence[key] = value
+            outdated.discard(key)
+            if key not in keys:
+                keys.append(key)
+        if outdated:
+            self._delete(self._evidence, outdated)
+            self._held[correlation.digest].files = [k for k in keys if k not in outdated]
+
+    def _delete(self, table: Any, keys: Iterable[bytes]) -> None:
+        for key in sorted(keys):
+            table.pop(key, None)
+
+    def _use(self, correlation: Correlation) -> None:
+        """Counts what is in memory, and puts away what was not needed for longest."""
+        digest = correlation.digest
+        self._weight += correlation.weight - self._recent.pop(digest, 0)
+        self._recent[digest] = correlation.weight
+        while self._weight > self._limit and len(self._recent) > 1:
+            oldest, weight = self._recent.popitem(last=False)
+            self._weight -= weight
+            self.correlations[oldest].put_away()

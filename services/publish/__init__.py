@@ -1,0 +1,1 @@
+"""Signs documents and attaches them to images in registries."""

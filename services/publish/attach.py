@@ -1,0 +1,168 @@
+"""Attaches signed documents to images: OCI 1.1 referrers, in the layout of cosign 3.
+
+A referrer is a manifest with one layer, the Sigstore bundle, an empty config, and the image as its
+subject. Where the registry has no referrers API, the index under the tag ``sha256-<hex>`` lists it
+(OCI distribution spec 1.1, "Referrers Tag Schema"). Trivy reads the first OpenVEX attestation that
+it finds and no other, so documents of ours that are superseded are taken away.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from services.publish.errors import NotInRegistryError
+from services.publish.registry import INDEX_TYPE, MANIFEST_TYPE, Manifest, RegistryClient
+from vexstream.identity import Digest
+from vexstream.intoto import BUNDLE_MEDIA_TYPE, PREDICATE_TYPE, parse_envelope, read_statement
+
+log = structlog.get_logger()
+
+EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
+_EMPTY = b"{}"
+OURS = "dev.vexstream.document"
+"""Annotation with the id of the document: newer versions of it replace older ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """What was done for one digest of an image."""
+
+    subject: Digest
+    referrer: Digest
+    superseded: tuple[str, ...]
+    by_tag: bool
+    """The registry has no referrers API."""
+
+
+def attach(client: RegistryClient, digests: Iterable[str], bundle: bytes) -> list[Attached]:
+    """Attaches a bundle to those of the digests that the repository has.
+
+    An index of several platforms is left out: what holds for one of its images need not hold for
+    the others, and a scanner would apply it to all. Doing it again changes nothing.
+
+    Raises:
+        NotInRegistryError: the repository has none of them.
+        RegistryError: the registry does not answer, or refuses.
+        BadAttestationError: it is no bundle of a document of ours.
+    """
+    annotations = _annotations(bundle)
+    found = [manifest for d in digests if (manifest := _find(client, d)) is not None]
+    subjects = [manifest for manifest in found if not _is_shared(manifest)]
+    if not subjects:
+        raise NotInRegistryError(
+            f"{client.repository} has no manifest of the image alone that the document is about"
+        )
+    layer = client.put_blob(bundle) | {"mediaType": BUNDLE_MEDIA_TYPE}
+    config = client.put_blob(_EMPTY) | {"mediaType": EMPTY_TYPE}
+    return [_attach(client, subject, layer, config, annotations) for subject in subjects]
+
+
+def fallback_tag(digest: str) -> str:
+    """The tag whose index lists the referrers of a digest."""
+    return digest.replace(":", "-")
+
+
+def _attach(
+    client: RegistryClient,
+    subject: Manifest,
+    layer: dict[str, Any],
+    config: dict[str, Any],
+    annotations: dict[str, str],
+) -> Attached:
+    content = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_TYPE,
+        "artifactType": BUNDLE_MEDIA_TYPE,
+        "config": config,
+        "layers": [layer],
+        "subject": subject.descriptor,
+        "annotations": annotations,
+    }
+    referrer = Manifest(MANIFEST_TYPE, json.dumps(content, separators=(",", ":")).encode())
+    noted = client.put_manifest(referrer)
+    listed = client.referrers(subject.digest)
+    # Some registries have the API and do not say so in their answer to the manifest.
+    by_tag = not noted and referrer.digest not in {one.get("digest") for one in listed or []}
+    if by_tag:
+        listed = _list_by_tag(client, subject, referrer, annotations)
+    superseded = [old for old in listed or [] if _is_superseded(client, old, referrer, annotations)]
+    for old in superseded:
+        deleted = client.delete_manifest(old["digest"])
+        if not deleted and not by_tag:
+            log.warning(
+                "a superseded attestation stays: the registry does not delete",
+                repository=str(client.repository),
+                digest=old["digest"],
+            )
+    gone = tuple(str(old["digest"]) for old in superseded)
+    return Attached(subject.digest, referrer.digest, gone, by_tag)
+
+
+def _list_by_tag(
+    client: RegistryClient, subject: Manifest, referrer: Manifest, annotations: dict[str, str]
+) -> list[dict[str, Any]]:
+    """Puts the referrer first into the index under the tag; returns what was listed before."""
+    tag = fallback_tag(subject.digest)
+    try:
+        before = client.manifest(tag)
+        listed: list[dict[str, Any]] = before.read().get("manifests") or []
+    except NotInRegistryError:
+        before, listed = None, []
+    others = [
+        one
+        for one in listed
+        if one.get("digest") != referrer.digest
+        and not _is_superseded(client, one, referrer, annotations)
+    ]
+    ours = referrer.descriptor | {"artifactType": BUNDLE_MEDIA_TYPE, "annotations": annotations}
+    content = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [ours, *others]}
+    index = Manifest(INDEX_TYPE, json.dumps(content, separators=(",", ":")).encode())
+    if before is None or before.digest != index.digest:
+        client.put_manifest(index, tag)
+    return listed
+
+
+def _is_superseded(
+    client: RegistryClient,
+    descriptor: dict[str, Any],
+    referrer: Manifest,
+    annotations: dict[str, str],
+) -> bool:
+    """Whether a listed referrer is an older document of ours about the same image."""
+    if descriptor.get("digest") == referrer.digest:
+        return False
+    theirs = descriptor.get("annotations")
+    if theirs is None:  # not every registry copies them into its list
+        found = _find(client, str(descriptor.get("digest")))
+        theirs = found.read().get("annotations") if found is not None else None
+    return (theirs or {}).get(OURS) == annotations[OURS]
+
+
+def _is_shared(manifest: Manifest) -> bool:
+    """Whether it is an index of several platforms; attestations in it are none."""
+    platforms = [
+        (one.get("platform") or {}).get("architecture")
+        for one in manifest.read().get("manifests") or []
+    ]
+    return len([one for one in platforms if one != "unknown"]) > 1
+
+
+def _annotations(bundle: bytes) -> dict[str, str]:
+    document = json.loads(read_statement(parse_envelope(bundle).payload).document)
+    return {
+        "org.opencontainers.image.created": document["timestamp"],
+        "dev.sigstore.bundle.content": "dsse-envelope",
+        "dev.sigstore.bundle.predicateType": PREDICATE_TYPE,
+        "in-toto.io/predicate-type": PREDICATE_TYPE,
+        OURS: document["@id"],
+    }
+
+
+def _find(client: RegistryClient, digest: str) -> Manifest | None:
+    try:
+        return client.manifest(digest)
+    except NotInRegistryError:
+        return None

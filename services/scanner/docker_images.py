@@ -1,0 +1,62 @@
+"""Images of a Docker daemon, by its own interface on a Unix socket."""
+
+import asyncio
+import http.client
+import socket
+from pathlib import Path
+
+from services.scanner.archives import open_image
+from services.scanner.errors import ImageUnavailableError
+from services.scanner.stores import Fetched, too_large
+from vexstream.identity import Digest, Image
+
+_STEP = 1024 * 1024
+_MIB = 1024 * 1024
+
+
+class DockerImages:
+    """What ``docker save`` would write, asked for by configuration digest."""
+
+    def __init__(self, address: Path, timeout_seconds: float, max_image_mib: int) -> None:
+        self._address = address
+        self._timeout_seconds = timeout_seconds
+        self._max_image_mib = max_image_mib
+
+    async def fetch(self, image: Image, into: Path) -> Fetched:
+        """See ``ImageSource``."""
+        archive = into / "docker.tar"
+        await asyncio.to_thread(self._save, image.config_digest, archive)
+        fetched = await open_image(archive, self._max_image_mib).fetch(image, into)
+        archive.unlink()
+        return Fetched(fetched.layout, fetched.manifest_digests, f"docker ({self._address})")
+
+    def _save(self, digest: Digest, archive: Path) -> None:
+        connection = _UnixConnection(self._address, self._timeout_seconds)
+        try:
+            connection.request("GET", f"/images/{digest}/get")
+            response = connection.getresponse()
+            if response.status != http.HTTPStatus.OK:
+                said = response.read(500).decode("utf-8", "replace").strip()
+                raise ImageUnavailableError(f"docker says {response.status}: {said}")
+            written = 0
+            with archive.open("wb") as target:
+                while part := response.read(_STEP):
+                    written += len(part)
+                    if written > self._max_image_mib * _MIB:
+                        raise too_large(written, self._max_image_mib)
+                    target.write(part)
+        except (OSError, http.client.HTTPException) as error:
+            raise ImageUnavailableError(f"docker at {self._address}: {error}") from error
+        finally:
+            connection.close()
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, address: Path, timeout_seconds: float) -> None:
+        super().__init__("docker", timeout=timeout_seconds)
+        self._address = address
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._address))

@@ -1,0 +1,125 @@
+"""What is asked for by token arrives on the topics, and a broker that is away is said to be."""
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer
+
+from schemas.decisions import decode_decision
+from schemas.messages import decode_image_seen
+from services.api.writes import RESCAN
+from services.common.kafka import connection
+from services.common.settings import CommonSettings
+from services.common.topics import Topic
+from tests.support.api import ApiUnderTest, api_under_test, digest, document
+from vexstream.decisions import DecisionSource
+from vexstream.identity import Image
+
+pytestmark = pytest.mark.real
+
+SECRET = "a-long-random-string"
+TOKENS = f"alice rescan,decide,vendor-vex {hashlib.sha256(SECRET.encode()).hexdigest()}"
+BEARER = {"Authorization": f"Bearer {SECRET}"}
+ZLIB = "pkg:deb/debian/zlib1g@1.2.13"
+
+
+async def test_rescans_decisions_and_vendor_vex_arrive_on_their_topics(
+    kafka_settings: CommonSettings, postgres_url: str
+) -> None:
+    manifest = digest("app manifest")
+    decision = {
+        "vulnerability": "CVE-2024-0001",
+        "package": ZLIB,
+        "status": "not_affected",
+        "justification": "component_not_present",
+        "text": "the code is patched",
+    }
+    vendor = {
+        "@context": "https://openvex.dev/ns/v0.2.0",
+        "@id": "https://vendor.example/1",
+        "author": "Vendor",
+        "timestamp": "2024-01-01T00:00:00Z",
+        "version": 1,
+        "statements": [
+            {"vulnerability": {"name": "CVE-2024-0002"}, "products": [{"@id": ZLIB}],
+             "status": "fixed"},
+        ],
+    }  # fmt: skip
+    async with api_under_test(kafka_settings, postgres_url) as api:
+        await api.publish(document())
+        async with api.running(api_tokens=_secret()) as client:
+            client.headers.update(BEARER)
+            await api.settled()
+            asked = await client.post(f"/images/{manifest}/rescan")
+            assert asked.status_code == 202
+            assert asked.json()["config_digest"] == digest("app")
+            assert (
+                await client.post(f"/vex/{manifest}/decisions", json=decision)
+            ).status_code == 202
+            handed = await client.post("/vendor-vex", content=json.dumps(vendor))
+            assert handed.json() == {"decisions": 1, "skipped": []}
+            where = {"vulnerability": "CVE-2024-0001", "package": ZLIB}
+            back = await client.delete(f"/vex/{manifest}/decisions", params=where)
+            assert back.status_code == 202
+
+            unsaid = decision | {"justification": None, "text": ""}
+            refused = await client.post(f"/vex/{manifest}/decisions", json=unsaid)
+            assert refused.status_code == 422
+            assert "needs a justification" in refused.json()["detail"]
+            for body in (b"", b"{}", b"[" * 50_000, json.dumps(vendor | {"author": ""}).encode()):
+                junk = await client.post("/vendor-vex", content=body)
+                assert junk.json()["type"].endswith("/invalid-request")
+            unknown = await client.post(f"/images/{digest('nothing')}/rescan")
+            assert unknown.status_code == 404
+
+        ((_, seen),) = await _records(api, Topic.IMAGE_SEEN, 1)
+        request = decode_image_seen(seen)
+        assert request.runtime == RESCAN
+        assert request.image == Image(digest("app"), (manifest,), ("registry.example/app",))
+        decisions = await _records(api, Topic.VEX_DECISION, 3)
+        human, vendors = (decode_decision(value) for _, value in decisions[:2])
+        assert (human.scope, human.author, human.source) == (
+            digest("app"), "alice", DecisionSource.HUMAN,
+        )  # fmt: skip
+        assert (human.package, human.text) == (ZLIB, "the code is patched")
+        assert (vendors.author, vendors.scope, vendors.package) == ("Vendor", "*", ZLIB)
+        assert decisions[2] == (human.key, None)
+
+
+async def test_a_broker_that_is_away_is_a_problem_to_retry(
+    kafka_settings: CommonSettings, postgres_url: str
+) -> None:
+    async with api_under_test(kafka_settings, postgres_url) as api:
+        await api.publish(document())
+        async with api.running():
+            await api.settled()
+        away = {"kafka_bootstrap_servers": "127.0.0.1:1", "api_tokens": _secret()}
+        async with api.running(**away) as client:
+            refused = await client.post(f"/images/{digest('app')}/rescan", headers=BEARER)
+            assert refused.status_code == 503
+            assert refused.json()["type"].endswith("/kafka-unavailable")
+            assert (await client.get(f"/vex/{digest('app')}")).status_code == 200
+
+
+def _secret() -> Any:
+    from pydantic import SecretStr
+
+    return SecretStr(TOKENS)
+
+
+async def _records(api: ApiUnderTest, topic: Topic, count: int) -> list[tuple[bytes, Any]]:
+    consumer = AIOKafkaConsumer(
+        topic.name_in(api.settings),
+        **connection(api.settings),
+        auto_offset_reset="earliest",
+        consumer_timeout_ms=20_000,
+    )
+    await consumer.start()
+    try:
+        return [
+            (found.key, found.value) for found in [await consumer.getone() for _ in range(count)]
+        ]
+    finally:
+        await consumer.stop()

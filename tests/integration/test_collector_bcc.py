@@ -1,0 +1,116 @@
+"""Both eBPF sources on the same container: they agree, but for what the documentation lists."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.collector.bcc_source import BccSource
+from services.collector.cgroups import CgroupIndex, find_root
+from services.collector.choose import started_source
+from services.collector.errors import ProbeError
+from services.collector.events import CgroupEvent
+from services.collector.settings import CollectorSettings
+from services.collector.source import CoreSource
+from services.local.containerd import Container, Containerd
+from tests.support.probe import TIMES, Observer, started
+from vexstream.evidence import Use
+
+pytestmark = pytest.mark.real
+
+WORK = [
+    ["/bin/sh", "-c", "cat /etc/os-release /etc/debian_version; ls -l /opt; cd /etc; cat passwd"],
+    ["/opt/loads"],
+    ["/opt/script"],
+    *(
+        ["/opt/uses", "each", str(TIMES), act, prefix]
+        for act, prefix in [
+            ("open", "/opt/data/open"),
+            ("openat", "data/openat_"),
+            ("openat2", "/opt/data/openat2_"),
+            ("creat", "/opt/made-for-both"),
+            ("map", "/opt/data/map"),
+            ("exec", "/opt/exec"),
+            ("exec", "/opt/unread"),
+        ]
+    ),
+    ["/opt/uses", "o_path", "/opt/data/o_path"],
+    ["/opt/uses", "missing", "/opt/no-such-file"],
+    ["/opt/uses", "stat", "/opt/data/stat"],
+]
+
+
+RELATIVE = {b"/etc/passwd", *(f"/opt/data/openat_{n}".encode() for n in range(TIMES))}
+
+
+@pytest.fixture
+def bcc() -> Iterator[BccSource]:
+    source = BccSource(Path("/proc"), CgroupIndex(find_root(None)))
+    try:
+        source.start()
+    except ProbeError as error:
+        pytest.skip(f"BCC cannot run here: {str(error)[-400:]}")
+    yield source
+    source.close()
+
+
+@pytest.fixture
+def core(probe: Path) -> Iterator[CoreSource]:
+    source = started(probe)
+    yield source
+    source.close()
+
+
+def test_both_sources_see_the_same_files(
+    core: CoreSource, bcc: BccSource, containerd: Containerd, uses_container: Container
+) -> None:
+    observers = [Observer(containerd, uses_container, source) for source in (core, bcc)]
+    for argv in WORK:
+        assert containerd.exec(uses_container, argv).exit_code == 0, argv
+    by_core, by_bcc = (observer.drained() for observer in observers)
+    assert len(by_core) > 5 * TIMES
+    assert not set(by_bcc) - set(by_core)
+    # A relative name is nothing without its process; BCC says then that it lost something.
+    missing = set(by_core) - set(by_bcc)
+    assert missing <= RELATIVE
+    assert set(observers[1].lost()) == ({"path_gone"} if missing else set())
+    # Which layer a file comes from is in the kernel's structures only.
+    for path, use in by_bcc.items():
+        assert use == by_core[path] & ~Use.REWRITTEN, path
+    assert not observers[0].lost()
+
+
+def test_what_bcc_cannot_follow_is_counted_as_lost(
+    bcc: BccSource, containerd: Containerd, uses_container: Container
+) -> None:
+    observer = Observer(containerd, uses_container, bcc)
+    observer.uses("/opt/uses", "uring", "/opt/data/uring")
+    seen = observer.uses("/opt/uses", "protect", "/opt/data/protect")
+    lost = observer.lost()
+    assert lost["io_uring"] > 0
+    # Whether the process is still there when it is looked at is a matter of luck.
+    assert Use.MAPPED in seen[b"/opt/data/protect"] or lost["path_gone"] > 0
+
+
+def test_bcc_tells_of_new_cgroups(bcc: BccSource, containerd: Containerd) -> None:
+    container = containerd.run("localhost/vexstream/collector-probe:1", "told")
+    try:
+        made = [event.path for event in bcc.drain() if isinstance(event, CgroupEvent)]
+        assert any(path.endswith(container.id) for path in made)
+    finally:
+        containerd.stop(container)
+
+
+def test_the_source_follows_from_the_kernel(bcc: BccSource, tmp_path: Path) -> None:
+    chosen = started_source(CollectorSettings(), btf=tmp_path / "no-btf")
+    try:
+        assert chosen.name == "bcc"
+    finally:
+        chosen.close()
+
+
+def test_a_missing_python_is_explained() -> None:
+    with pytest.raises(ProbeError, match="python3-bpfcc"):
+        BccSource(
+            Path("/proc"), CgroupIndex(find_root(None)), python="/nonexistent/python3"
+        ).start()

@@ -1,0 +1,147 @@
+"""Every hook, exercised a prime number of times by a program that does just that."""
+
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from services.collector.source import CoreSource
+from services.local.containerd import Container, Containerd
+from tests.support.probe import TIMES, Observer, cgroup_of, started
+from vexstream.evidence import Use
+
+pytestmark = pytest.mark.real
+
+MADE = Use.OPENED | Use.REWRITTEN
+OWN = b"/opt/uses"
+
+
+def _exactly(observer: Observer, act: str, prefix: str, use: Use) -> None:
+    done = observer.containerd.exec(
+        observer.container, ["/opt/uses", "each", str(TIMES), act, prefix]
+    )
+    assert done.exit_code == 0, done.stderr
+    got = [(event.path, event.use) for event in observer.events() if event.path != OWN]
+    assert sorted(got) == [(f"{prefix}{n}".encode(), use) for n in range(TIMES)]
+    assert not observer.lost()
+
+
+@pytest.mark.parametrize(
+    ("act", "prefix"), [("open", "open"), ("openat2", "openat2_"), ("uring", "uring")]
+)
+def test_opening(observer: Observer, act: str, prefix: str) -> None:
+    _exactly(observer, act, f"/opt/data/{prefix}", Use.OPENED)
+
+
+def test_openat(observer: Observer) -> None:
+    seen = observer.uses("/opt/uses", "each", str(TIMES), "openat", "data/openat_")
+    assert seen == {f"/opt/data/openat_{n}".encode(): Use.OPENED for n in range(TIMES)}
+
+
+def test_creat(observer: Observer) -> None:
+    _exactly(observer, "creat", "/opt/created", MADE)
+
+
+@pytest.mark.parametrize("act", ["map", "protect", "pkey_protect"])
+def test_making_a_mapping_executable(observer: Observer, act: str) -> None:
+    seen = observer.uses("/opt/uses", "each", str(TIMES), act, f"/opt/data/{act}")
+    wanted = {f"/opt/data/{act}{n}".encode(): Use.OPENED | Use.MAPPED for n in range(TIMES)}
+    assert seen == wanted
+
+
+@pytest.mark.parametrize("act", ["exec", "fexec", "exec_at"])
+def test_executing(observer: Observer, act: str) -> None:
+    _exactly(observer, act, f"/opt/{act}", Use.EXECUTED)
+
+
+def test_open_by_handle_and_pivot_root(observer: Observer, tmp_path: Path) -> None:
+    for n in range(TIMES):
+        (tmp_path / f"handle{n}").write_text("x")
+    program = subprocess.run(
+        ["cat", f"/proc/{observer.pid}/root/opt/uses"], capture_output=True, check=True
+    ).stdout
+    (tmp_path / "uses").write_bytes(program)
+    (tmp_path / "uses").chmod(0o755)
+    command = (
+        f"echo $$ > {cgroup_of(observer.pid)}/cgroup.procs && exec {tmp_path}/uses"
+        f" pivot {tmp_path} each {TIMES} by_handle /handle"
+    )
+    subprocess.run(["sh", "-c", command], check=True)
+    got = [(event.path, event.use, event.in_root) for event in observer.events()]
+    assert sorted(got) == [(f"/handle{n}".encode(), Use.OPENED, True) for n in range(TIMES)]
+
+
+def test_an_elf_interpreter(observer: Observer) -> None:
+    loaders = " ".join(f"/opt/loader{n}" for n in range(TIMES))
+    copy = f"for loader in {loaders}; do cp /lib64/ld-linux-x86-64.so.2 $loader; done"
+    observer.uses("/bin/sh", "-c", copy)
+    seen = observer.uses("/opt/uses", "each", str(TIMES), "exec", "/opt/loaded")
+    for n in range(TIMES):
+        assert seen[f"/opt/loader{n}".encode()] == Use.MAPPED | Use.REWRITTEN
+        assert seen[f"/opt/loaded{n}".encode()] == Use.EXECUTED
+
+
+def test_scripts_that_nobody_reads(observer: Observer) -> None:
+    seen = observer.uses("/opt/uses", "each", str(TIMES), "exec", "/opt/unread")
+    for n in range(TIMES):
+        assert seen[f"/opt/unread{n}".encode()] == Use.EXECUTED
+    assert seen[b"/usr/bin/true"] & Use.EXECUTED
+
+
+def test_a_chain_of_scripts(observer: Observer) -> None:
+    seen = observer.uses("/opt/uses", "each", str(TIMES), "exec", "/opt/chained")
+    for n in range(TIMES):
+        assert seen[f"/opt/chained{n}".encode()] == Use.EXECUTED
+
+
+def test_a_script_by_a_relative_name_through_a_symlink(observer: Observer) -> None:
+    command = "ln -s /opt/held /tmp/h; cd /tmp; ./h >/dev/null 2>&1 & echo started"
+    seen = observer.uses("/bin/sh", "-c", command)
+    deadline = time.monotonic() + 10
+    while b"/opt/held" not in seen and time.monotonic() < deadline:
+        time.sleep(0.05)
+        seen |= observer.drained()
+    assert seen[b"/opt/held"] == Use.EXECUTED
+    assert b"/tmp/h" not in seen
+
+
+@pytest.mark.parametrize("act", ["exec_memory", "map_memory"])
+def test_code_in_memory_is_no_file_and_is_counted(
+    observer: Observer, core_source: CoreSource, act: str
+) -> None:
+    before = core_source.memory_files
+    seen = observer.uses("/opt/uses", "each", str(TIMES), act, "/opt/exec_memory")
+    assert set(seen) <= {OWN, *(f"/opt/exec_memory{n}".encode() for n in range(TIMES))}
+    assert core_source.memory_files - before == TIMES
+
+
+def test_more_mappings_than_are_followed_are_counted_as_lost(observer: Observer) -> None:
+    observer.uses("/opt/uses", "many_mappings", "/opt/data/many_mappings")
+    assert observer.lost() == {"map_busy": 1}
+
+
+def test_a_descriptor_that_another_thread_closes_first_is_counted_as_lost(
+    observer: Observer,
+) -> None:
+    for _ in range(10):
+        observer.uses("/opt/uses", "closed", "/opt/data/closed", "300")
+        lost = observer.lost()
+        if lost:
+            break
+    assert set(lost) == {"file_gone"}
+
+
+def test_a_second_run_repeats_nothing(
+    probe: Path, containerd: Containerd, uses_container: Container
+) -> None:
+    source = started(probe)
+    try:
+        observer = Observer(containerd, uses_container, source)
+        command = ("/opt/uses", "each", str(TIMES), "exec", "/opt/exec")
+        programs = {f"/opt/exec{n}".encode() for n in range(TIMES)}
+        assert programs <= set(observer.uses(*command))
+        assert observer.uses(*command) == {}
+        assert source.losses() == {}
+    finally:
+        source.close()

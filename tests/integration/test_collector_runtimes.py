@@ -1,0 +1,203 @@
+"""Docker and Podman through their real sockets, with a real container each."""
+
+import asyncio
+import contextlib
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.collector.cgroups import candidates, find_root
+from services.collector.containerd import ContainerdRuntime
+from services.collector.docker import DockerRuntime
+from services.collector.errors import RuntimeUnavailableError
+from services.collector.events import FileEvent
+from services.collector.runtime import CriRuntime, Listed
+from services.collector.runtimes import Runtime, Runtimes
+from services.collector.source import CoreSource
+from services.local.containerd import Containerd
+from services.local.image import PROBE
+from services.local.image_archive import ImageArchive
+from tests.support.probe import cgroup_of
+from vexstream.evidence import Use
+from vexstream.identity import Workload
+
+pytestmark = pytest.mark.real
+
+START_SECONDS = 30
+NAME = "vexstream-runtimes"
+
+
+class Engine:
+    """A private daemon, and the client that speaks to it."""
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        self.kind = kind
+        self.socket = folder / f"{kind}.sock"
+        self.runtime = DockerRuntime(kind, f"unix://{self.socket}")
+        if kind == "docker":
+            self._client = ["docker", "--host", f"unix://{self.socket}"]
+            self._daemon = [
+                "dockerd", "--host", f"unix://{self.socket}", "--data-root", f"{folder}/root",
+                "--exec-root", f"{folder}/exec", "--pidfile", f"{folder}/docker.pid",
+                "--iptables=false", "--ip6tables=false", "--bridge=none",
+                "--storage-driver", "overlay2", "--userland-proxy=false",
+                "--exec-opt", "native.cgroupdriver=cgroupfs",
+            ]  # fmt: skip
+            self._options: list[str] = []
+        else:
+            common = [
+                "podman", "--root", f"{folder}/root", "--runroot", f"{folder}/run",
+                "--cgroup-manager", "cgroupfs", "--events-backend", "file", "--runtime", "runc",
+                "--storage-driver", "overlay",
+            ]  # fmt: skip
+            self._client = common
+            self._daemon = [*common, "system", "service", "--time", "0", f"unix://{self.socket}"]
+            self._options = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096"]
+
+    def start(self, log: Path) -> subprocess.Popen[bytes]:
+        daemon = subprocess.Popen(self._daemon, stdout=log.open("wb"), stderr=subprocess.STDOUT)
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            with contextlib.suppress(RuntimeUnavailableError):
+                asyncio.run(self.runtime.version())
+                return daemon
+            if daemon.poll() is not None or time.monotonic() > deadline:
+                daemon.kill()
+                pytest.skip(f"{self.kind} does not run here: {log.read_text()[-600:]}")
+            time.sleep(0.1)
+
+    def call(self, *arguments: str) -> str:
+        done = subprocess.run([*self._client, *arguments], capture_output=True, check=False)
+        if done.returncode:
+            pytest.skip(f"{self.kind} cannot {arguments[0]} here: {done.stderr.decode()[-600:]}")
+        return done.stdout.decode().strip()
+
+    def run(self, image: str, *command: str) -> str:
+        return self.call(
+            "run", "--detach", "--name", NAME, "--network", "host", *self._options,
+            "--label", "com.docker.compose.project=shop",
+            "--label", "com.docker.compose.service=cart", image, *command,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["docker", "podman"])
+def engine(request: pytest.FixtureRequest, probe_image: ImageArchive) -> Iterator[Engine]:
+    kind = request.param
+    daemon_program = "dockerd" if kind == "docker" else "podman"
+    for program in (daemon_program, kind, "skopeo"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is missing: apt-get install docker.io podman skopeo")
+    folder = Path(tempfile.mkdtemp(prefix="vx-"))
+    engine = Engine(kind, folder)
+    daemon = engine.start(folder / "log")
+    try:
+        archive = folder / "image.tar"
+        subprocess.run(
+            ["skopeo", "copy", "--quiet", f"oci-archive:{probe_image.path}",
+             f"docker-archive:{archive}:{PROBE}"], check=True,
+        )  # fmt: skip
+        engine.call("load", "--input", str(archive))
+        yield engine
+    finally:
+        subprocess.run([*engine._client, "rm", "--force", NAME], capture_output=True, check=False)
+        daemon.terminate()
+        daemon.wait(20)
+        mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        for mount in sorted((m for m in mounts if m.startswith(str(folder))), reverse=True):
+            subprocess.run(["umount", "-l", mount], check=False)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def test_identity_and_events_of_a_container(
+    engine: Engine, core_source: CoreSource, probe_image: ImageArchive
+) -> None:
+    core_source.drain()
+    container_id = await asyncio.to_thread(
+        engine.run, PROBE, "/bin/sh", "-c", "cat /etc/debian_version; exec sleep 60"
+    )
+    info = await engine.runtime.describe(container_id)
+    assert info is not None
+    assert info.image.config_digest == probe_image.config_digest
+    assert info.workload == Workload("shop", "cart", "cart")
+    assert info.pid > 0
+    assert info.created_at_us <= time.time_ns() // 1000
+    (listed,) = [one for one in await engine.runtime.list() if one.id == container_id]
+    assert (listed.started, listed.exited) == (True, False)
+    assert await engine.runtime.finished_at_us(container_id) is None
+
+    cgroup = cgroup_of(info.pid)
+    assert container_id in str(cgroup)
+    group = cgroup.stat().st_ino
+    seen: dict[bytes, Use] = {}
+    deadline = time.monotonic() + 10
+    while b"/usr/bin/sleep" not in seen and time.monotonic() < deadline:
+        for event in core_source.drain():
+            if isinstance(event, FileEvent) and event.cgroup == group:
+                seen[event.path] = seen.get(event.path, Use(0)) | event.use
+        await asyncio.sleep(0.05)
+    assert seen[b"/usr/bin/sleep"] & Use.EXECUTED
+    assert b"/etc/debian_version" in seen
+
+    await asyncio.to_thread(engine.call, "stop", "--time", "0", NAME)
+    (listed,) = [one for one in await engine.runtime.list() if one.id == container_id]
+    assert listed.exited
+    assert await engine.runtime.finished_at_us(container_id) is not None
+    await asyncio.to_thread(engine.call, "rm", NAME)
+    assert await engine.runtime.describe(container_id) is None
+
+
+async def test_a_runtime_that_is_away_keeps_its_containers(engine: Engine) -> None:
+    away: Runtime = CriRuntime("unix:///nonexistent.sock")
+    both = Runtimes([engine.runtime, away])
+    assert await both.list() == await engine.runtime.list()
+    with pytest.raises(RuntimeUnavailableError):
+        await Runtimes([away]).list()
+    await both.close()
+
+
+async def test_plain_containerd(
+    containerd: Containerd, core_source: CoreSource, probe_image: ImageArchive
+) -> None:
+    address = containerd.endpoint.removeprefix("unix://")
+    ctr = ["ctr", "--address", address, "--namespace", "plain"]
+    base = PROBE.rpartition(":")[0]
+
+    async def call(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+        command = [*ctr, *arguments]
+        return await asyncio.to_thread(subprocess.run, command, capture_output=True, check=False)
+
+    await call("images", "import", "--digests", "--base-name", base, str(probe_image.path))
+    done = await call(
+        "run", "--detach", "--null-io", "--net-host", PROBE, "web", "/bin/sleep", "60"
+    )
+    if done.returncode:
+        pytest.skip(f"ctr cannot run here: {done.stderr.decode()[-400:]}")
+    runtime = ContainerdRuntime(containerd.endpoint)
+    try:
+        assert Listed("plain/web", started=True, exited=False) in await runtime.list()
+        info = await runtime.describe("plain/web")
+        assert info is not None
+        assert info.image.config_digest == probe_image.config_digest
+        assert probe_image.manifest_digest in info.image.manifest_digests
+        assert info.workload == Workload("plain", "web", "web")
+        assert info.created_at_us > 0
+        path = "/" + str(cgroup_of(info.pid).relative_to(find_root(None)))
+        assert "plain/web" in candidates(path)
+        group = cgroup_of(info.pid).stat().st_ino
+        used = [e for e in core_source.drain() if isinstance(e, FileEvent) and e.cgroup == group]
+        assert b"/usr/bin/sleep" in {event.path for event in used}
+        await call("task", "kill", "--signal", "9", "web")
+        async with asyncio.timeout(10):
+            while await runtime.finished_at_us("plain/web") is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        await call("task", "rm", "web")
+        await call("container", "rm", "web")
+        assert await runtime.describe("plain/web") is None
+        assert "k8s.io" not in {one.id.partition("/")[0] for one in await runtime.list()}
+    finally:
+        await runtime.close()

@@ -1,0 +1,77 @@
+"""An image with vulnerable packages of five ecosystems, for the consumers of VEX documents."""
+
+import io
+import json
+import tempfile
+import zipfile
+from pathlib import Path
+
+from services.local import image_base
+from services.local.image_archive import (
+    File,
+    ImageArchive,
+    ImageConfig,
+    layer_of_files,
+    write_archive,
+)
+
+_PYTHON = "/usr/local/lib/python3.11/dist-packages"
+_NODE = "/opt/app/node_modules"
+
+
+def build(cache: Path, folder: Path, go_program: Path, variant: str = "1") -> ImageArchive:
+    """Debian, and above it Python, npm and Java packages and a Go program.
+
+    Another variant has the same files and other digests.
+    """
+    base = image_base.debian_base(cache, lambda _: None)
+    files = {
+        **_python("Flask", "2.2.2"),
+        **_python("requests", "2.28.1"),
+        **_python("Werkzeug", "2.2.2"),
+        **_npm("lodash", "4.17.20"),
+        **_npm("minimist", "1.2.5"),
+        **_npm("@babel/traverse", "7.23.0"),
+        **_jar("org.apache.logging.log4j", "log4j-core", "2.14.1"),
+        **_jar("org.apache.commons", "commons-text", "1.9"),
+        "/usr/local/bin/tool": File(go_program.read_bytes(), 0o755),
+    }
+    with tempfile.TemporaryDirectory() as work:
+        layer = Path(work, "layer.tar")
+        layer_of_files(files, layer)
+        config = ImageConfig(entrypoint=("/usr/local/bin/tool",), env={"VARIANT": variant})
+        archive = folder / f"consumers-{variant}.tar"
+        return write_archive(archive, f"localhost/app:{variant}", [base, layer], config)
+
+
+def _python(name: str, version: str) -> dict[str, File]:
+    info = f"{name}-{version}.dist-info"
+    module = name.lower()
+    return {
+        f"{_PYTHON}/{module}/__init__.py": File(b""),
+        f"{_PYTHON}/{info}/METADATA": File(
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode()
+        ),
+        f"{_PYTHON}/{info}/RECORD": File(f"{module}/__init__.py,,\n{info}/METADATA,,\n".encode()),
+    }
+
+
+def _npm(name: str, version: str) -> dict[str, File]:
+    package = {"name": name, "version": version, "license": "MIT"}
+    return {
+        f"{_NODE}/{name}/package.json": File(json.dumps(package).encode()),
+        f"{_NODE}/{name}/index.js": File(b"module.exports = {}\n"),
+    }
+
+
+def _jar(group: str, artifact: str, version: str) -> dict[str, File]:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as jar:
+        for name, text in {
+            "META-INF/MANIFEST.MF": "Manifest-Version: 1.0\n",
+            f"META-INF/maven/{group}/{artifact}/pom.properties": (
+                f"groupId={group}\nartifactId={artifact}\nversion={version}\n"
+            ),
+        }.items():
+            jar.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), text)
+    return {f"/opt/app/{artifact}-{version}.jar": File(content.getvalue())}

@@ -1,0 +1,126 @@
+"""A correlator as a process, and the topics around it."""
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.partitioner import murmur2
+
+from schemas.documents import decode_document
+from schemas.messages import encode_batch, encode_chunk, split_scan
+from services.common.kafka import connection
+from services.common.settings import CommonSettings
+from services.common.topics import Topic
+from services.local.ports import free_port
+from services.local.process import Daemon
+from tests.unit.factories import CONFIG
+from vexstream.document import DocumentRecord
+from vexstream.evidence import Batch
+from vexstream.scan import Scan
+
+
+class Bench:
+    """The topics around a correlator."""
+
+    def __init__(self, settings: CommonSettings, sender: AIOKafkaProducer) -> None:
+        self.settings = settings
+        self.sender = sender
+
+    async def batch(self, item: Batch) -> None:
+        await self.raw(Topic.FILE_ACCESS, encode_batch(item), item.image.config_digest)
+
+    async def raw(self, topic: Topic, value: bytes, key: str = CONFIG) -> None:
+        await self.sender.send_and_wait(topic.name_in(self.settings), key=key.encode(), value=value)
+
+    def partition(self, digest: str) -> int:
+        """Where the records of a digest lie."""
+        return int((murmur2(digest.encode()) & 0x7FFFFFFF) % self.settings.partitions)
+
+    async def scan(self, item: Scan, chunk_bytes: int = 100) -> None:
+        partition = self.partition(item.image.config_digest)
+        for chunk in split_scan(item, chunk_bytes):
+            await self.sender.send_and_wait(
+                Topic.IMAGE_SCAN.name_in(self.settings),
+                key=chunk.key,
+                value=encode_chunk(chunk),
+                partition=partition,
+            )
+
+    async def read(self, topic: Topic) -> list[bytes]:
+        """Everything on a topic, from its beginning."""
+        consumer = AIOKafkaConsumer(
+            topic.name_in(self.settings), **connection(self.settings), auto_offset_reset="earliest"
+        )
+        async with consumer:
+            found = []
+            while batches := await consumer.getmany(timeout_ms=700):
+                found += [message.value for part in batches.values() for message in part]
+        return found
+
+    async def documents(self) -> list[DocumentRecord]:
+        return [decode_document(value) for value in await self.read(Topic.VEX_DOCUMENT)]
+
+    async def until(self, right: Callable[[list[DocumentRecord]], bool]) -> list[DocumentRecord]:
+        """The documents, once they are as the test wants them."""
+        deadline = time.monotonic() + 60
+        while not right(found := await self.documents()):
+            assert time.monotonic() < deadline, [(d.state, d.version, d.counts) for d in found]
+        return found
+
+
+@contextlib.contextmanager
+def correlator(settings: CommonSettings, directory: Path, **environment: str) -> Iterator[Daemon]:
+    """A running correlator with a learning period of ten seconds of observation."""
+    directory.mkdir(exist_ok=True)
+    port = free_port()
+    daemon = Daemon(
+        "correlator",
+        [sys.executable, "-m", "services.correlator"],
+        log=directory / "correlator.log",
+        env=os.environ
+        | {
+            "VEXSTREAM_KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
+            "VEXSTREAM_TOPIC_PREFIX": settings.topic_prefix,
+            "VEXSTREAM_PARTITIONS": str(settings.partitions),
+            "VEXSTREAM_CORRELATOR_GROUP": f"{settings.topic_prefix}correlator",
+            "VEXSTREAM_LEARNING_PERIOD_SECONDS": "10",
+            "VEXSTREAM_STATE_DIR": str(directory / "state"),
+            "VEXSTREAM_OPS_PORT": str(port),
+        }
+        | environment,
+    )
+
+    def ready() -> bool:
+        with contextlib.suppress(httpx.HTTPError):
+            return httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
+        return False
+
+    with daemon:
+        daemon.wait_ready(ready, 60)
+        yield daemon
+
+
+def kill(daemon: Daemon) -> None:
+    """Ends the correlator as a crash would."""
+    for process in _processes(daemon):
+        os.kill(process, signal.SIGKILL)
+
+
+def _processes(daemon: Daemon) -> list[int]:
+    """The correlator's own process, found by the log it writes to."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (entry / "cmdline").read_bytes().split(b"\0")
+            if b"services.correlator" in command and os.path.samefile(
+                entry / "fd" / "2", daemon.log
+            ):
+                found.append(int(entry.name))
+    assert found
+    return found

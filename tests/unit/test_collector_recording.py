@@ -1,0 +1,67 @@
+"""A recording gives the same batches again."""
+
+import gzip
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from services.collector.cgroups import CgroupIndex
+from services.collector.errors import RecordingError
+from services.collector.events import CgroupEvent, FileEvent, FileSystemRoot
+from services.collector.hold import Hold
+from services.collector.recording import RecordingTracker, replayed
+from services.collector.runtime import ContainerInfo
+from tests.unit.factories import IMAGE, SECOND, WEB
+from vexstream.batching import Limits, Room
+from vexstream.evidence import Batch, Use
+from vexstream.identity import Image
+
+LATE, FRESH = "1" * 64, "2" * 64
+ROOT = FileSystemRoot(50, 7, is_top=True)
+ODD = b"/odd\n\xff\xe2\x82"
+
+
+def _recorded(path: Path) -> list[list[Batch]]:
+    index = CgroupIndex(path.parent / "cgroup")
+    index.learn(9, f"/kubepods/pod0/{LATE}")
+    tracker = RecordingTracker(
+        path, node="node-1", run="run-1", attached_at_us=SECOND, index=index,
+        hold=Hold(max_events=9, max_bytes=9999, max_age_us=SECOND), limits=Limits(), room=Room(),
+    )  # fmt: skip
+    tracker.begin(ContainerInfo(LATE, WEB, IMAGE, 0, 12), ROOT)
+    tracker.seed(LATE, [(ODD, Use.OPENED | Use.SEEDED)])
+    tracker.mark_started(LATE)
+    tracker.handle([CgroupEvent(10, f"/kubepods/pod1/{FRESH}")], 2 * SECOND)
+    tracker.handle([FileEvent(10, b"/bin/a", Use.EXECUTED, 50, ROOT, True, True, 3)], 2 * SECOND)
+    cuts = [tracker.cut(3 * SECOND)]
+    tracker.begin(ContainerInfo(FRESH, WEB, IMAGE, 2 * SECOND, 13))
+    tracker.learn(FRESH, Image(IMAGE.config_digest, (), ("another:1",)))
+    tracker.lose(Counter({(10, "ring_buffer"): 2}), backing_off=True)
+    cuts.append(tracker.cut(4 * SECOND))
+    tracker.end(FRESH, 5 * SECOND)
+    cuts.append(tracker.cut(6 * SECOND))
+    tracker.close()
+    return cuts
+
+
+def test_the_same_batches_come_out(tmp_path: Path) -> None:
+    wanted = _recorded(tmp_path / "run.gz")
+    assert [batches for batches, _, _ in replayed(tmp_path / "run.gz")] == wanted
+    assert wanted[1][1].loss_reasons == ("back_off",)
+    assert wanted[0][0].accesses[0].path == ODD
+
+
+def test_what_is_no_recording_is_said_to_be_none(tmp_path: Path) -> None:
+    path = tmp_path / "run.gz"
+    _recorded(path)
+    whole = path.read_bytes()
+    for content in (b"", b"text", whole[: len(whole) // 2], gzip.compress(b'{"format": "x"}\n')):
+        path.write_bytes(content)
+        with pytest.raises(RecordingError, match="no whole recording"):
+            list(replayed(path))
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match="cannot be written"):
+        _recorded(tmp_path / "nowhere" / "run.gz")

@@ -1,0 +1,143 @@
+"""CycloneDX VEX in both flavours: valid, and of the form that its consumers apply."""
+
+import json
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from hypothesis import given, settings
+
+from tests.support.validity import check_cyclonedx
+from tests.unit.documents import TWO_DIGESTS, assessments, document, shared_vulnerability
+from tests.unit.factories import IMAGE
+from vexstream import cyclonedx
+from vexstream.assessment import Assessment, Status
+from vexstream.cyclonedx import UnreadableSbomError, render, render_linked
+
+SERIAL = "3e671687-395b-41f5-a30f-a58921a69b79"
+_SUPPRESSING = {"not_affected", "resolved"}
+
+
+def sbom(depends_on: dict[str, list[str]] | None = None) -> bytes:
+    """An SBOM with the packages a to d; their references are not their purls."""
+    names = "abcd"
+    return json.dumps(
+        {
+            "bomFormat": "CycloneDX",
+            "specVersion": "1.6",
+            "serialNumber": f"urn:uuid:{SERIAL}",
+            "version": 4,
+            "components": [
+                {
+                    "type": "library",
+                    "name": name,
+                    "bom-ref": f"ref {name}+1",
+                    "purl": f"pkg:deb/debian/{name}@1.0?arch=amd64&distro=debian-12.9",
+                }
+                for name in names
+            ],
+            "dependencies": [
+                {"ref": f"ref {one}+1", "dependsOn": [f"ref {other}+1" for other in others]}
+                for one, others in (depends_on or {}).items()
+            ],
+        }
+    ).encode()
+
+
+def links(openvex: bytes, target: bytes) -> list[tuple[str, list[str]]]:
+    """State and names of the packages of each entry, in their order."""
+    whole = json.loads(render_linked(openvex, IMAGE, target))
+    prefix = f"urn:cdx:{SERIAL}/4#"
+    found = []
+    for vulnerability in whole["vulnerabilities"]:
+        references = [affected["ref"] for affected in vulnerability["affects"]]
+        assert all(reference.startswith(prefix) for reference in references)
+        names = [unquote(r.removeprefix(prefix)).removeprefix("ref ")[0] for r in references]
+        found.append((vulnerability["analysis"]["state"], names))
+    return found
+
+
+@given(assessments())
+@settings(max_examples=25, deadline=None)
+def test_any_document_is_valid_and_says_what_openvex_says(assessment: Assessment) -> None:
+    openvex = document(assessment, TWO_DIGESTS, version=7)
+    own = render(openvex, TWO_DIGESTS)
+    check_cyclonedx(own)
+    check_cyclonedx(render_linked(openvex, TWO_DIGESTS))
+    assert render(openvex, TWO_DIGESTS) == own
+    assert said(json.loads(own)) == {
+        (statement.vulnerability, purl_of(statement), cyclonedx._STATES[statement.verdict.status])
+        for statement in assessment.statements
+    }
+
+
+def purl_of(statement: Any) -> str:
+    return str(statement.package.purl)
+
+
+def said(bom: dict[str, Any]) -> set[tuple[str, str, str]]:
+    return {
+        (vulnerability["id"], affected["ref"], vulnerability["analysis"]["state"])
+        for vulnerability in bom["vulnerabilities"]
+        for affected in vulnerability["affects"]
+    }
+
+
+def test_the_flavour_with_components_never_names_the_image_itself() -> None:
+    """Dependency-Track would apply that to every component."""
+    whole = json.loads(render(shared_vulnerability(*Status), IMAGE))
+    image = whole["metadata"]["component"]["bom-ref"]
+    components = {component["bom-ref"] for component in whole["components"]}
+    assert image not in components
+    assert {reference for _, reference, _ in said(whole)} <= components
+    assert all(c["purl"] == c["bom-ref"] for c in whole["components"])
+    assert {v["source"]["name"] for v in whole["vulnerabilities"]} == {"NVD"}
+
+
+def test_links_follow_the_purls_of_the_sbom() -> None:
+    openvex = shared_vulnerability(Status.AFFECTED, Status.NOT_AFFECTED)
+    assert links(openvex, sbom()) == [("exploitable", ["a"]), ("not_affected", ["b"])]
+
+
+def test_all_that_suppresses_is_one_entry_and_the_last() -> None:
+    """Trivy keeps one entry for a vulnerability."""
+    openvex = shared_vulnerability(
+        Status.FIXED, Status.UNDER_INVESTIGATION, Status.NOT_AFFECTED, Status.AFFECTED
+    )
+    assert links(openvex, sbom()) == [
+        ("exploitable", ["d"]),
+        ("in_triage", ["b"]),
+        ("not_affected", ["a", "c"]),
+    ]
+
+
+def test_a_package_that_needs_an_open_one_is_not_ruled_out() -> None:
+    """Trivy would hide the vulnerability in all that it depends on."""
+    openvex = shared_vulnerability(Status.NOT_AFFECTED, Status.NOT_AFFECTED, Status.AFFECTED)
+    assert links(openvex, sbom({"a": ["d"], "d": ["c", "a"]})) == [
+        ("exploitable", ["c"]),
+        ("not_affected", ["b"]),
+    ]
+
+
+def test_a_package_that_the_sbom_does_not_have_is_left_out() -> None:
+    openvex = shared_vulnerability(*[Status.NOT_AFFECTED] * 5)
+    assert links(openvex, sbom()) == [("not_affected", ["a", "b", "c", "d"])]
+
+
+def test_without_an_sbom_links_go_to_the_other_flavour() -> None:
+    openvex = shared_vulnerability(Status.NOT_AFFECTED)
+    own = json.loads(render(openvex, IMAGE))
+    serial = own["serialNumber"].removeprefix("urn:uuid:")
+    linked = json.loads(render_linked(openvex, IMAGE))
+    assert linked["serialNumber"] != own["serialNumber"]
+    (affected,) = linked["vulnerabilities"][0]["affects"]
+    link, _, reference = affected["ref"].partition("#")
+    assert link == f"urn:cdx:{serial}/{own['version']}"
+    assert unquote(reference) == own["components"][0]["bom-ref"]
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b'{"components": []}', b'{"serialNumber": 1'])
+def test_what_is_no_sbom_is_refused(text: bytes) -> None:
+    with pytest.raises(UnreadableSbomError, match="syft"):
+        render_linked(shared_vulnerability(Status.FIXED), IMAGE, text)

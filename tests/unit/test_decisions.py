@@ -1,0 +1,131 @@
+"""Which decision counts for a finding."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+
+from schemas.codec import BadRecordError, encode
+from schemas.codec import Kind as RecordKind
+from schemas.decisions import decode_decision, encode_decision
+from tests.unit.factories import CONFIG, IMAGE, INDEX, MANIFEST, package
+from vexstream.decisions import EVERY, Decision, Decisions, DecisionSource, problem
+from vexstream.scan import Package
+from vexstream.status import Status
+
+PURL = "pkg:deb/debian/zlib1g@1%3A1.2.13?arch=amd64&distro=debian-12"
+ZLIB = Package("zlib", "zlib1g", "1:1.2.13", "deb", PURL)
+DECISION = Decision(
+    CONFIG, "CVE-1", PURL, Status.AFFECTED, "", "me", DecisionSource.HUMAN, decided_at_us=5
+)
+
+
+def fits(decision: Decision, package_: Package = ZLIB) -> bool:
+    return Decisions([decision]).fitting(["CVE-1", "GHSA-x"], package_, IMAGE) is not None
+
+
+@pytest.mark.parametrize(
+    "purl",
+    [
+        PURL,
+        "pkg:deb/debian/zlib1g@1%3A1.2.13",
+        "pkg:deb/debian/zlib1g@1:1.2.13",
+        "pkg:deb/debian/zlib1g@1.2.13?epoch=1",
+        "pkg:deb/debian/zlib1g?distro=debian-12",
+        "pkg:deb/debian/zlib1g",
+        EVERY,
+    ],
+)
+def test_every_spelling_of_a_package_fits(purl: str) -> None:
+    assert fits(replace(DECISION, package=purl))
+
+
+@pytest.mark.parametrize(
+    "purl",
+    [
+        "pkg:deb/debian/zlib1g@1.2.13",
+        "pkg:deb/debian/zlib1g@1%3A1.2.14",
+        "pkg:deb/debian/zlib1g?distro=debian-11",
+        "pkg:deb/ubuntu/zlib1g",
+        "pkg:deb/debian/zlib1g-dev",
+        "pkg:rpm/debian/zlib1g",
+    ],
+)
+def test_what_may_be_another_package_does_not_fit(purl: str) -> None:
+    assert not fits(replace(DECISION, package=purl))
+
+
+def test_an_npm_scope_is_no_version() -> None:
+    scoped = package("x", purl="pkg:npm/%40babel/core@7.1.0")
+    assert fits(replace(DECISION, package="pkg:npm/@babel/core"), scoped)
+    assert not fits(replace(DECISION, package="pkg:npm/@babel/core@7.2.0"), scoped)
+
+
+def test_images_go_by_any_of_their_digests() -> None:
+    for scope in (CONFIG, MANIFEST, EVERY):
+        assert fits(replace(DECISION, scope=scope))
+    assert not fits(replace(DECISION, scope=INDEX))
+
+
+def test_a_package_without_purl_cannot_be_decided_on() -> None:
+    assert not fits(replace(DECISION, package=EVERY), package("nameless", purl=""))
+
+
+def test_of_several_the_nearer_one_counts_and_then_the_newer() -> None:
+    ordered = [
+        DECISION,
+        replace(DECISION, package="pkg:deb/debian/zlib1g", decided_at_us=9),
+        replace(DECISION, package=EVERY, decided_at_us=10),
+        replace(DECISION, scope=EVERY, decided_at_us=11),
+        replace(DECISION, source=DecisionSource.OPENVEX, decided_at_us=13),
+        replace(DECISION, source=DecisionSource.CSAF, decided_at_us=12),
+    ]
+    for better, worse in itertools.combinations(ordered, 2):
+        for order in ((better, worse), (worse, better)):
+            held = Decisions(order)
+            assert held.fitting(["CVE-1"], ZLIB, IMAGE) == better
+
+
+def test_a_newer_decision_replaces_and_a_withdrawn_one_is_gone() -> None:
+    held = Decisions()
+    assert held.put(DECISION)
+    assert not held.put(DECISION)
+    before = held.seal()
+    newer = replace(DECISION, text="new")
+    assert held.put(newer)
+    assert held.seal() != before
+    assert held.fitting(["CVE-1"], ZLIB, IMAGE) == newer
+    assert held.withdraw(DECISION.key)
+    assert not held.withdraw(DECISION.key)
+    assert held.fitting(["CVE-1"], ZLIB, IMAGE) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"vulnerability": "CVE 1|x"}, "no name of a vulnerability"),
+        ({"author": " "}, "no author"),
+        ({"scope": "sha256:short"}, "no digest"),
+        ({"scope": EVERY, "package": EVERY}, "name a package or an image"),
+        ({"package": "zlib1g"}, "no package URL"),
+        ({"status": Status.NOT_AFFECTED}, "needs a justification"),
+        ({"status": Status.NOT_AFFECTED, "justification": "trust_me"}, "no justification"),
+        ({"justification": "component_not_present"}, "is for not_affected"),
+        ({"decided_at_us": -1}, "no time between"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_words(changes: dict[str, object], words: str) -> None:
+    bad = replace(DECISION, **changes)  # type: ignore[arg-type]
+    with pytest.raises(BadRecordError, match=words):
+        encode_decision(bad)
+    wire = {name: getattr(bad, name) for name in Decision.__slots__}
+    with pytest.raises(BadRecordError, match=words):
+        decode_decision(encode(RecordKind.VEX_DECISION, wire))
+
+
+def test_a_decision_survives_the_wire() -> None:
+    decision = replace(
+        DECISION, status=Status.NOT_AFFECTED, justification="component_not_present", source_id="x/2"
+    )
+    assert problem(decision) is None
+    assert decode_decision(encode_decision(decision)) == decision

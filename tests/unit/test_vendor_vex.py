@@ -1,0 +1,177 @@
+"""Vendors' documents become decisions, or are left out in words."""
+
+import contextlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.factories import CONFIG
+from vexstream.decisions import EVERY, DecisionSource
+from vexstream.status import Status
+from vexstream.vendor_vex import VendorVexError, parse
+
+OCI = f"pkg:oci/web@{CONFIG.replace(':', '%3A')}"
+ZLIB = "pkg:deb/debian/zlib1g@1.2.13"
+
+
+def openvex(*statements: dict[str, Any], **changes: Any) -> bytes:
+    document = {
+        "@context": "https://openvex.dev/ns/v0.2.0",
+        "@id": "https://vendor.example/vex/1",
+        "author": "Vendor",
+        "timestamp": "2026-01-01T00:00:00Z",
+        "version": 3,
+        "statements": statements,
+    }
+    return json.dumps(document | changes).encode()
+
+
+def statement(*products: Any, **changes: Any) -> dict[str, Any]:
+    return {
+        "vulnerability": {"name": "CVE-1"},
+        "products": list(products),
+        "status": "not_affected",
+        "justification": "component_not_present",
+    } | changes
+
+
+def test_a_statement_on_an_image_and_its_component() -> None:
+    product = {"@id": OCI, "subcomponents": [{"@id": ZLIB}]}
+    (decision,) = parse(openvex(statement(product))).decisions
+    assert (decision.scope, decision.package) == (CONFIG, ZLIB)
+    assert (decision.author, decision.source) == ("Vendor", DecisionSource.OPENVEX)
+    assert decision.source_id == "https://vendor.example/vex/1 version 3"
+    assert decision.justification == "component_not_present"
+
+
+def test_a_statement_on_a_whole_image_and_one_on_a_package_anywhere() -> None:
+    parsed = parse(openvex(statement({"@id": OCI}, ZLIB)))
+    assert {(d.scope, d.package) for d in parsed.decisions} == {(CONFIG, EVERY), (EVERY, ZLIB)}
+
+
+def test_what_is_not_certain_is_left_out_in_words() -> None:
+    parsed = parse(
+        openvex(
+            statement({"@id": "pkg:oci/web"}),
+            statement({"@id": "pkg:generic/app", "subcomponents": [{"@id": ZLIB}]}),
+            statement(ZLIB, status="maybe"),
+            statement(ZLIB, justification=None),
+            statement(),
+        )
+    )
+    assert parsed.decisions == ()
+    assert len(parsed.skipped) == 5
+    assert "not named by digest" in parsed.skipped[0]
+
+
+def test_of_two_statements_on_the_same_the_newer_holds() -> None:
+    old = statement(ZLIB, timestamp="2025-01-01T00:00:00Z")
+    new = statement(ZLIB, status="affected", action_statement="update")
+    for order in ((old, new), (new, old)):
+        (decision,) = parse(openvex(*order)).decisions
+        assert (decision.status, decision.text) == (Status.AFFECTED, "update")
+
+
+def csaf(status: dict[str, list[str]], **vulnerability: Any) -> bytes:
+    document = {
+        "document": {
+            "category": "csaf_vex",
+            "csaf_version": "2.0",
+            "publisher": {"name": "Vendor"},
+            "tracking": {
+                "id": "V-1",
+                "version": "2",
+                "current_release_date": "2026-01-01T00:00:00Z",
+            },
+        },
+        "product_tree": {
+            "branches": [
+                {"branches": [{"product": product("zlib", ZLIB)}]},
+                {"product": product("image", OCI)},
+                {"product": {"product_id": "platform"}},
+                {"product": product("any-zlib", "pkg:rpm/redhat/zlib")},
+            ],
+            "relationships": [
+                relation("zlib-in-image", "zlib", "image"),
+                relation("zlib-on-platform", "zlib", "platform"),
+                relation("any-zlib-on-platform", "any-zlib", "platform"),
+            ],
+        },
+        "vulnerabilities": [{"cve": "CVE-1", "product_status": status} | vulnerability],
+    }
+    return json.dumps(document).encode()
+
+
+def product(identifier: str, purl: str) -> dict[str, Any]:
+    return {"product_id": identifier, "product_identification_helper": {"purl": purl}}
+
+
+def relation(name: str, part: str, whole: str) -> dict[str, Any]:
+    return {
+        "category": "default_component_of",
+        "product_reference": part,
+        "relates_to_product_reference": whole,
+        "full_product_name": {"product_id": name},
+    }
+
+
+def test_csaf_products_become_images_and_packages() -> None:
+    flags = [{"label": "vulnerable_code_not_present", "product_ids": ["zlib-in-image"]}]
+    parsed = parse(csaf({"known_not_affected": ["zlib-in-image"]}, flags=flags))
+    (decision,) = parsed.decisions
+    assert (decision.scope, decision.package) == (CONFIG, ZLIB)
+    assert decision.justification == "vulnerable_code_not_present"
+    assert (decision.author, decision.source_id) == ("Vendor", "V-1 version 2")
+    fixed = parse(csaf({"fixed": ["zlib-on-platform"], "known_affected": ["image"]}))
+    assert {(d.scope, d.package, d.status) for d in fixed.decisions} == {
+        (EVERY, ZLIB, Status.FIXED),
+        (CONFIG, EVERY, Status.AFFECTED),
+    }
+
+
+def test_a_csaf_component_of_any_version_on_a_platform_is_left_out() -> None:
+    parsed = parse(csaf({"fixed": ["any-zlib-on-platform", "nowhere"]}))
+    assert parsed.decisions == ()
+    assert len(parsed.skipped) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"{", "no JSON"),
+        (b"[]", "neither OpenVEX"),
+        (openvex(author=""), "author is missing"),
+        (openvex(statements=None), "statements"),
+        (csaf({}).replace(b'"2.0"', b'"2.1"'), "only 2.0"),
+        (csaf({}).replace(b"2026-01-01T00:00:00Z", b"soon"), "no time"),
+    ],
+)
+def test_a_document_that_is_none_is_refused_in_words(text: bytes, words: str) -> None:
+    with pytest.raises(VendorVexError, match=words):
+        parse(text)
+
+
+_NAMES = [
+    *("products", "subcomponents", "vulnerability", "status", "@id", "identifiers", "purl"),
+    *("branches", "product", "product_status", "cve", "ids", "flags", "relationships"),
+]
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_NAMES), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(_JSON, st.sampled_from(["statements", "product_tree", "vulnerabilities", "document"]))
+def test_whatever_stands_in_a_document_raises_nothing_else(value: Any, place: str) -> None:
+    for base in (openvex(statement(ZLIB)), csaf({"fixed": ["zlib"]})):
+        document = json.loads(base) | {place: value}
+        if place == "statements":
+            document[place] = [value, {"products": value}]
+        with contextlib.suppress(VendorVexError):
+            parse(json.dumps(document).encode())

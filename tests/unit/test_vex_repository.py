@@ -1,0 +1,128 @@
+"""The VEX repository: one document per repository, and no digest is ruled out for its neighbour."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.support.validity import check_openvex
+from tests.unit.documents import assessment_of, document
+from tests.unit.factories import CONFIG, INDEX, MANIFEST, package, scan
+from vexstream.assessment import Status
+from vexstream.identity import Digest, Image
+from vexstream.purl import repository_url
+from vexstream.scan import Finding
+from vexstream.vex_repository import Entry, index, location, manifest, merge, package_ids
+
+OTHER_CONFIG, OTHER_MANIFEST = Digest("sha256:" + "d" * 64), Digest("sha256:" + "e" * 64)
+AMD64 = Image(CONFIG, (MANIFEST, INDEX), ("registry.example/acme/web:1",))
+ARM64 = Image(OTHER_CONFIG, (INDEX, OTHER_MANIFEST), ("registry.example/acme/web:1",))
+WEB = "pkg:oci/web?repository_url=registry.example%2Facme%2Fweb"
+BASE = "https://vexstream.dev/vex"
+
+
+def purl(digest: Digest) -> str:
+    return f"pkg:oci/web@{digest.replace(':', '%3A')}"
+
+
+def entry(image: Image, status: Status, vulnerability: str = "CVE-2024-1000") -> Entry:
+    found = scan([package("a", b"/a")], [Finding(vulnerability, "a")])
+    return Entry(image, document(assessment_of(found, [status]), image, version=2))
+
+
+def said(merged: bytes | None) -> dict[tuple[str, str], str]:
+    """(vulnerability, product) -> status."""
+    assert merged is not None
+    statements: list[dict[str, Any]] = json.loads(merged)["statements"]
+    found = [
+        ((s["vulnerability"]["name"], product["@id"]), s["status"])
+        for s in statements
+        for product in s["products"]
+    ]
+    assert len(dict(found)) == len(found)
+    return dict(found)
+
+
+def test_images_of_one_name_stand_in_one_valid_document() -> None:
+    lone = Image(OTHER_CONFIG, (OTHER_MANIFEST,), ("other.example/Web:2",))
+    merged = merge(WEB, [entry(AMD64, Status.NOT_AFFECTED), entry(lone, Status.AFFECTED)], BASE)
+    assert said(merged) == {
+        ("CVE-2024-1000", purl(MANIFEST)): "not_affected",
+        ("CVE-2024-1000", purl(INDEX)): "not_affected",
+        ("CVE-2024-1000", purl(OTHER_MANIFEST)): "affected",
+    }
+    whole = json.loads(merged or b"")
+    assert whole["version"] == 4
+    check_openvex(json.dumps(whole | {"last_updated": whole["timestamp"]}).encode())
+
+
+def test_for_a_shared_digest_the_worst_status_holds() -> None:
+    entries = [entry(AMD64, Status.NOT_AFFECTED), entry(ARM64, Status.AFFECTED)]
+    for order in (entries, entries[::-1]):
+        assert said(merge(WEB, order, BASE)) == {
+            ("CVE-2024-1000", purl(MANIFEST)): "not_affected",
+            ("CVE-2024-1000", purl(INDEX)): "affected",
+            ("CVE-2024-1000", purl(OTHER_MANIFEST)): "affected",
+        }
+
+
+def test_while_a_neighbour_has_no_document_nothing_is_ruled_out_for_what_they_share() -> None:
+    for unknown in (None, b"no document", b"{}"):
+        merged = merge(WEB, [entry(AMD64, Status.NOT_AFFECTED), Entry(ARM64, unknown)], BASE)
+        assert said(merged) == {("CVE-2024-1000", purl(MANIFEST)): "not_affected"}
+    assert merge(WEB, [Entry(ARM64, None)], BASE) is None
+
+
+def test_what_is_open_is_said_of_the_shared_digest_too() -> None:
+    merged = merge(WEB, [entry(AMD64, Status.AFFECTED), Entry(ARM64, None)], BASE)
+    assert said(merged)["CVE-2024-1000", purl(INDEX)] == "affected"
+
+
+def test_an_image_with_two_names_is_in_both_documents_under_its_own() -> None:
+    image = Image(CONFIG, (MANIFEST,), ("a.example:5000/x/Web:1", f"nginx@{MANIFEST}"))
+    found = {}
+    for package_id in package_ids(image):
+        merged = said(merge(package_id, [entry(image, Status.FIXED)], BASE))
+        found[package_id] = {product.partition("@")[0] for _, product in merged}
+    assert found == {
+        "pkg:oci/web?repository_url=a.example:5000%2Fx%2FWeb": {"pkg:oci/web"},
+        "pkg:oci/nginx?repository_url=index.docker.io%2Flibrary%2Fnginx": {"pkg:oci/nginx"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "repository"),
+    [
+        ("nginx", "index.docker.io/library/nginx"),
+        ("docker.io/library/nginx:1", "index.docker.io/library/nginx"),
+        ("acme/web:1", "index.docker.io/acme/web"),
+        ("localhost/web", "localhost/web"),
+        ("127.0.0.1:5000/web:1", "127.0.0.1:5000/web"),
+        ("ghcr.io/a/b/c@sha256:00", "ghcr.io/a/b/c"),
+    ],
+)
+def test_repositories_are_spelt_as_trivy_spells_them(name: str, repository: str) -> None:
+    assert repository_url(name) == repository
+
+
+def test_index_and_manifest_are_those_of_the_specification() -> None:
+    listed = json.loads(index([WEB], "2024-01-01T00:00:00.000Z"))
+    assert listed == {
+        "updated_at": "2024-01-01T00:00:00.000Z",
+        "packages": [{"id": WEB, "location": location(WEB), "format": "openvex"}],
+    }
+    with_port = json.loads(index(["pkg:oci/a?repository_url=a.example:5000%2Fa"], ""))["packages"]
+    assert [one["id"] for one in with_port] == [
+        "pkg:oci/a?repository_url=a.example%3A5000%2Fa",
+        "pkg:oci/a?repository_url=a.example:5000%2Fa",
+    ]
+    assert len({one["location"] for one in with_port}) == 1
+    assert location(WEB) == "oci/registry.example/acme/web/vex.json"
+    assert ":" not in location("pkg:oci/a?repository_url=a.example%3A5000%2Fa")
+    whole = json.loads(manifest("vexstream", "https://vex.example/a.tar.gz", "10m"))
+    (version,) = whole["versions"]
+    assert version == {
+        "spec_version": "0.1",
+        "locations": [{"url": "https://vex.example/a.tar.gz"}],
+        "update_interval": "10m",
+    }

@@ -1,0 +1,135 @@
+"""What packages claim that are installed into a directory of their own."""
+
+import posixpath
+from collections.abc import Collection, Iterable, Iterator
+
+from vexstream.claims_python import relative
+from vexstream.imagefiles import Claim, Image, spell_all
+from vexstream.sbom import Artifact
+
+_MODULES = b"/node_modules/"
+_ELSEWHERE = "a directory of it is a symlink to somewhere else"
+
+
+def npm(artifact: Artifact, image: Image) -> Claim:
+    """The directory of package.json, without nested packages that have artifacts of their own.
+
+    What lies in ``node_modules`` and has none (no version, no package.json) is part of it.
+    """
+    return _directories(artifact, image, "package.json", image.npm_homes)
+
+
+def npm_homes(artifacts: Iterable[Artifact], image: Image) -> frozenset[bytes]:
+    """The canonical directories of installed npm packages."""
+    return frozenset(
+        home
+        for artifact in artifacts
+        if artifact.type == "npm"
+        for manifest in _manifests(artifact, image, "package.json")
+        if (home := image.root.realpath(posixpath.dirname(manifest))) and _MODULES in home
+    )
+
+
+def r(artifact: Artifact, image: Image) -> Claim:
+    """The directory of DESCRIPTION."""
+    return _directories(artifact, image, "DESCRIPTION", frozenset())
+
+
+def gem(artifact: Artifact, image: Image) -> Claim:
+    """The gem's directory and its compiled extensions, beside ``specifications``."""
+    places = [place for place in artifact.locations if place.endswith(".gemspec")]
+    record = next(iter(spell_all(image, places)), None)
+    paths: list[bytes] = []
+    for place in places:
+        folder, name = posixpath.split(place)
+        if posixpath.basename(folder) == "default":
+            return _default_gem(artifact, image, folder)
+        if posixpath.basename(folder) != "specifications":
+            reason = "an unpacked gem: its files lie in no directory of its own"
+            return Claim(paths, incomplete=reason, record=record)
+        home = posixpath.dirname(folder).encode("utf-8", "replace")
+        stem = name.removesuffix(".gemspec").encode("utf-8", "replace")
+        found = list(image.root.files_under(home + b"/gems/" + stem))
+        if not found:
+            return Claim(paths, incomplete="the gem's directory is not there", record=record)
+        paths += [*found, *_extensions(image, home + b"/extensions", stem)]
+    if not places:
+        return Claim(incomplete="its gemspec is not known")
+    return Claim(paths, record=record)
+
+
+def _default_gem(artifact: Artifact, image: Image, folder: str) -> Claim:
+    """A part of Ruby itself: its files lie among Ruby's own, of which its gemspec names some.
+
+    The whole of Ruby is not taken for it: then all that come with Ruby would be in use with it.
+    """
+    home = posixpath.dirname(posixpath.dirname(folder))
+    library = posixpath.join(posixpath.dirname(posixpath.dirname(home)), posixpath.basename(home))
+    names = [name.removeprefix("lib/") for name in artifact.files if name.startswith("lib/")]
+    paths = spell_all(image, relative(library, names))
+    return Claim(paths, incomplete="a default gem: its files lie among those of Ruby")
+
+
+def _extensions(image: Image, folder: bytes, stem: bytes) -> Iterator[bytes]:
+    for platform in image.root.names_in(folder):
+        for version in image.root.names_in(folder + b"/" + platform):
+            yield from image.root.files_under(b"/".join((folder, platform, version, stem)))
+
+
+def composer(artifact: Artifact, image: Image) -> Claim:
+    """``vendor/<vendor>/<name>`` beside ``vendor/composer/installed.json``."""
+    places = [p for p in artifact.locations if p.endswith("/composer/installed.json")]
+    vendors = {posixpath.dirname(posixpath.dirname(place)) for place in places} - {""}
+    if not vendors or ".." in artifact.name or not artifact.name:
+        return Claim(incomplete="Composer's vendor directory is not known")
+    paths: list[bytes] = []
+    for vendor in sorted(vendors):
+        found = list(image.root.files_under(f"{vendor}/{artifact.name}".encode("utf-8", "replace")))
+        if not found:
+            return Claim(paths, incomplete="installed outside Composer's vendor directory")
+        paths += found
+    return Claim(paths)
+
+
+def conda(artifact: Artifact, image: Image) -> Claim:
+    """The list in ``<prefix>/conda-meta/<package>.json``, relative to the prefix."""
+    places = [place for place in artifact.locations if "/conda-meta/" in place]
+    prefixes = {posixpath.dirname(posixpath.dirname(place)) for place in places} - {""}
+    if not prefixes:
+        return Claim(incomplete="conda's prefix is not known")
+    names = [name for prefix in sorted(prefixes) for name in relative(prefix, artifact.files)]
+    return Claim(spell_all(image, names))
+
+
+def _manifests(artifact: Artifact, image: Image, name: str) -> list[bytes]:
+    """The package's manifests: where Syft saw them, and their hard links of the same name."""
+    wanted = b"/" + name.encode()
+    return [
+        twin
+        for place in spell_all(image, artifact.locations)
+        for twin in image.with_twins(place)
+        if twin.endswith(wanted)
+    ]
+
+
+def _directories(artifact: Artifact, image: Image, name: str, others: Collection[bytes]) -> Claim:
+    manifests = _manifests(artifact, image, name)
+    homes = {image.root.realpath(posixpath.dirname(manifest)) for manifest in manifests} - {None}
+    if not homes or b"/" in homes:
+        return Claim(incomplete="its directory is not known, or is the whole image")
+    paths: list[bytes] = []
+    incomplete = None
+    for home in sorted(home for home in homes if home):
+        for path in image.root.files_under(home, others, links=True):
+            paths.append(path)
+            if not _stays(image, path, home):
+                incomplete = _ELSEWHERE
+    return Claim(paths, incomplete, record=manifests[0])
+
+
+def _stays(image: Image, path: bytes, home: bytes) -> bool:
+    """False for a symlink to a directory that is neither the package's own nor a package's."""
+    if image.root.is_file(path):
+        return True
+    target = image.root.realpath(path)
+    return target is None or target.startswith(home + b"/") or _MODULES in target

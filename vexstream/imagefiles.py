@@ -1,0 +1,90 @@
+"""What claims are made of: the image's files with what is known of them, and a claim's form."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from vexstream.dpkg import DpkgDatabase, database
+from vexstream.rootfs import RootFs
+
+
+class Image:
+    """The file tree of the image, and the few file contents that claims need."""
+
+    def __init__(self, root: RootFs, contents: Mapping[bytes, bytes] | None = None) -> None:
+        """``contents`` has dpkg's lists and diversions, and Python's ``.pth`` files, by path."""
+        self.root = root
+        self.contents = contents or {}
+        self.npm_homes: frozenset[bytes] = frozenset()
+        """Canonical directories of the npm packages that have an artifact of their own."""
+
+    @cached_property
+    def dpkg(self) -> DpkgDatabase:
+        """What dpkg says of its packages."""
+        return database(self.contents)
+
+    @cached_property
+    def hard_links(self) -> list[list[bytes]]:
+        """The names of every file that has several."""
+        return self.root.hard_links()
+
+    def with_twins(self, path: bytes) -> list[bytes]:
+        """A path and every hard link of its file.
+
+        Syft knows a file with several names by one of them, as pnpm's and uv's stores make them.
+        """
+        real = self.root.realpath(path)
+        return list(dict.fromkeys([path, *self._twins.get(real or b"", ())]))
+
+    @cached_property
+    def _twins(self) -> Mapping[bytes, list[bytes]]:
+        return {name: names for names in self.hard_links for name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a package claims; paths as the package spells them, not yet resolved."""
+
+    paths: list[bytes] = field(default_factory=list)
+    incomplete: str | None = None
+    """Why files may be missing from the paths."""
+    record: bytes | None = None
+    """A file that names the package. When a package of the operating system owns it, that one
+    installed this one, and its files belong to this one as well."""
+
+
+def spellings(root: RootFs, text: str) -> list[bytes]:
+    """The paths of the image that Syft may mean by a text.
+
+    Syft writes U+FFFD for each byte of a name that is not UTF-8. Every name that it would have
+    written in this way is meant.
+    """
+    if "\N{REPLACEMENT CHARACTER}" not in text:
+        return [text.encode("utf-8", "replace")]
+    found = [b""]
+    for name in text.split("/"):
+        found = [path + b"/" + real for path in found for real in _names(root, path, name)]
+    return found
+
+
+def _names(root: RootFs, directory: bytes, name: str) -> list[bytes]:
+    if "\N{REPLACEMENT CHARACTER}" not in name:
+        return [name.encode("utf-8", "replace")]
+    return [real for real in root.names_in(directory) if as_syft_writes(real) == name]
+
+
+def as_syft_writes(name: bytes) -> str:
+    """A name as Go's encoding/json writes it: U+FFFD for each byte that is not UTF-8."""
+    text = ""
+    while name:
+        try:
+            return text + name.decode()
+        except UnicodeDecodeError as error:
+            text += name[: error.start].decode() + "\N{REPLACEMENT CHARACTER}"
+            name = name[error.start + 1 :]
+    return text
+
+
+def spell_all(image: Image, texts: Iterable[str]) -> list[bytes]:
+    """The paths that Syft may mean by the texts."""
+    return [path for text in texts for path in spellings(image.root, text)]

@@ -1,0 +1,36 @@
+"""What an operator decides about the status rules."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from vexstream.observation import Container
+
+
+class DataAccess(StrEnum):
+    """What it means when of a package only files were opened that are not code."""
+
+    AFFECTED = "affected"
+    UNDER_INVESTIGATION = "under_investigation"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """``learning_period_us`` is the cluster's; a namespace and a pod's annotation override it.
+
+    ``strict``: every container has to be seen without loss and gap, not one of each workload.
+    ``silence_us``: a container of which nothing was heard for so long, while others on its
+    partition were, is said to be silent.
+    """
+
+    learning_period_us: int
+    namespace_periods_us: Mapping[str, int] = field(default_factory=dict)
+    strict: bool = False
+    data_access: DataAccess = DataAccess.AFFECTED
+    silence_us: int = 300_000_000
+
+    def period_us(self, container: Container) -> int:
+        """The learning period that holds for a container."""
+        if container.learning_period_us is not None:
+            return container.learning_period_us
+        return self.namespace_periods_us.get(container.workload.namespace, self.learning_period_us)

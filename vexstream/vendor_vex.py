@@ -1,0 +1,321 @@
+"""OpenVEX and CSAF documents of vendors, read as decisions.
+
+What a document says of an image by digest holds for that image; what it says of a package by its
+purl holds wherever that package is. What cannot be told to be about a certain image or package (a
+platform without digest, a product inside another that is no image) is left out, and said to be:
+applied too widely, a vendor's ``not_affected`` would hide what is in use.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from vexstream.decisions import (
+    EVERY,
+    JUSTIFICATIONS,
+    Decision,
+    DecisionSource,
+    has_version,
+    image_digest,
+    problem,
+)
+from vexstream.status import BADNESS, Status
+
+MAX_DECISIONS = 100_000
+"""A document that says more is refused: some vendors publish all they ever said in one."""
+
+
+class VendorVexError(ValueError):
+    """The document cannot be used at all; the text says where and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What a document says, and what of it was left out, in words."""
+
+    decisions: tuple[Decision, ...]
+    skipped: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    scope: str
+    package: str
+
+
+def parse(text: bytes) -> Parsed:
+    """Reads an OpenVEX or a CSAF 2.0 document, whichever it is.
+
+    Raises:
+        VendorVexError: it is neither, or has no author or time.
+    """
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise VendorVexError(f"the document is no JSON: {error}") from error
+    if isinstance(document, dict) and str(document.get("@context", "")).startswith(
+        "https://openvex.dev/ns"
+    ):
+        found = _openvex(document)
+    elif isinstance(document, dict) and "csaf_version" in _dict(document.get("document")):
+        found = _csaf(document)
+    else:
+        raise VendorVexError(
+            "neither OpenVEX (@context https://openvex.dev/ns/...) nor CSAF (document.csaf_version)"
+        )
+    return _collect(found)
+
+
+def _collect(found: Iterable[Decision | str]) -> Parsed:
+    held: dict[bytes, Decision] = {}
+    skipped: list[str] = []
+    for item in found:
+        why = item if isinstance(item, str) else problem(item)
+        if isinstance(item, str) or why is not None:
+            about = "" if isinstance(item, str) else f"{item.vulnerability}, {item.package}: "
+            skipped.append(f"{about}{why}")
+            continue
+        known = held.get(item.key)
+        held[item.key] = item if known is None else max(known, item, key=_newer)
+        if len(held) > MAX_DECISIONS:
+            raise VendorVexError(f"the document makes more than {MAX_DECISIONS} statements")
+    return Parsed(tuple(held.values()), tuple(dict.fromkeys(skipped)))
+
+
+def _newer(decision: Decision) -> tuple[int, int]:
+    return decision.decided_at_us, -BADNESS[decision.status]
+
+
+def _openvex(document: dict[str, Any]) -> Iterator[Decision | str]:
+    author = _text(document, "author", "the document")
+    issued = document.get("last_updated") or document.get("timestamp")
+    source_id = f"{document.get('@id', '')} version {document.get('version', '?')}"
+    statements = document.get("statements")
+    if not isinstance(statements, list):
+        raise VendorVexError("statements: missing, or no list")
+    for number, statement in enumerate(statements):
+        where = f"statements[{number}]"
+        if not isinstance(statement, dict):
+            yield f"{where}: no object"
+            continue
+        try:
+            status = Status(str(statement.get("status")))
+            decided_at_us = _time(statement.get("timestamp") or issued, where)
+        except ValueError as error:
+            yield f"{where}: {error}"
+            continue
+        note = "action_statement" if status is Status.AFFECTED else "impact_statement"
+        for target in _openvex_targets(statement, where):
+            if isinstance(target, str):
+                yield target
+                continue
+            yield Decision(
+                scope=target.scope,
+                vulnerability=_vulnerability(statement.get("vulnerability")),
+                package=target.package,
+                status=status,
+                text=str(statement.get(note) or statement.get("status_notes") or ""),
+                author=author,
+                source=DecisionSource.OPENVEX,
+                decided_at_us=decided_at_us,
+                justification=statement.get("justification")
+                if status is Status.NOT_AFFECTED
+                else None,
+                source_id=source_id,
+            )
+
+
+def _openvex_targets(statement: dict[str, Any], where: str) -> Iterator[_Target | str]:
+    products = statement.get("products")
+    if not isinstance(products, list) or not products:
+        yield f"{where}: it names no product"
+        return
+    for product in products:
+        purl, digest = _component(product)
+        digest = image_digest(purl) or digest
+        parts = product.get("subcomponents") if isinstance(product, dict) else None
+        parts = parts or statement.get("subcomponents") or []  # below the statement before 0.2.0
+        if not purl.startswith("pkg:oci/"):
+            if purl.startswith("pkg:") and not parts:
+                yield _Target(EVERY, purl)
+            else:
+                yield f"{where}: the product {purl[:200]!r} is no image by digest, and no package"
+        elif digest is None:
+            yield f"{where}: the image {purl[:200]!r} is not named by digest"
+        elif not parts:
+            yield _Target(digest, EVERY)
+        else:
+            for part in parts:
+                yield _Target(digest, _component(part)[0])
+
+
+def _component(component: Any) -> tuple[str, str | None]:
+    """The purl of a product or subcomponent, and the digest among its hashes."""
+    if isinstance(component, str):
+        return component, None
+    component = _dict(component)
+    purl = _dict(component.get("identifiers")).get("purl") or component.get("@id") or ""
+    sha256 = _dict(component.get("hashes")).get("sha-256")
+    return str(purl), f"sha256:{sha256}" if sha256 else None
+
+
+def _vulnerability(value: Any) -> str:
+    if isinstance(value, dict):
+        return str(value.get("name") or str(value.get("@id", "")).rsplit("/", 1)[-1])
+    return str(value or "")
+
+
+_CSAF_STATUS = {
+    "known_affected": Status.AFFECTED,
+    "first_affected": Status.AFFECTED,
+    "last_affected": Status.AFFECTED,
+    "known_not_affected": Status.NOT_AFFECTED,
+    "fixed": Status.FIXED,
+    "first_fixed": Status.FIXED,
+    "under_investigation": Status.UNDER_INVESTIGATION,
+}
+
+
+def _csaf(root: dict[str, Any]) -> Iterator[Decision | str]:
+    about = _dict(root["document"])
+    if about["csaf_version"] != "2.0":
+        raise VendorVexError(
+            f"document.csaf_version is {about['csaf_version']!r}: only 2.0 is read"
+        )
+    tracking = _dict(about.get("tracking"))
+    author = _text(_dict(about.get("publisher")), "name", "document.publisher")
+    decided_at_us = _time(tracking.get("current_release_date"), "document.tracking")
+    source_id = f"{tracking.get('id', '')} version {tracking.get('version', '?')}"
+    targets = _csaf_targets(_dict(root.get("product_tree")))
+    groups = {
+        str(group.get("group_id")): _list(group.get("product_ids"))
+        for group in map(_dict, _list(_dict(root.get("product_tree")).get("product_groups")))
+    }
+    for number, vulnerability in enumerate(map(_dict, _list(root.get("vulnerabilities")))):
+        where = f"vulnerabilities[{number}]"
+        identifiers = [_dict(i).get("text") for i in _list(vulnerability.get("ids"))]
+        names = [str(n) for n in [vulnerability.get("cve"), *identifiers] if n]
+        if not names:
+            yield f"{where}: it has neither a CVE nor another id"
+            continue
+        notes = _csaf_notes(vulnerability, groups)
+        for kind, products in _dict(vulnerability.get("product_status")).items():
+            status = _CSAF_STATUS.get(kind)
+            if status is None:
+                continue  # recommended: says nothing of the product itself
+            for product in map(str, _list(products)):
+                target = targets.get(
+                    product, f"{where}: the product {product!r} is not in the tree"
+                )
+                if isinstance(target, str):
+                    yield target
+                    continue
+                flag, text = notes.get((product, status), (None, ""))
+                yield Decision(
+                    scope=target.scope,
+                    vulnerability=names[0],
+                    package=target.package,
+                    status=status,
+                    text=text,
+                    author=author,
+                    source=DecisionSource.CSAF,
+                    decided_at_us=decided_at_us,
+                    justification=flag if flag in JUSTIFICATIONS else None,
+                    source_id=source_id,
+                )
+
+
+def _csaf_notes(
+    vulnerability: dict[str, Any], groups: dict[str, list[Any]]
+) -> dict[tuple[str, Status], tuple[str | None, str]]:
+    """(product, status) -> flag and text, out of flags, threats and remediations."""
+    notes: dict[tuple[str, Status], tuple[str | None, str]] = {}
+
+    def products(entry: dict[str, Any]) -> Iterator[str]:
+        yield from map(str, _list(entry.get("product_ids")))
+        for group in _list(entry.get("group_ids")):
+            yield from map(str, groups.get(str(group), []))
+
+    for flag in map(_dict, _list(vulnerability.get("flags"))):
+        for product in products(flag):
+            notes[product, Status.NOT_AFFECTED] = (str(flag.get("label")), "")
+    for key, status in (("threats", Status.NOT_AFFECTED), ("remediations", Status.AFFECTED)):
+        for entry in map(_dict, _list(vulnerability.get(key))):
+            if key == "threats" and entry.get("category") != "impact":
+                continue
+            for product in products(entry):
+                known, text = notes.get((product, status), (None, ""))
+                more = str(entry.get("details") or "")
+                notes[product, status] = (known, f"{text} {more}".strip())
+    return notes
+
+
+def _csaf_targets(tree: dict[str, Any]) -> dict[str, _Target | str]:
+    """Product id -> what it is, or why that cannot be told."""
+    purls: dict[str, str] = {}
+    for product in _csaf_products(tree):
+        helper = _dict(product.get("product_identification_helper"))
+        purls[str(product.get("product_id"))] = str(helper.get("purl") or "")
+    targets: dict[str, _Target | str] = {
+        product: _csaf_alone(product, purl) for product, purl in purls.items()
+    }
+    for relation in map(_dict, _list(tree.get("relationships"))):
+        name = str(_dict(relation.get("full_product_name")).get("product_id"))
+        part = purls.get(str(relation.get("product_reference")), "")
+        whole = purls.get(str(relation.get("relates_to_product_reference")), "")
+        digest = image_digest(whole)
+        if not part.startswith("pkg:") or part.startswith("pkg:oci/"):
+            targets[name] = f"{name!r}: the component has no purl of a package"
+        elif digest is not None:
+            targets[name] = _Target(digest, part)
+        elif not whole and has_version(part):
+            targets[name] = _Target(EVERY, part)  # its version tells the platform's build
+        else:
+            targets[name] = f"{name!r}: what it is a part of is no image by digest"
+    return targets
+
+
+def _csaf_alone(product: str, purl: str) -> _Target | str:
+    digest = image_digest(purl)
+    if digest is not None:
+        return _Target(digest, EVERY)
+    if purl.startswith("pkg:") and not purl.startswith("pkg:oci/"):
+        return _Target(EVERY, purl)
+    return f"{product!r}: neither an image by digest nor a package by purl"
+
+
+def _csaf_products(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield from map(_dict, _list(tree.get("full_product_names")))
+    branches = list(map(_dict, _list(tree.get("branches"))))
+    while branches:
+        branch = branches.pop()
+        if "product" in branch:
+            yield _dict(branch["product"])
+        branches += map(_dict, _list(branch.get("branches")))
+
+
+def _text(record: dict[str, Any], name: str, where: str) -> str:
+    value = record.get(name)
+    if not isinstance(value, str) or not value.strip():
+        raise VendorVexError(f"{where}: {name} is missing")
+    return value
+
+
+def _time(value: Any, where: str) -> int:
+    try:
+        moment = datetime.fromisoformat(str(value))
+    except ValueError as error:
+        raise VendorVexError(f"{where}: {value!r} is no time") from error
+    if moment.tzinfo is None:
+        raise VendorVexError(f"{where}: {value!r} has no time zone")
+    return round(moment.timestamp() * 1_000_000)
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
