@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# What action.yml runs: inputs as variables in, the command's options out, and its results as the
+# step's outputs and summary. Inputs are never part of a command's text.
+set -euo pipefail
+
+options=(--image "$IMAGE" --tests-in "$TESTS_IN" --fail-on "$FAIL_ON" --job "$JOB"
+  --timeout-seconds "$TIMEOUT_SECONDS" --warn-below-percent "$WARN_BELOW_PERCENT"
+  --output "$OUTPUT")
+if [[ -n $PORT ]]; then options+=(--port "$PORT"); fi
+if [[ -n $ATTACH ]]; then options+=(--attach "$ATTACH"); fi
+if [[ -n ${VEXSTREAM_SIGNING_KEY:-} ]]; then options+=(--sign); else unset VEXSTREAM_SIGNING_KEY; fi
+
+# lines TEXT OPTION: each line of the text with the option before it.
+lines() {
+  local line
+  while IFS= read -r line; do
+    if [[ -n $line ]]; then options+=("$2" "$line"); fi
+  done <<<"$1"
+}
+lines "$VARIABLES" --env
+lines "$PRODUCTS" --product
+
+command=()
+while IFS= read -r line; do
+  if [[ -n $line ]]; then command+=("$line"); fi
+done <<<"$COMMAND"
+
+status=0
+${VEXSTREAM_CI:-sudo -E "$GITHUB_ACTION_PATH/.venv/bin/vexstream"} ci "${options[@]}" -- \
+  "${command[@]}" >"${RUNNER_TEMP:-/tmp}/vexstream-ci.out" || status=$?
+
+if [[ -f $OUTPUT/result.json ]]; then
+  cat "$OUTPUT/summary.md" >>"$GITHUB_STEP_SUMMARY"
+  python3 - "$OUTPUT" >>"$GITHUB_OUTPUT" <<'PYTHON'
+import json
+import sys
+
+folder = sys.argv[1]
+with open(f"{folder}/result.json") as file:
+    result = json.load(file)
+counts = result["counts"]
+print(f"outcome={result['outcome']}")
+print(f"affected={counts['affected']}")
+print(f"under-investigation={counts['under_investigation']}")
+print(f"not-affected={counts['not_affected']}")
+print(f"violations={result['violations']}")
+print(f"openvex={folder}/openvex.json" if result["has_document"] else "openvex=")
+print(f"sarif={folder}/vexstream.sarif")
+print(f"junit={folder}/junit.xml")
+for warning in result["warnings"]:
+    print(f"::warning title=vexstream::{warning}", file=sys.stderr)
+PYTHON
+else
+  echo "outcome=no_evidence" >>"$GITHUB_OUTPUT"
+fi
+exit "$status"

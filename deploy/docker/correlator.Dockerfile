@@ -1,0 +1,33 @@
+# The correlator: file accesses and scans in, VEX documents out.
+#   docker build -f deploy/docker/correlator.Dockerfile .
+ARG PYTHON_IMAGE=docker.io/library/python:3.11.14-slim-bookworm
+ARG BUILD_IMAGE=${PYTHON_IMAGE}
+
+FROM ${BUILD_IMAGE} AS build
+WORKDIR /src
+COPY pyproject.toml README.md ./
+COPY schemas schemas
+COPY services services
+COPY vexstream vexstream
+RUN python3 -m venv --without-pip /opt/vexstream \
+ && python3 -m pip --python /opt/vexstream/bin/python install --no-cache-dir ".[correlator]"
+
+FROM ${PYTHON_IMAGE}
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="vexstream correlator" \
+      org.opencontainers.image.description="Joins evidence and scans into VEX documents" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+COPY --from=build /opt/vexstream /opt/vexstream
+# A volume that is mounted here takes its owner from this folder.
+RUN install --directory --owner=65532 --group=65532 /var/lib/vexstream /var/lib/vexstream/correlator
+ENV PATH=/opt/vexstream/bin:/usr/local/bin:/usr/bin:/bin \
+    PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    VEXSTREAM_OPS_HOST=0.0.0.0 VEXSTREAM_OPS_PORT=9100
+USER 65532:65532
+EXPOSE 9100
+VOLUME /var/lib/vexstream/correlator
+ENTRYPOINT ["vexstream"]
+CMD ["correlate"]

@@ -1,0 +1,46 @@
+# The scanner: Syft, Grype and containerd's client beside ours.
+#   docker build -f deploy/docker/scanner.Dockerfile .
+ARG PYTHON_IMAGE=docker.io/library/python:3.11.14-slim-bookworm
+ARG BUILD_IMAGE=${PYTHON_IMAGE}
+ARG GO_IMAGE=docker.io/library/golang:1.25.3-bookworm
+
+FROM ${GO_IMAGE} AS grype
+ARG GRYPE_VERSION=0.121.2
+# The version that Grype's go.mod names may be newer than this image's Go.
+ENV GOTOOLCHAIN=auto CGO_ENABLED=0 GOFLAGS=-trimpath GOBIN=/out
+RUN go install -ldflags "-s -w -X main.version=${GRYPE_VERSION}" \
+      "github.com/anchore/grype/cmd/grype@v${GRYPE_VERSION}"
+
+FROM ${BUILD_IMAGE} AS build
+RUN apt-get update && apt-get install --yes --no-install-recommends containerd
+WORKDIR /src
+COPY pyproject.toml README.md ./
+COPY schemas schemas
+COPY services services
+COPY vexstream vexstream
+RUN python3 -m venv --without-pip /opt/vexstream \
+ && python3 -m pip --python /opt/vexstream/bin/python install --no-cache-dir ".[scanner]"
+
+FROM ${PYTHON_IMAGE}
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="vexstream scanner" \
+      org.opencontainers.image.description="Packages, their files and their vulnerabilities, per image" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+COPY --from=grype /out/grype /usr/local/bin/grype
+COPY --from=build /usr/bin/ctr /usr/local/bin/ctr
+COPY --from=build /opt/vexstream /opt/vexstream
+RUN install --directory --owner=65532 --group=65532 /var/lib/vexstream /var/lib/vexstream/grype \
+      /var/lib/vexstream/scans
+ENV PATH=/opt/vexstream/bin:/usr/local/bin:/usr/bin:/bin \
+    PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    HOME=/tmp GRYPE_DB_CACHE_DIR=/var/lib/vexstream/grype \
+    VEXSTREAM_WORK_DIR=/var/lib/vexstream/scans \
+    VEXSTREAM_OPS_HOST=0.0.0.0 VEXSTREAM_OPS_PORT=9100
+USER 65532:65532
+EXPOSE 9100
+VOLUME /var/lib/vexstream/grype /var/lib/vexstream/scans
+ENTRYPOINT ["vexstream"]
+CMD ["scan"]
