@@ -1,0 +1,1 @@
+"""Measurements; each folder says how it is run."""

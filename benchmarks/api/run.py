@@ -1,0 +1,172 @@
+"""``python -m benchmarks.api.run``: wrk on our API, nginx with the same bytes, the naive way.
+
+All in one run on one machine, each server one process, wrk on the other core when there is one.
+Needs wrk, nginx and Postgres (apt-get install wrk nginx-light postgresql). Prints a table.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from benchmarks.api import fill
+from schemas.documents import encode_document
+from services.common.kafka import producer
+from services.common.topics import Topic, ensure_topics
+from services.local.ports import free_port
+from services.local.process import Daemon
+from services.local.stack import Stack
+
+SIZES = {"16 KB": 20, "124 KB": 175, "1.5 MB": 1900}
+"""Statements that make a document of about this size."""
+CONNECTIONS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One run of wrk."""
+
+    requests_per_second: float
+    p50: str
+    p99: str
+    errors: int
+
+
+def wrk(url: str, seconds: int, connections: int, headers: dict[str, str]) -> Result:
+    """Runs wrk on the last core, so that the server has the first."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "10s"]
+    command += [part for name, value in headers.items() for part in ("-H", f"{name}: {value}")]
+    pinned = ["taskset", "-c", str((os.cpu_count() or 1) - 1), *command, url]
+    out = subprocess.run(pinned, check=True, capture_output=True, text=True).stdout
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", out)
+    latency = dict(re.findall(r"\s(50|99)%\s+(\S+)", out))
+    bad = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
+    return Result(float(rate[1]) if rate else 0, latency.get("50", "?"), latency.get("99", "?"),
+                  int(bad[1]) if bad else 0)  # fmt: skip
+
+
+@contextlib.contextmanager
+def nginx(directory: Path, root: Path) -> Iterator[str]:
+    """nginx with one worker, serving files."""
+    port = free_port()
+    config = directory / "nginx.conf"
+    config.write_text(
+        f"daemon off; worker_processes 1; pid {directory}/nginx.pid; error_log stderr; user root;\n"
+        "events { worker_connections 512; }\n"
+        "http { access_log off; sendfile on; default_type application/json;\n"
+        f"server {{ listen 127.0.0.1:{port}; root {root}; }} }}\n"
+    )
+    nginx_path = shutil.which("nginx") or "/usr/sbin/nginx"
+    with _server("nginx", [nginx_path, "-c", str(config)], directory, dict(os.environ)):
+        _until(f"http://127.0.0.1:{port}/x", 404)
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def naive(directory: Path, environment: dict[str, str]) -> Iterator[str]:
+    """The response-model way under the same server."""
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "benchmarks.api.naive:app", "--port", str(port),
+               "--no-access-log", "--log-level", "warning"]  # fmt: skip
+    with _server("naive", command, directory, environment):
+        _until(f"http://127.0.0.1:{port}/openapi.json", 200)
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def _server(name: str, command: list[str], directory: Path, env: dict[str, str]) -> Iterator[None]:
+    with Daemon(name, ["taskset", "-c", "0", *command], log=directory / f"{name}.log", env=env):
+        yield
+
+
+def _until(url: str, status: int) -> None:
+    for _ in range(200):
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(url).status_code == status:
+                return
+        time.sleep(0.1)
+    raise SystemExit(f"{url} does not answer")
+
+
+async def _publish(stack: Stack) -> None:
+    await ensure_topics(stack.settings)
+    sender = producer(stack.settings)
+    await sender.start()
+    try:
+        for number, statements in enumerate(SIZES.values(), 1):
+            made = fill.record(number, statements, time.time_ns() // 1000)
+            await sender.send_and_wait(
+                Topic.VEX_DOCUMENT.name_in(stack.settings),
+                key=made.image.config_digest.encode(),
+                value=encode_document(made),
+            )
+    finally:
+        await sender.stop()
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=int, default=6)
+    seconds = parser.parse_args().seconds
+    directory = Path(tempfile.mkdtemp(prefix="vx-bench-"))
+    directory.chmod(0o755)
+    os.sched_setaffinity(0, {0})  # the servers inherit it: all of them share the first core
+    try:
+        with Stack(directory, {"VEXSTREAM_LOG_LEVEL": "WARNING"}) as stack:
+            stack.start_stores()
+            stack.start_api()
+            asyncio.run(_publish(stack))
+            _measure(stack, directory, seconds)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _measure(stack: Stack, directory: Path, seconds: int) -> None:
+    environment = {**os.environ, **stack._variables}
+    root = directory / "files"
+    (root / "vex").mkdir(parents=True)
+    plain = {"Accept-Encoding": "identity"}
+    paths = {}
+    for number, name in enumerate(SIZES, 1):
+        path = f"/vex/{fill.image(number).config_digest}"
+        _until(stack.api_url + path, 200)
+        (root / path[1:]).write_bytes(httpx.get(stack.api_url + path).content)
+        paths[name] = path
+    print("| document | bytes | server | requests/s | share of nginx | p50 | p99 |")
+    print("|---|---|---|---|---|---|---|")
+    with nginx(directory, root) as files, naive(directory, environment) as slow:
+        for name, path in paths.items():
+            size = (root / path[1:]).stat().st_size
+            tag = httpx.get(stack.api_url + path, headers=plain).headers["etag"]
+            runs = [
+                ("nginx, file", files, plain),
+                ("vexstream", stack.api_url, plain),
+                ("vexstream, gzip", stack.api_url, {"Accept-Encoding": "gzip"}),
+                ("vexstream, 304", stack.api_url, plain | {"If-None-Match": tag}),
+                ("response model", slow, plain),
+            ]
+            base = 0.0
+            for server, url, headers in runs:
+                found = wrk(url + path, seconds, CONNECTIONS, headers)
+                base = base or found.requests_per_second
+                share = found.requests_per_second / base
+                failed = f" ({found.errors} failed)" if found.errors else ""
+                rate = f"{found.requests_per_second:,.0f}{failed}"
+                row = (name, f"{size:,}", server, rate, f"{share:.3f}", found.p50, found.p99)
+                print(f"| {' | '.join(row)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

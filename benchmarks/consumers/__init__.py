@@ -1,0 +1,1 @@
+"""What real Trivy and Grype do with our documents, as a table."""

@@ -1,0 +1,1 @@
+"""What the correlator costs: `python -m benchmarks.correlator --help`."""

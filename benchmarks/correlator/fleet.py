@@ -1,0 +1,98 @@
+"""A simulated fleet: nodes that run containers of images, as the batches their collectors send.
+
+Everything follows from the numbers given, so two runs send the same bytes. Images share most of
+their paths, as images with a common base do; names are random, so that they compress as badly as
+real ones.
+"""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vexstream.evidence import Access, Batch, Use
+from vexstream.identity import Digest, Image, Workload
+from vexstream.scan import Finding, Package, Scan
+
+SECOND = 1_000_000
+BATCH_ACCESSES = 500
+_SHARED = 0.6
+_FILES_PER_PACKAGE = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """``replicas`` containers of each image, spread over the nodes; each uses all its files."""
+
+    images: int
+    files: int
+    replicas: int = 1
+    nodes: int = 1000
+    heartbeats: int = 0
+
+    @property
+    def accesses(self) -> int:
+        """How many the fleet makes in all."""
+        return self.images * self.files * self.replicas
+
+    def image(self, number: int) -> Image:
+        """The image with this number."""
+        return Image(Digest(f"sha256:{number + 1:064x}"), (), (f"registry.example/app-{number}",))
+
+    def paths(self, number: int) -> list[bytes]:
+        """The files that its containers use."""
+        shared = round(self.files * _SHARED)
+        return _paths("base", shared) + _paths(f"image-{number}", self.files - shared)
+
+    def scan(self, number: int) -> Scan:
+        """A scan that finds one vulnerability in every tenth package."""
+        paths = self.paths(number)
+        packages = [
+            Package(f"p{at}", f"p{at}", "1.0", "deb", f"pkg:deb/debian/p{at}@1.0",
+                    tuple(paths[at : at + _FILES_PER_PACKAGE]))
+            for at in range(0, len(paths), _FILES_PER_PACKAGE)
+        ]  # fmt: skip
+        findings = tuple(Finding(f"CVE-2026-{at}", p.id) for at, p in enumerate(packages[::10]))
+        return Scan(self.image(number), 0, {"syft": "1"}, tuple(packages), findings)
+
+    def batches(self) -> Iterator[Batch]:
+        """Replica by replica: what every container does when it starts, then its heartbeats."""
+        for replica in range(self.replicas):
+            for number in range(self.images):
+                yield from self._life(number, replica)
+
+    def _life(self, number: int, replica: int) -> Iterator[Batch]:
+        paths = self.paths(number)
+        parts = [paths[at : at + BATCH_ACCESSES] for at in range(0, len(paths), BATCH_ACCESSES)]
+        parts += [[] for _ in range(self.heartbeats)]
+        for sequence, part in enumerate(parts):
+            yield Batch(
+                node=f"node-{(number * 7919 + replica) % self.nodes}",
+                run="run",
+                sequence=sequence,
+                container_id=f"{number:032x}{replica:032x}",
+                workload=Workload("default", f"app-{number}", "app"),
+                image=self.image(number),
+                started_at_us=0,
+                observed_from_us=sequence * SECOND,
+                observed_to_us=(sequence + 1) * SECOND,
+                lost=0,
+                loss_reasons=(),
+                accesses=tuple(Access(path, Use.OPENED) for path in part),
+            )
+
+
+_cache: dict[tuple[str, int], list[bytes]] = {}
+
+
+def _paths(seed: str, count: int) -> list[bytes]:
+    if seed == "base" and (seed, count) in _cache:
+        return _cache[seed, count]
+    chooser = random.Random(seed)  # noqa: S311 - names, not secrets
+    found = []
+    while len(found) < count:
+        directory = f"/usr/lib/{chooser.getrandbits(32):08x}/{chooser.getrandbits(24):06x}"
+        for _ in range(min(_FILES_PER_PACKAGE, count - len(found))):
+            found.append(f"{directory}/{chooser.getrandbits(40):010x}.py".encode())
+    if seed == "base":
+        _cache[seed, count] = found
+    return found

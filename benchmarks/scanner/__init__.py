@@ -1,0 +1,1 @@
+"""What the scanner's map of files is worth, beside other ways to find used packages."""
