@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import sys
+import tempfile
 import time
 
 import faust
@@ -40,6 +41,7 @@ def naive(bootstrap: str, topic: str, wanted: int) -> None:
     app = faust.App(
         f"naive-{topic}", broker=f"kafka://{bootstrap}", store="memory://", web_enabled=False,
         topic_disable_leader=True, consumer_auto_offset_reset="earliest",
+        datadir=tempfile.mkdtemp(prefix="vx-"),
     )  # fmt: skip
     source = app.topic(
         topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
