@@ -27,6 +27,9 @@ MAX_TIME_US = 253_402_300_799_999_999
 
 _READ_BYTES = 1024 * 1024
 
+RESCAN = "rescan"
+"""In place of the runtime in a sighting that nobody made: scan, although there may be a scan."""
+
 T = TypeVar("T")
 
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from schemas.codec import BadRecordError
 from schemas.decisions import encode_decision
-from schemas.messages import ImageSeen, encode_image_seen
+from schemas.messages import RESCAN, ImageSeen, encode_image_seen
 from services.api import problems, repository
 from services.api.access import Right, Token
 from services.api.openapi import WRITE_RESPONSES
@@ -29,8 +29,6 @@ _bearer = HTTPBearer(auto_error=False, description="A token with the scope")
 router = APIRouter(tags=["writes"], dependencies=[Security(_bearer)])
 
 MAX_VENDOR_BYTES = 32 * 1024 * 1024
-RESCAN = "rescan"
-"""The runtime in a record of image-seen that asks for a scan although there is one."""
 
 
 def _authorized(right: Right) -> Any:

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from schemas.codec import CodecError
-from schemas.messages import decode_image_seen
+from schemas.messages import RESCAN, decode_image_seen
 from services.common.kafka import DeadLetterBox, connection, producer
 from services.common.ops import ops_server
 from services.common.topics import Topic, ensure_topics
@@ -155,7 +155,8 @@ async def _handle(
     record: "ConsumerRecord[bytes, bytes]", worker: Worker, letters: DeadLetterBox
 ) -> None:
     try:
-        await worker.seen(decode_image_seen(record.value or b"").image)
+        seen = decode_image_seen(record.value or b"")
+        await worker.seen(seen.image, scan_anyway=seen.runtime == RESCAN)
     except KafkaError:
         raise  # not the record's fault: the process starts again and reads it again
     except Exception as error:

@@ -55,12 +55,15 @@ class Worker:
         self._current: Database | None = None
         self._changed_at = time.monotonic()
 
-    async def seen(self, image: Image) -> None:
-        """Scans the image, publishes what is known of it, or does nothing when all is known."""
+    async def seen(self, image: Image, *, scan_anyway: bool = False) -> None:
+        """Scans the image, publishes what is known of it, or does nothing when all is known.
+
+        With ``scan_anyway`` somebody asks for a scan although there may be one.
+        """
         known = self._memory.get(image.config_digest)
         merged = known.image.merged(image) if known else image
         await self._look_at_database()
-        if known is None or self._retry_is_due(known, merged):
+        if known is None or scan_anyway or self._retry_is_due(known, merged):
             await self._scan(merged, known)
         elif self._rescan_is_due(known):
             await self._rescan(merged, known)

@@ -8,8 +8,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 
 from schemas.decisions import decode_decision
-from schemas.messages import decode_image_seen
-from services.api.writes import RESCAN
+from schemas.messages import RESCAN, decode_image_seen
 from services.common.kafka import connection
 from services.common.settings import CommonSettings
 from services.common.topics import Topic

@@ -104,6 +104,13 @@ async def test_an_image_is_scanned_once(tmp_path: Path) -> None:
     assert len(bench.scanner.scanned) == len(bench.topic.scans) == 1
 
 
+async def test_a_scan_that_is_asked_for_is_made_although_there_is_one(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    await bench.worker.seen(PLAIN)
+    await bench.worker.seen(PLAIN, scan_anyway=True)
+    assert len(bench.scanner.scanned) == len(bench.topic.scans) == 2
+
+
 async def test_new_names_publish_the_same_scan_with_all_names(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     await bench.worker.seen(PLAIN)
