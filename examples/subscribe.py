@@ -12,6 +12,7 @@ import io
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import fastavro
 import zstandard
@@ -27,14 +28,15 @@ class Documents:
         canonical = to_parsing_canonical_form(self._schema)
         self._header = b"\xc3\x01" + bytes.fromhex(fingerprint(canonical, "CRC-64-AVRO"))
 
-    def read(self, value: bytes) -> dict | None:
+    def read(self, value: bytes) -> dict[str, Any] | None:
         """The record, or None when it is of a schema that this program does not know."""
         if value[:10] != self._header:
             return None
-        return fastavro.schemaless_reader(io.BytesIO(value[10:]), self._schema, None)
+        record = fastavro.schemaless_reader(io.BytesIO(value[10:]), self._schema, None)
+        return record if isinstance(record, dict) else None
 
 
-def describe(record: dict) -> str:
+def describe(record: dict[str, Any]) -> str:
     """One line about an image."""
     image = record["image"]
     name = (image["names"] or [image["config_digest"]])[0]

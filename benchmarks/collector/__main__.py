@@ -245,7 +245,7 @@ def compilation() -> None:
         for _ in range(ROUNDS):
             for name, observer in (("none", nobody), ("vexstream", probe)):
                 content = script.read_text()
-                with observer():  # type: ignore[operator]
+                with observer():
                     before = _children_seconds()
                     subprocess.run(["unshare", "-m", "sh", "-c", content], check=True)
                     figures[name].append(_children_seconds() - before)

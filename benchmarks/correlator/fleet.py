@@ -88,7 +88,7 @@ def _paths(seed: str, count: int) -> list[bytes]:
     if seed == "base" and (seed, count) in _cache:
         return _cache[seed, count]
     chooser = random.Random(seed)  # noqa: S311 - names, not secrets
-    found = []
+    found: list[bytes] = []
     while len(found) < count:
         directory = f"/usr/lib/{chooser.getrandbits(32):08x}/{chooser.getrandbits(24):06x}"
         for _ in range(min(_FILES_PER_PACKAGE, count - len(found))):

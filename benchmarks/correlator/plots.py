@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-_AXES = {
+_AXES: dict[str, Callable[[dict[str, Any]], bool]] = {
     "images": lambda run: run["files"] == 2000 and run["replicas"] == 1 and run["nodes"] == 1000,
     "files": lambda run: run["images"] == 200 and run["replicas"] == 1 and run["nodes"] == 1000,
     "replicas": lambda run: run["images"] == 50,
