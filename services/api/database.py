@@ -10,7 +10,12 @@ from typing import Any, NewType
 
 import asyncpg
 from sqlalchemy import event
-from sqlalchemy.exc import DBAPIError, DisconnectionError, ProgrammingError
+from sqlalchemy.exc import (
+    DBAPIError,
+    DisconnectionError,
+    InvalidRequestError,
+    ProgrammingError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -93,7 +98,8 @@ def _engine(
     @event.listens_for(engine.sync_engine, "checkout")
     def drop_if_closed(connection: Any, *_: object) -> None:
         """The driver knows when the server has gone: no ping is needed to find out."""
-        if connection.driver_connection.is_closed():
+        driver = connection.driver_connection
+        if driver is None or driver.is_closed():
             raise DisconnectionError
 
     return engine
@@ -111,6 +117,9 @@ def _normalised() -> Any:
         raise DatabaseUnavailableError(
             "the database does not answer in time: check its load and VEXSTREAM_DATABASE_URL"
         ) from error
+    except (InvalidRequestError, asyncpg.InternalClientError) as error:
+        # What the pool and the driver say of a connection that ends while it is in use.
+        raise DatabaseUnavailableError(f"the connection to the database broke: {error}") from error
     except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         cause = _driver_error(error)
         state = getattr(cause, "sqlstate", None) or ""
