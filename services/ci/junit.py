@@ -4,8 +4,8 @@ import re
 from collections.abc import Collection
 from xml.etree import ElementTree
 
-from services.ci.result import Result
 from vexstream.assessment import Statement, Status
+from vexstream.trial import Result
 
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from services.ci import attest, images, junit, sarif, summary
 from services.ci.errors import CiError, ScanFailedError
 from services.ci.gate import Gate
-from services.ci.result import Result, conclude
-from services.ci.trial import Outcome, Plan, run_tests
+from services.ci.trial import Plan, run_tests
 from services.ci.watch import watching
 from services.local.containerd import NAMESPACE, Containerd
 from services.local.process import LocalError
@@ -28,6 +27,7 @@ from vexstream.evidence import Batch
 from vexstream.identity import Image
 from vexstream.openvex import Publisher
 from vexstream.scan import Scan
+from vexstream.trial import Outcome, Result, conclude
 
 _JOB = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 

@@ -11,8 +11,8 @@ from importlib.metadata import version
 from typing import Any
 from urllib.parse import quote
 
-from services.ci.result import Result
 from vexstream.assessment import Statement, Status
+from vexstream.trial import Result
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 _HOME = "https://github.com/vexstream/vexstream"

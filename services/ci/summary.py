@@ -4,9 +4,9 @@ import re
 from collections.abc import Collection, Iterable
 
 from services.ci.gate import SEVERITIES, Gate
-from services.ci.result import Result
 from vexstream.assessment import Statement, Status
 from vexstream.times import duration
+from vexstream.trial import Result
 
 MAX_ROWS = 100
 """In each table; the documents beside have all of them."""

@@ -16,6 +16,7 @@ from cri_api.v1 import api_pb2_grpc
 from services.ci.errors import CiError
 from services.ci.watch import Watch
 from services.local.containerd import Container, Containerd, ContainerdError
+from vexstream.trial import Outcome
 
 _services: Any = api_pb2_grpc
 """Generated code without types."""
@@ -47,22 +48,6 @@ class Plan:
     """TCP port on which the container must listen before the tests begin."""
     timeout_seconds: float
     ready_seconds: float = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How the tests went. ``begun_at_us`` is None where they are the container's whole life."""
-
-    container_id: str
-    exit_code: int | None
-    """None: they took too long."""
-    output: bytes
-    begun_at_us: int | None
-
-    @property
-    def passed(self) -> bool:
-        """The command ended with success."""
-        return self.exit_code == 0
 
 
 async def run_tests(

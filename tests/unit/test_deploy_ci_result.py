@@ -14,14 +14,13 @@ import pytest
 
 from services.ci import junit, sarif, summary
 from services.ci.gate import parse_gate
-from services.ci.result import Result, conclude
 from services.ci.run import job_name
-from services.ci.trial import Outcome
 from tests.unit.factories import CONFIG, MANIFEST, SECOND, batch, package, scan
 from vexstream.assessment import Status
 from vexstream.evidence import Batch
 from vexstream.identity import Image, Workload
 from vexstream.scan import Finding
+from vexstream.trial import Outcome, Result, conclude
 
 _CI = Workload("ci", "unit", "unit")
 _PACKAGES = [

@@ -7,7 +7,6 @@ failed tests rule nothing out, for they did not do what they were meant to.
 
 from dataclasses import dataclass, replace
 
-from services.ci.trial import Outcome
 from vexstream.assessment import Assessment, Reason, Statement, Status, Verdict, assess
 from vexstream.correlation import Correlation
 from vexstream.evidence import Batch
@@ -15,6 +14,22 @@ from vexstream.identity import Image
 from vexstream.scan import Scan
 from vexstream.times import duration
 from vexstream.usage import FileIndex
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the tests went. ``begun_at_us`` is None where they are the container's whole life."""
+
+    container_id: str
+    exit_code: int | None
+    """None: they took too long."""
+    output: bytes
+    begun_at_us: int | None
+
+    @property
+    def passed(self) -> bool:
+        """The command ended with success."""
+        return self.exit_code == 0
 
 
 @dataclass(frozen=True, slots=True)
