@@ -6,12 +6,14 @@ been checked whole: the digest of the body, and that state, body and version agr
 
 import hashlib
 import re
+from dataclasses import asdict
 
 import zstandard
 
 from schemas.codec import BadRecordError, Kind, Record, decode, encode
 from schemas.messages import MAX_TIME_US, decompress, image_of, image_record
 from vexstream.document import DocumentRecord, DocumentState, Learning
+from vexstream.ratings import Rating
 
 MAX_DOCUMENT_BYTES = 256 * 1024 * 1024
 """A document that unpacks to more is refused."""
@@ -45,6 +47,7 @@ def encode_document(record: DocumentRecord) -> bytes:
                 "reasons": list(learning.reasons),
             },
             "counts": {status: record.counts[status] for status in sorted(record.counts)},
+            "ratings": [asdict(rating) for rating in record.ratings],
         },
     )
 
@@ -82,6 +85,7 @@ def _record(wire: Record) -> DocumentRecord:
             tuple(learning["reasons"]),
         ),
         counts=dict(wire["counts"]),
+        ratings=tuple(Rating(**rating) for rating in wire["ratings"]),
     )
 
 
@@ -98,6 +102,9 @@ def _contradiction(record: DocumentRecord) -> str | None:
     for time_us in (record.issued_at_us, record.learning.started_at_us or 0):
         if not 0 <= time_us <= MAX_TIME_US:
             return f"{time_us} is no time between 1970 and 9999"
+    for rating in record.ratings:
+        if rating.epss is not None and not 0 <= rating.epss <= 1:
+            return f"{rating.epss} is no probability: the EPSS of {rating.vulnerability[:80]!r}"
     if record.state is DocumentState.SCAN_FAILED and not record.failure:
         return "the scan failed and the record does not say why"
     if record.state is not DocumentState.DOCUMENT:

@@ -301,6 +301,8 @@ def _scan_record(scan: Scan) -> Record:
                 "fix_state": f.fix_state,
                 "fixed_in": list(f.fixed_in),
                 "data_source": f.data_source,
+                "epss": f.epss,
+                "known_exploited": f.known_exploited,
             }
             for f in scan.findings
         ],
@@ -378,4 +380,6 @@ def _finding(record: Record) -> Finding:
         fix_state=record["fix_state"],
         fixed_in=tuple(record["fixed_in"]),
         data_source=record["data_source"],
+        epss=record["epss"],
+        known_exploited=record["known_exploited"],
     )

@@ -29,6 +29,7 @@ from vexstream.decisions import Decision, Decisions
 from vexstream.evidence import Evidence
 from vexstream.identity import Image, Workload
 from vexstream.purl import subcomponents
+from vexstream.ratings import Rating, higher, one_each
 from vexstream.rules import DataAccess, Rules
 from vexstream.scan import Finding, Package, Scan
 from vexstream.status import BADNESS
@@ -78,6 +79,8 @@ class Statement:
     severity: str
     fixed_in: tuple[str, ...]
     fix_state: str
+    epss: float | None = None
+    known_exploited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,12 @@ class Assessment:
         for statement in self.statements:
             counts[statement.verdict.status] += 1
         return counts
+
+    def ratings(self) -> tuple[Rating, ...]:
+        """How urgent each vulnerability is, ordered by its name."""
+        return one_each(
+            Rating(s.vulnerability, s.severity, s.epss, s.known_exploited) for s in self.statements
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +251,8 @@ def _statement(finding: Finding, package: Package, verdict: Verdict) -> Statemen
         severity=finding.severity,
         fixed_in=tuple(sorted(set(finding.fixed_in))),
         fix_state=finding.fix_state,
+        epss=finding.epss,
+        known_exploited=finding.known_exploited,
     )
 
 
@@ -266,6 +277,8 @@ def _worse(one: Statement, other: Statement) -> Statement:
         severity=worse.severity,
         fixed_in=tuple(sorted({*worse.fixed_in, *better.fixed_in})),
         fix_state=worse.fix_state,
+        epss=higher(worse.epss, better.epss),
+        known_exploited=worse.known_exploited or better.known_exploited,
     )
 
 

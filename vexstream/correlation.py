@@ -225,6 +225,7 @@ class Correlation:
             issued_at_us=assessment.as_of_us,
             learning=learning(assessment.coverage),
             counts=assessment.counts(),
+            ratings=assessment.ratings(),
         )
 
     def without_document(

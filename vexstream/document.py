@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from vexstream.identity import Image
+from vexstream.ratings import Rating
 
 
 class DocumentState(StrEnum):
@@ -30,7 +31,7 @@ class DocumentRecord:
     """The newest document of an image, or why there is none.
 
     ``body`` is the plain document and ``sha256`` its digest in hex; both are empty when the state
-    is not ``document``.
+    is not ``document``. ``ratings`` has one entry for each vulnerability of the document.
     """
 
     image: Image
@@ -43,3 +44,4 @@ class DocumentRecord:
     issued_at_us: int
     learning: Learning
     counts: dict[str, int]
+    ratings: tuple[Rating, ...] = ()

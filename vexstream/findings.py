@@ -1,15 +1,15 @@
 """Grype's JSON document -> findings, each a vulnerability of a package of the scan."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from vexstream.ratings import higher, worse_severity
 from vexstream.scan import Finding
 
 _FIX_STATES = ("fixed", "not-fixed", "wont-fix", "unknown")
 """The one that says most first."""
-_SEVERITIES = ("critical", "high", "medium", "low", "negligible", "unknown")
 
 
 class FindingsError(ValueError):
@@ -70,8 +70,11 @@ def _finding(match: Mapping[str, Any]) -> Finding:
     name, package_id = _text(vulnerability, "id"), _text(package, "id")
     if not name or not package_id:
         raise FindingsError("a match of Grype names no vulnerability or no package")
-    related = _list(match, "relatedVulnerabilities")
-    others = {_text(_object(other, "related vulnerability"), "id") for other in related}
+    related = [
+        _object(other, "related vulnerability") for other in _list(match, "relatedVulnerabilities")
+    ]
+    others = {_text(other, "id") for other in related}
+    described = [vulnerability, *related]
     state = _text(fix, "state")
     return Finding(
         vulnerability=name,
@@ -81,6 +84,8 @@ def _finding(match: Mapping[str, Any]) -> Finding:
         fix_state=state if state in _FIX_STATES else "unknown",
         fixed_in=tuple(str(version) for version in _list(fix, "versions")),
         data_source=_text(vulnerability, "dataSource"),
+        epss=_epss(described),
+        known_exploited=any(_list(one, "knownExploited") for one in described),
     )
 
 
@@ -88,15 +93,24 @@ def _merge(one: Finding, other: Finding) -> Finding:
     return replace(
         one,
         aliases=tuple(sorted({*one.aliases, *other.aliases})),
-        severity=min(one.severity, other.severity, key=_severity_rank),
+        severity=worse_severity(one.severity, other.severity),
         fix_state=min(one.fix_state, other.fix_state, key=_FIX_STATES.index),
         fixed_in=tuple(dict.fromkeys((*one.fixed_in, *other.fixed_in))),
         data_source=one.data_source or other.data_source,
+        epss=higher(one.epss, other.epss),
+        known_exploited=one.known_exploited or other.known_exploited,
     )
 
 
-def _severity_rank(severity: str) -> int:
-    return _SEVERITIES.index(severity) if severity in _SEVERITIES else len(_SEVERITIES)
+def _epss(described: Iterable[Mapping[str, Any]]) -> float | None:
+    """The highest of the scores, one a CVE; what is no probability is left out."""
+    found: list[float] = []
+    for one in described:
+        for entry in _list(one, "epss"):
+            score = _object(entry, "EPSS score").get("epss")
+            if isinstance(score, float | int) and 0 <= score <= 1:
+                found.append(float(score))
+    return max(found, default=None)
 
 
 def _database(descriptor: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -26,7 +26,11 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A vulnerability that a scanner matched to a package of the scan."""
+    """A vulnerability that a scanner matched to a package of the scan.
+
+    ``epss`` is the probability (0 to 1) that it is exploited within 30 days; ``known_exploited``
+    says that CISA's catalogue lists it. Both say nothing when the scanner's database has neither.
+    """
 
     vulnerability: str
     package_id: str
@@ -35,6 +39,8 @@ class Finding:
     fix_state: str = "unknown"
     fixed_in: tuple[str, ...] = ()
     data_source: str = ""
+    epss: float | None = None
+    known_exploited: bool = False
 
 
 class FailureReason(StrEnum):

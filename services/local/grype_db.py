@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 from collections.abc import Iterable
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,6 +62,8 @@ CREATE TABLE affected_package_handles (id integer PRIMARY KEY AUTOINCREMENT,
         REFERENCES packages (id),
     CONSTRAINT fk_affected_package_handles_vulnerability FOREIGN KEY (vulnerability_id)
         REFERENCES vulnerability_handles (id));
+CREATE TABLE known_exploited_vulnerability_handles (id integer PRIMARY KEY AUTOINCREMENT,
+    cve text NOT NULL, blob_id integer);
 """
 
 
@@ -93,6 +95,8 @@ class Fact(_Strict):
     fix_state: Literal["fixed", "not-fixed", "wont-fix"]
     affected: tuple[Affected, ...] = Field(min_length=1)
     data_source: str = Field(pattern=r"^https://")
+    known_exploited_since: date | None = None
+    """When CISA's catalogue of known exploited vulnerabilities listed it."""
 
     @model_validator(mode="after")
     def _fix_agrees(self) -> "Fact":
@@ -221,6 +225,17 @@ def _write_fact(database: sqlite3.Connection, fact: Fact, package: int) -> None:
         (vulnerability, _DEBIAN_12 if debian else None, package,
          _write_blob(database, _ranges(fact))),
     )  # fmt: skip
+    if fact.known_exploited_since is not None:
+        _write_known_exploited(database, fact, fact.known_exploited_since)
+
+
+def _write_known_exploited(database: sqlite3.Connection, fact: Fact, since: date) -> None:
+    for cve in _cves(fact):
+        entry = {"cve": cve, "date_added": f"{since}T00:00:00Z"}
+        database.execute(
+            "INSERT INTO known_exploited_vulnerability_handles (cve, blob_id) VALUES (?, ?)",
+            (cve, _write_blob(database, entry)),
+        )
 
 
 def _write_blob(database: sqlite3.Connection, value: dict[str, Any]) -> int | None:
@@ -237,10 +252,14 @@ def _advisory(fact: Fact) -> dict[str, Any]:
     }
 
 
+def _cves(fact: Fact) -> list[str]:
+    return [name for name in (fact.id, *fact.aliases) if name.startswith("CVE-")]
+
+
 def _ranges(fact: Fact) -> dict[str, Any]:
     _, kind = _KINDS[fact.ecosystem]
     return {
-        "cves": [name for name in (fact.id, *fact.aliases) if name.startswith("CVE-")],
+        "cves": _cves(fact),
         "ranges": [
             {
                 "version": {"type": kind, "constraint": part.versions},

@@ -149,3 +149,11 @@ def test_grype_refuses_what_is_no_database(tmp_path: Path, grype: Path) -> None:
     bogus.write_bytes(b"no database")
     with pytest.raises(GrypeDbError, match="refuses"):
         install(bogus, tmp_path / "cache", grype)
+
+
+def test_what_is_known_to_be_exploited_is_said_to_be(matches: Any) -> None:
+    found = matches([], {"pillow": "9.0.0", "PyYAML": "5.3.1"})
+    exploited = {
+        m["vulnerability"]["id"] for m in found if m["vulnerability"].get("knownExploited")
+    }
+    assert exploited == {"GHSA-j7hp-h8jx-5ppr"}

@@ -11,6 +11,7 @@ from tests.unit.factories import CONFIG, IMAGE, JOB, PERIOD, SECOND, batch, pack
 from vexstream.assessment import Assessment, Reason, Status, assess
 from vexstream.decisions import Decision, Decisions, DecisionSource
 from vexstream.evidence import Batch, Evidence, Use
+from vexstream.ratings import Rating
 from vexstream.rules import DataAccess, Rules
 from vexstream.scan import Finding, Package, Scan
 from vexstream.usage import FileIndex
@@ -51,6 +52,14 @@ def test_a_statement_begins_with_what_was_found() -> None:
         scanned = scan([idle], [Finding("CVE-1", idle.id)])
         (statement,) = assessed(scanned, batch(0, 10)).statements
         assert statement.verdict.text.startswith(words)
+
+
+def test_a_vulnerability_is_as_urgent_as_its_worst_finding() -> None:
+    low = Finding("GHSA-1", IDLE.id, ("CVE-1",), "low", epss=0.7)
+    high = Finding("CVE-1", USED.id, (), "high", known_exploited=True)
+    other = Finding("CVE-2", IDLE.id)
+    made = assessed(scan([IDLE, USED], [low, high, other]), batch(0, 10))
+    assert made.ratings() == (Rating("CVE-1", "high", 0.7, True), Rating("CVE-2"))
 
 
 def test_reading_documentation_is_no_use() -> None:

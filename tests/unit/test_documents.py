@@ -14,6 +14,7 @@ from schemas.documents import decode_document, encode_document
 from schemas.messages import MAX_TIME_US
 from vexstream.document import DocumentRecord, DocumentState, Learning
 from vexstream.identity import Digest, Image
+from vexstream.ratings import Rating
 
 BODY = b'{"@context":"https://openvex.dev/ns/v0.2.0","statements":[]}' * 40
 RECORD = DocumentRecord(
@@ -29,10 +30,12 @@ RECORD = DocumentRecord(
     issued_at_us=1_700_000_000_000_000,
     learning=Learning(False, 86_400_000_000, 1_699_999_000_000_000, ("still learning",)),
     counts={"not_affected": 2, "affected": 1},
+    ratings=(Rating("CVE-1", "high", 0.97, True), Rating("CVE-2")),
 )
 WITHOUT = dataclasses.replace(
-    RECORD, state=DocumentState.AWAITING_SCAN, version=0, media_type="", body=b"", sha256=""
-)
+    RECORD, state=DocumentState.AWAITING_SCAN, version=0, media_type="", body=b"", sha256="",
+    ratings=(),
+)  # fmt: skip
 
 digests = st.binary(min_size=32, max_size=32).map(lambda raw: Digest("sha256:" + raw.hex()))
 images = st.builds(
@@ -165,3 +168,10 @@ def test_no_damaged_message_raises_anything_but_a_codec_error(at: int, flip: int
         decode_document(bytes(message))
     except CodecError:
         return
+
+
+@pytest.mark.parametrize("epss", [-0.1, 1.5, float("nan")])
+def test_a_score_that_is_no_probability_is_refused(epss: float) -> None:
+    record = dataclasses.replace(RECORD, ratings=(Rating("CVE-1", "high", epss),))
+    with pytest.raises(BadRecordError, match="no probability"):
+        encode_document(record)

@@ -56,6 +56,18 @@ def test_repeated_findings_are_merged_and_sorted() -> None:
     assert (merged.fix_state, merged.fixed_in) == ("fixed", ("3",))
 
 
+def test_urgency_is_the_worst_that_any_of_the_names_says() -> None:
+    scored = match("GHSA-1", "p", epss=[{"cve": "CVE-1", "epss": 0.2}, {"cve": "CVE-2", "epss": 9}])
+    scored["relatedVulnerabilities"] = [
+        {"id": "CVE-1", "epss": [{"cve": "CVE-1", "epss": 0.9}]},
+        {"id": "CVE-2", "knownExploited": [{"cve": "CVE-2"}]},
+    ]
+    plain = match("GHSA-2", "p", knownExploited=[])
+    [one, other] = parse(report(scored, plain, match("GHSA-1", "p")), {"p"}).findings
+    assert (one.epss, one.known_exploited) == (0.9, True)
+    assert (other.epss, other.known_exploited) == (None, False)
+
+
 def test_a_report_without_matches_has_no_findings() -> None:
     assert parse(report(), set()).findings == ()
 
@@ -75,6 +87,7 @@ def test_a_database_older_than_schema_6() -> None:
         (report(1), "no object"),
         (report({**match("CVE-1", "p"), "relatedVulnerabilities": 1}), "no list"),
         (report(match("CVE-1", "p", fix={"versions": "2"})), "no list"),
+        (report(match("CVE-1", "p", epss=[1])), "no object"),
         (report(descriptor=None), "no object"),
     ],
 )
