@@ -188,7 +188,7 @@ def test_the_collector_works_with_the_capabilities_of_the_manifests(
             url = f"http://127.0.0.1:{port}"
             assert _ready(f"{url}/readyz", 30)
             containerd.run(probe.name, "watched")
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while _events(url) == 0 and time.monotonic() < deadline:
                 time.sleep(0.5)
             assert _events(url) > 0

@@ -68,7 +68,7 @@ class Bench:
 
     async def until(self, right: Callable[[list[DocumentRecord]], bool]) -> list[DocumentRecord]:
         """The documents, once they are as the test wants them."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while not right(found := await self.documents()):
             assert time.monotonic() < deadline, [(d.state, d.version, d.counts) for d in found]
         return found
