@@ -16,10 +16,11 @@ from bcc import BPF  # type: ignore[import-not-found,unused-ignore]
 SOURCE = r"""
 #define NAME_MAX_BYTES 4096
 struct header {
-    u64 cgroup; u64 address; u32 pid; s32 directory; s32 fd; u32 kind; u32 bytes; u32 padding;
+    u64 cgroup; u64 address; u64 length; u32 pid; s32 directory; s32 fd; u32 kind; u32 bytes;
+    u32 padding;
 };
 struct frame { struct header head; char name[NAME_MAX_BYTES * 2]; };
-struct call { u64 name; u64 address; s32 directory; s32 fd; u32 kind; };
+struct call { u64 name; u64 address; u64 length; s32 directory; s32 fd; u32 kind; };
 
 BPF_HASH(calls, u64, struct call, 16384);
 BPF_HASH(ignored, u64, u8, 4096);
@@ -39,9 +40,12 @@ static __always_inline void send(struct call *call, int result, int user)
     u64 cgroup = bpf_get_current_cgroup_id();
     struct frame *frame = frames.lookup(&zero);
     long bytes = 0;
-    if (!frame || ignored.lookup(&cgroup)) return;
+    if (call->kind == 6) cgroup = 0; /* who makes a cgroup is not who lives in it */
+    if (!frame) { lose(cgroup); return; }
+    if (ignored.lookup(&cgroup)) return;
     frame->head.cgroup = cgroup;
     frame->head.address = call->address;
+    frame->head.length = call->length;
     frame->head.pid = bpf_get_current_pid_tgid() >> 32;
     frame->head.directory = call->directory;
     frame->head.fd = result;
@@ -56,11 +60,12 @@ static __always_inline void send(struct call *call, int result, int user)
         lose(cgroup);
 }
 
-static __always_inline int enter(u32 kind, u64 name, s32 directory, u64 address, s32 fd)
+static __always_inline int enter(u32 kind, u64 name, s32 directory, u64 address, u64 length,
+                                 s32 fd)
 {
     u64 id = bpf_get_current_pid_tgid(), cgroup = bpf_get_current_cgroup_id();
     struct call call = {.name = name, .kind = kind, .directory = directory, .address = address,
-                        .fd = fd};
+                        .length = length, .fd = fd};
     if (ignored.lookup(&cgroup)) return 0;
     if (calls.update(&id, &call)) lose(cgroup);
     return 0;
@@ -82,25 +87,25 @@ static __always_inline int leave(long result)
 
 #define PATH_FLAG 010000000
 TRACEPOINT_PROBE(syscalls, sys_enter_openat)
-{ return args->flags & PATH_FLAG ? 0 : enter(1, (u64)args->filename, args->dfd, 0, -1); }
+{ return args->flags & PATH_FLAG ? 0 : enter(1, (u64)args->filename, args->dfd, 0, 0, -1); }
 TRACEPOINT_PROBE(syscalls, sys_exit_openat) { return leave(args->ret); }
 TRACEPOINT_PROBE(syscalls, sys_enter_openat2)
 {
     u64 flags = 0;
     bpf_probe_read_user(&flags, sizeof(flags), (void *)args->how);
-    return flags & PATH_FLAG ? 0 : enter(1, (u64)args->filename, args->dfd, 0, -1);
+    return flags & PATH_FLAG ? 0 : enter(1, (u64)args->filename, args->dfd, 0, 0, -1);
 }
 TRACEPOINT_PROBE(syscalls, sys_exit_openat2) { return leave(args->ret); }
-TRACEPOINT_PROBE(syscalls, sys_enter_open_by_handle_at) { return enter(1, 0, -1, 0, -1); }
+TRACEPOINT_PROBE(syscalls, sys_enter_open_by_handle_at) { return enter(1, 0, -1, 0, 0, -1); }
 TRACEPOINT_PROBE(syscalls, sys_exit_open_by_handle_at) { return leave(args->ret); }
 TRACEPOINT_PROBE(syscalls, sys_enter_mmap)
-{ return args->prot & 4 && (int)args->fd >= 0 ? enter(2, 0, -1, 0, args->fd) : 0; }
+{ return args->prot & 4 && (int)args->fd >= 0 ? enter(2, 0, -1, 0, 0, args->fd) : 0; }
 TRACEPOINT_PROBE(syscalls, sys_exit_mmap) { return leave(args->ret); }
 TRACEPOINT_PROBE(syscalls, sys_enter_mprotect)
-{ return args->prot & 4 ? enter(3, 0, -1, args->start, -1) : 0; }
+{ return args->prot & 4 ? enter(3, 0, -1, args->start, args->len, -1) : 0; }
 TRACEPOINT_PROBE(syscalls, sys_exit_mprotect) { return leave(args->ret); }
 TRACEPOINT_PROBE(syscalls, sys_enter_pkey_mprotect)
-{ return args->prot & 4 ? enter(3, 0, -1, args->start, -1) : 0; }
+{ return args->prot & 4 ? enter(3, 0, -1, args->start, args->len, -1) : 0; }
 TRACEPOINT_PROBE(syscalls, sys_exit_pkey_mprotect) { return leave(args->ret); }
 TRACEPOINT_PROBE(syscalls, sys_exit_io_uring_setup)
 {
@@ -124,13 +129,14 @@ TRACEPOINT_PROBE(cgroup, cgroup_mkdir)
 }
 #ifdef __x86_64__
 TRACEPOINT_PROBE(syscalls, sys_enter_open)
-{ return args->flags & PATH_FLAG ? 0 : enter(1, (u64)args->filename, -100, 0, -1); }
+{ return args->flags & PATH_FLAG ? 0 : enter(1, (u64)args->filename, -100, 0, 0, -1); }
 TRACEPOINT_PROBE(syscalls, sys_exit_open) { return leave(args->ret); }
-TRACEPOINT_PROBE(syscalls, sys_enter_creat) { return enter(1, (u64)args->pathname, -100, 0, -1); }
+TRACEPOINT_PROBE(syscalls, sys_enter_creat)
+{ return enter(1, (u64)args->pathname, -100, 0, 0, -1); }
 TRACEPOINT_PROBE(syscalls, sys_exit_creat) { return leave(args->ret); }
 #endif
 """
-_HEADER = struct.Struct("=QQIiiIII")
+_HEADER = struct.Struct("=QQQIiiII4x")
 _MARK = 0
 _LOST = 7
 
@@ -144,12 +150,12 @@ def main() -> None:
         import ctypes
 
         content = ctypes.string_at(data, size)  # type: ignore[arg-type,unused-ignore]
-        bytes_in_name = _HEADER.unpack_from(content)[6]
+        bytes_in_name = _HEADER.unpack_from(content)[7]
         output.write(content[: _HEADER.size + bytes_in_name])
         return 0
 
     probe["events"].open_ring_buffer(forward)
-    output.write(_HEADER.pack(0, 0, 0, 0, 0, _MARK, 0, 0))
+    output.write(_HEADER.pack(0, 0, 0, 0, 0, 0, _MARK, 0))
     output.flush()
     while True:
         probe.ring_buffer_poll(10)
@@ -166,8 +172,8 @@ def main() -> None:
             continue
         probe.ring_buffer_consume()
         for key, count in probe["lost"].items():
-            output.write(_HEADER.pack(key.value, count.value, 0, 0, 0, _LOST, 0, 0))
-        output.write(_HEADER.pack(0, 0, 0, 0, 0, _MARK, 0, 0))
+            output.write(_HEADER.pack(key.value, count.value, 0, 0, 0, 0, _LOST, 0))
+        output.write(_HEADER.pack(0, 0, 0, 0, 0, 0, _MARK, 0))
         output.flush()
 
 

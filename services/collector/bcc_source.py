@@ -19,14 +19,15 @@ import structlog
 from services.collector.cgroups import CgroupIndex, candidates
 from services.collector.errors import ProbeError
 from services.collector.events import CgroupEvent, FileEvent, FileSystemRoot, RawEvent
+from services.collector.host import Host, HostProcess, find_host
 from services.collector.names import ContainerView, NotResolvedError
-from services.collector.source import Losses
+from services.collector.source import ANY_CGROUP, Losses
 from vexstream.evidence import Use
 
 log = structlog.get_logger()
 
 _PROBE = Path(__file__).with_name("bcc_probe.py")
-_HEADER = struct.Struct("=QQIiiIII")
+_HEADER = struct.Struct("=QQQIiiII4x")
 _MARK, _OPEN, _MAP, _PROTECT, _EXEC, _URING, _CGROUP, _LOST = range(8)
 _START_SECONDS = 60.0
 _DRAIN_SECONDS = 5.0
@@ -36,25 +37,40 @@ _CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
 _NEEDED = "apt-get install python3-bpfcc and the kernel's headers"
 
 
+def _is_hosts(path: str) -> bool:
+    """No container lives in such a cgroup. One of plain containerd may have any name."""
+    if any(map(_CONTAINER_ID.fullmatch, candidates(path))):
+        return False
+    return path == "/" or path.endswith((".service", "/init.scope"))
+
+
 class BccSource:
     """Events of a helper process that runs ``bcc_probe.py`` with the system's Python."""
 
     name = "bcc"
 
     def __init__(
-        self, host_proc: Path, index: CgroupIndex, python: str = "/usr/bin/python3"
+        self,
+        host_proc: Path,
+        index: CgroupIndex,
+        *,
+        host_process: HostProcess = "auto",
+        python: str = "/usr/bin/python3",
     ) -> None:
         self._proc = host_proc
+        self._host_process = host_process
+        self._host: Host | None = None
         self._index = index
         self._python = python
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
         self._marked = threading.Event()
+        self._ended = False
         self._lock = threading.Lock()
         self._events: deque[RawEvent] = deque()
         self._losses: Losses = Counter()
         self._views: dict[int, ContainerView] = {}
-        self._descriptors: OrderedDict[tuple[int, int], FileEvent] = OrderedDict()
+        self._descriptors: OrderedDict[tuple[int, int], list[bytes]] = OrderedDict()
         self._seen: OrderedDict[tuple[int, bytes, Use], None] = OrderedDict()
         self._ignored: set[int] = set()
 
@@ -62,13 +78,14 @@ class BccSource:
         """Compiles and attaches the probe; raises ProbeError with what BCC says."""
         if shutil.which(self._python) is None:
             raise ProbeError(f"{self._python} is missing: {_NEEDED}")
+        self._host = find_host(self._proc, self._host_process)
         self._process = subprocess.Popen(
             [self._python, "-I", str(_PROBE)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, name="bcc", daemon=True)
         self._reader.start()
-        if not self._marked.wait(_START_SECONDS) or self._process.poll() is not None:
+        if not self._marked.wait(_START_SECONDS) or self._ended:
             said = self._said()
             self.close()
             raise ProbeError(f"BCC cannot observe here ({_NEEDED}):\n{said}")
@@ -78,10 +95,12 @@ class BccSource:
         """All events until now."""
         self._marked.clear()
         self._tell(0)
-        if not self._marked.wait(_DRAIN_SECONDS):
-            if self._process is None or self._process.poll() is not None:
-                raise ProbeError(f"the BCC probe has ended: {self._said()}")
+        marked = self._marked.wait(_DRAIN_SECONDS)
+        if self._ended:
+            raise ProbeError(f"the BCC probe has ended: {self._said()}")
+        if not marked:
             log.warning("the BCC probe is behind; its events come with the next batch")
+            self._lose(ANY_CGROUP, "probe_behind")
         with self._lock:
             events = list(self._events)
             self._events.clear()
@@ -144,13 +163,14 @@ class BccSource:
             while self._frame(process.stdout):
                 pass
         finally:
+            self._ended = True
             self._marked.set()
 
     def _frame(self, stream: IO[bytes]) -> bool:
         head = stream.read(_HEADER.size)
         if len(head) < _HEADER.size:
             return False
-        cgroup, address, pid, directory, fd, kind, size, _ = _HEADER.unpack(head)
+        cgroup, address, length, pid, directory, fd, kind, size = _HEADER.unpack(head)
         name = stream.read(size)
         if kind == _MARK:
             self._marked.set()
@@ -161,33 +181,40 @@ class BccSource:
             with self._lock:
                 self._events.append(CgroupEvent(address, name.decode(errors="surrogateescape")))
         elif cgroup not in self._ignored:
-            self._use(kind, cgroup, address, pid, directory, fd, name)
+            self._use(kind, cgroup, address, length, pid, directory, fd, name)
         return True
 
     def _use(
-        self, kind: int, cgroup: int, address: int, pid: int, directory: int, fd: int, name: bytes
+        self,
+        kind: int,
+        cgroup: int,
+        address: int,
+        length: int,
+        pid: int,
+        directory: int,
+        fd: int,
+        name: bytes,
     ) -> None:
         view = self._view(cgroup, pid)
         if view is None:
             return
         try:
             if kind == _OPEN:
-                path = view.opened(pid, directory, name, fd)
-                if path is not None:
-                    self._remember_descriptor(
-                        pid, fd, self._add(cgroup, pid, view, path, Use.OPENED)
-                    )
+                self._descriptors.pop((pid, fd), None)
+                paths = view.opened(pid, directory, name, fd)
+                self._remember_descriptor(pid, fd, paths)
+                for path in paths:
+                    self._add(cgroup, pid, view, path, Use.OPENED)
             elif kind == _EXEC:
                 for path, use in view.executed(pid, name):
                     self._add(cgroup, pid, view, path, use)
             elif kind == _MAP:
                 known = self._descriptors.get((pid, fd))
-                path = known.path if known else view.descriptor(pid, fd)
-                self._add(cgroup, pid, view, path, Use.MAPPED)
+                for path in view.descriptor(pid, fd) if known is None else known:
+                    self._add(cgroup, pid, view, path, Use.MAPPED)
             elif kind == _PROTECT:
-                mapped = view.mapped(pid, address)
-                if mapped is not None:
-                    self._add(cgroup, pid, view, mapped, Use.MAPPED)
+                for path in view.executable(pid, address, length):
+                    self._add(cgroup, pid, view, path, Use.MAPPED)
             else:
                 self._lose(cgroup, "io_uring")
         except NotResolvedError:
@@ -211,20 +238,26 @@ class BccSource:
 
     def _look_at(self, pid: int) -> ContainerView | None:
         """None for a process of the host. Raises NotResolvedError when it has ended."""
+        host = self._host
+        if host is None:
+            raise ProbeError("the probe is not attached: start it first")
         try:
-            namespace = os.stat(self._proc / str(pid) / "ns/mnt").st_ino
-            if namespace == os.stat(self._proc / "self/ns/mnt").st_ino:
+            if os.stat(self._proc / str(pid) / "ns/mnt").st_ino == host.namespace:
                 return None
         except OSError as error:
             raise NotResolvedError(f"process {pid} is gone") from error
-        return ContainerView(self._proc, pid)
+        view = ContainerView(self._proc, pid)
+        if host.is_root(view.root):
+            view.close()
+            return None
+        return view
 
     def _look_at_another(self, cgroup: int) -> ContainerView | None:
         """By the other processes of the cgroup."""
         if self._index.path(cgroup) is None:
             self._index.scan()
         path = self._index.path(cgroup)
-        if path is not None and not any(map(_CONTAINER_ID.fullmatch, candidates(path))):
+        if path is not None and _is_hosts(path):
             self._ignore(cgroup)
             return None
         for pid in self._index.processes(cgroup):
@@ -241,7 +274,7 @@ class BccSource:
             self._ignored.add(cgroup)
             self._tell(cgroup)
 
-    def _add(self, cgroup: int, pid: int, view: ContainerView, path: bytes, use: Use) -> FileEvent:
+    def _add(self, cgroup: int, pid: int, view: ContainerView, path: bytes, use: Use) -> None:
         root: FileSystemRoot = view.root
         event = FileEvent(cgroup, path, use, root.device, root, True, root.is_top, pid)
         key = (cgroup, path, use)
@@ -251,11 +284,9 @@ class BccSource:
                 self._seen[key] = None
             if len(self._seen) > _REMEMBERED:
                 self._seen.popitem(last=False)
-        return event
 
-    def _remember_descriptor(self, pid: int, fd: int, event: FileEvent) -> None:
-        self._descriptors[pid, fd] = event
-        self._descriptors.move_to_end((pid, fd))
+    def _remember_descriptor(self, pid: int, fd: int, paths: list[bytes]) -> None:
+        self._descriptors[pid, fd] = paths
         if len(self._descriptors) > _REMEMBERED:
             self._descriptors.popitem(last=False)
 

@@ -51,7 +51,8 @@ def _core(settings: CollectorSettings, why: str) -> EventSource:
 
 
 def _bcc(settings: CollectorSettings, why: str) -> EventSource:
-    source = BccSource(settings.host_proc, CgroupIndex(find_root(settings.cgroup_root)))
+    index = CgroupIndex(find_root(settings.cgroup_root))
+    source = BccSource(settings.host_proc, index, host_process=settings.host_process)
     source.start()
     log.info("event source chosen", source=source.name, why=why)
     return source

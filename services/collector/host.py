@@ -1,12 +1,14 @@
-"""How the kernel probe recognises the host, whose own tasks are not reported."""
+"""How the sources recognise the host, whose own tasks are not reported."""
 
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import structlog
 
 from services.collector.errors import ProbeError
+from services.collector.events import FileSystemRoot
 from services.collector.mounts import mount_of, parse_mountinfo
 
 log = structlog.get_logger()
@@ -16,8 +18,21 @@ HostProcess = Literal["auto", "self"]
 this one, on the operator's word."""
 
 
-def probe_config(host_proc: Path, which: HostProcess, *, io_uring: bool, file_open: bool) -> bytes:
-    """``struct config`` of the probe.
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The mount namespace of the host."""
+
+    namespace: int
+    root: FileSystemRoot
+
+    def is_root(self, root: FileSystemRoot) -> bool:
+        """Of a service of the host with a namespace of its own, or a runtime before pivot_root."""
+        same_place = root.is_top if self.root.is_top else root.inode == self.root.inode
+        return root.device == self.root.device and same_place
+
+
+def find_host(host_proc: Path, which: HostProcess) -> Host:
+    """The host, by a process that is certainly in it.
 
     Raises:
         ProbeError: the host cannot be told from a container.
@@ -35,9 +50,14 @@ def probe_config(host_proc: Path, which: HostProcess, *, io_uring: bool, file_op
     root = mount_of(b"/", mounts)
     if root is None:
         raise ProbeError(f"{process}/mountinfo names no root mount")
+    return Host(namespace, FileSystemRoot(root.device, inode, root.root == b"/"))
+
+
+def probe_config(host: Host, *, io_uring: bool, file_open: bool) -> bytes:
+    """``struct config`` of the probe."""
     return struct.pack(
-        "=QIIIII4x", inode, root.device, namespace & 0xFFFFFFFF, root.root == b"/", io_uring,
-        file_open,
+        "=QIIIII4x", host.root.inode, host.root.device, host.namespace & 0xFFFFFFFF,
+        host.root.is_top, io_uring, file_open,
     )  # fmt: skip
 
 

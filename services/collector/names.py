@@ -19,7 +19,9 @@ _MAX_CHAIN = 5
 """As the kernel: a script's interpreter may be a script."""
 _LINE_BYTES = 256
 _PT_INTERP = 3
-_MAPPING = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \d+ +(/.*)")
+_PAGE = os.sysconf("SC_PAGESIZE")
+_MAPPING = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) ..(.). \S+ \S+ (\d+) *(/.*)?")
+_DELETED = b" (deleted)"
 
 
 class NotResolvedError(Exception):
@@ -52,8 +54,8 @@ class ContainerView:
         """Lets go of the root."""
         os.close(self._fd)
 
-    def opened(self, pid: int, directory: int, name: bytes, fd: int) -> bytes | None:
-        """Path of a regular file on the root file system that was opened; None for others.
+    def opened(self, pid: int, directory: int, name: bytes, fd: int) -> list[bytes]:
+        """Path of a regular file on the root file system that was opened; nothing for others.
 
         Raises:
             NotResolvedError: the name cannot be told any more.
@@ -62,30 +64,46 @@ class ContainerView:
             return self.descriptor(pid, fd)
         found = self._open(self._absolute(pid, directory, name))
         if found is None:
-            return None
+            return []
         try:
-            return self._path(found)
+            path = self._path(found)
         finally:
             os.close(found)
+        return [path] if path else []
 
-    def descriptor(self, pid: int, fd: int) -> bytes:
-        """Path of an open file. Raises NotResolvedError when it is closed."""
+    def descriptor(self, pid: int, fd: int) -> list[bytes]:
+        """Path of an open file, as `opened`. Raises NotResolvedError when it is closed."""
         try:
-            return os.fsencode(os.readlink(self._proc / str(pid) / "fd" / str(fd)))
+            path = os.fsencode(os.readlink(self._proc / str(pid) / "fd" / str(fd)))
         except OSError as error:
             raise NotResolvedError(f"descriptor {fd} of process {pid} is gone") from error
+        return self._on_root(path)
 
-    def mapped(self, pid: int, address: int) -> bytes | None:
-        """Path of what is mapped at an address; None for memory without a file."""
+    def executable(self, pid: int, address: int, length: int) -> list[bytes]:
+        """Files that were made executable in a range of memory, as far as it still is as it was.
+
+        Raises:
+            NotResolvedError: a part of the range is no longer mapped, or not executable: the
+                process has ended (it may be a zombie, which has no mappings) or went on.
+        """
         try:
             lines = (self._proc / str(pid) / "maps").read_bytes().splitlines()
         except OSError as error:
             raise NotResolvedError(f"process {pid} is gone") from error
+        end = address + -(-length // _PAGE) * _PAGE
+        paths: list[bytes] = []
         for line in lines:
-            match = _MAPPING.match(line)
-            if match and int(match[1], 16) <= address < int(match[2], 16):
-                return bytes(match[3])
-        return None
+            mapping = _MAPPING.match(line)
+            if mapping is None or not int(mapping[1], 16) <= address < int(mapping[2], 16):
+                continue
+            if address >= end or mapping[3] != b"x":
+                break
+            address = int(mapping[2], 16)
+            if mapping[4] != b"0" and mapping[5]:
+                paths += self._on_root(mapping[5].replace(rb"\012", b"\n"))
+        if address < end:
+            raise NotResolvedError(f"what process {pid} made executable is no longer mapped")
+        return paths
 
     def executed(self, pid: int, name: bytes) -> list[tuple[bytes, Use]]:
         """The chain of scripts, the program and its ELF interpreter.
@@ -147,6 +165,11 @@ class ContainerView:
         if ctypes.get_errno() == 18:  # EXDEV: it is on another file system
             return None
         raise NotResolvedError(os.strerror(ctypes.get_errno()))
+
+    def _on_root(self, path: bytes) -> list[bytes]:
+        """What the kernel calls deleted may also be called so by its name: both are told."""
+        names = {path, path.removesuffix(_DELETED)}
+        return [name for name in names if is_on_root(name, self._mounts, self.root)]
 
     def _path(self, found: int) -> bytes | None:
         if not stat.S_ISREG(os.fstat(found).st_mode):

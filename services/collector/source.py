@@ -11,7 +11,7 @@ import structlog
 
 from services.collector.errors import ProbeError
 from services.collector.events import RawEvent, ScriptEvent, parse
-from services.collector.host import HostProcess, probe_config
+from services.collector.host import HostProcess, find_host, probe_config
 from services.collector.libbpf import BpfObject, RingBuffer
 from services.collector.scripts import ScriptResolver
 from services.common import metrics
@@ -177,7 +177,7 @@ class CoreSource:
         try:
             self._object.disable(skip)
             config = probe_config(
-                self._host_proc, self._host_process,
+                find_host(self._host_proc, self._host_process),
                 io_uring=hooks.io_uring, file_open=hooks.opened_by is not None,
             )  # fmt: skip
             self._object.configure(".rodata.config", config)

@@ -1,6 +1,9 @@
 """Both eBPF sources on the same container: they agree, but for what the documentation lists."""
 
+import os
+import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -80,16 +83,50 @@ def test_both_sources_see_the_same_files(
     assert not observers[0].lost()
 
 
-def test_what_bcc_cannot_follow_is_counted_as_lost(
+def test_io_uring_is_counted_as_lost(
     bcc: BccSource, containerd: Containerd, uses_container: Container
 ) -> None:
     observer = Observer(containerd, uses_container, bcc)
     observer.uses("/opt/uses", "uring", "/opt/data/uring")
-    seen = observer.uses("/opt/uses", "protect", "/opt/data/protect")
-    lost = observer.lost()
-    assert lost["io_uring"] > 0
-    # Whether the process is still there when it is looked at is a matter of luck.
-    assert Use.MAPPED in seen[b"/opt/data/protect"] or lost["path_gone"] > 0
+    assert observer.lost()["io_uring"] > 0
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        ["protect", "{}"],
+        ["zombie", "protect", "{}"],
+        ["protect", "{}", "unmapped"],
+    ],
+)
+def test_a_mapping_that_cannot_be_looked_at_any_more_is_counted_as_lost(
+    bcc: BccSource, containerd: Containerd, uses_container: Container, how: list[str]
+) -> None:
+    observer = Observer(containerd, uses_container, bcc)
+    for n in range(TIMES):
+        path = f"/opt/data/protect{n}"
+        seen = observer.uses("/opt/uses", *(word.format(path) for word in how))
+        # Whether it is still there when it is looked at is a matter of luck; neither must not be.
+        lost = observer.lost()["path_gone"]
+        assert lost or Use.MAPPED in seen.get(path.encode(), Use(0))
+
+
+def test_all_files_of_a_range_that_becomes_executable_are_seen(
+    bcc: BccSource, containerd: Containerd, uses_container: Container
+) -> None:
+    both = {f"/opt/data/both_{which}".encode() for which in ("one", "two")}
+    argv = ["/opt/uses", "held", "protect_both", *(path.decode() for path in sorted(both))]
+    observer = Observer(containerd, uses_container, bcc)
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(containerd.exec, uses_container, argv)
+        seen: set[bytes] = set()
+        while not both <= seen and not running.done():
+            events = observer.events()
+            seen |= {event.path for event in events if event.use is Use.MAPPED}
+            pids = {event.pid for event in events if event.path in both}
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+    assert both <= seen
 
 
 def test_bcc_tells_of_new_cgroups(bcc: BccSource, containerd: Containerd) -> None:

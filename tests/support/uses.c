@@ -132,7 +132,28 @@ static void pivot(const char *root)
     checked(chdir("/"), "/");
 }
 
+static void protect_both(const char *path, const char *other)
+{
+    char *at = mmap(0, 2 * 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    for (int i = 0; i < 2; i++) {
+        int fd = checked(open(i ? other : path, O_RDONLY), path);
+        if (mmap(at + i * 4096, 4096, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd, 0) == MAP_FAILED)
+            err(1, "mmap");
+    }
+    checked(mprotect(at, 2 * 4096, PROT_READ | PROT_EXEC), "mprotect");
+}
+
 static int act_on(int argc, char **argv);
+
+/* The act in a process that is not reaped: a zombie is still there, and has no memory. */
+static void zombie(int argc, char **argv)
+{
+    pid_t child = checked(fork(), "fork");
+
+    if (!child) _exit(act_on(argc - 1, argv + 1));
+    usleep(300000);
+}
 
 /* each N ACT PREFIX: the act on PREFIX0 to PREFIX<N-1>, every time in a process of its own. */
 static int each(char **argv)
@@ -157,6 +178,12 @@ static int act_on(int argc, char **argv)
     int fd;
 
     if (!strcmp(act, "each")) return each(argv);
+    else if (!strcmp(act, "zombie")) zombie(argc, argv);
+    else if (!strcmp(act, "held")) { /* held ACT ...: until it is killed */
+        act_on(argc - 1, argv + 1);
+        pause();
+    }
+    else if (!strcmp(act, "protect_both")) protect_both(path, argv[3]);
     else if (!strcmp(act, "pivot")) { /* pivot ROOT ACT ... */
         pivot(path);
         return act_on(argc - 2, argv + 2);
@@ -227,6 +254,7 @@ static int act_on(int argc, char **argv)
         fd = checked(open(path, O_RDONLY), act);
         void *at = mmap(0, 4096, PROT_READ, MAP_PRIVATE, fd, 0);
         checked(mprotect(at, 4096, PROT_READ | PROT_EXEC), act);
+        if (argc > 3) checked(munmap(at, 4096), argv[3]);
     }
     else if (!strcmp(act, "pkey_protect")) {
         fd = checked(open(path, O_RDONLY), act);

@@ -45,7 +45,7 @@ def refuse_process_1(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _namespace(proc: Path, which: HostProcess = "auto") -> int:
-    packed = host.probe_config(proc, which, io_uring=True, file_open=False)
+    packed = host.probe_config(host.find_host(proc, which), io_uring=True, file_open=False)
     namespace: int = struct.unpack("=QIIIII4x", packed)[2]
     return namespace
 

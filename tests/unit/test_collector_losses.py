@@ -116,11 +116,18 @@ def _more_than_memory_takes(node: Node) -> None:
     [
         *(
             (reason, _of_the_kernel(reason))
-            for reason in ("ring_buffer", "path_walk", "io_uring", "map_busy", "file_gone")
+            for reason in (
+                "ring_buffer",
+                "path_walk",
+                "io_uring",
+                "map_busy",
+                "file_gone",
+                "path_gone",
+            )
         ),
         *(
             (reason, _of_the_kernel(reason, ANY_CGROUP))
-            for reason in ("hash_pressure", "cgroup_name", "probe_busy")
+            for reason in ("hash_pressure", "cgroup_name", "probe_busy", "probe_behind")
         ),
         ("back_off", _full_ring_while_backing_off),
         ("hold_overflow", _too_much_to_hold),
