@@ -33,6 +33,14 @@ def ci(
     fail_on: Annotated[
         str, typer.Option(help="STATUS[:SEVERITY],... for example affected:critical")
     ] = "",
+    rule_out: Annotated[
+        bool,
+        typer.Option(
+            "--rule-out",
+            help="You vouch that the tests do all that the image does: what they did not use is "
+            "not_affected instead of under_investigation",
+        ),
+    ] = False,
     output: Annotated[Path, typer.Option(help="Folder of the reports")] = Path("vexstream-ci"),
     job: Annotated[str, typer.Option(help="Name of the job, in statements and ids")] = "tests",
     product: Annotated[
@@ -91,6 +99,7 @@ def ci(
         publisher=Publisher(author=author, base_iri=base_iri.rstrip("/")),
         sign=sign,
         attach_to=attach,
+        rule_out=rule_out,
     )
     configure("ci", "WARNING")
     try:
@@ -108,7 +117,7 @@ def merge(
     documents: Annotated[list[Path], typer.Argument(help="OpenVEX documents of vexstream")],
     output: Annotated[Path | None, typer.Option(help="File to write; standard output")] = None,
 ) -> None:
-    """Merge documents of one image from CI jobs and production: the worst status wins."""
+    """Merge documents of one image from CI jobs and production, without contradiction."""
     from vexstream.merge import MergeError, merge_documents
 
     try:

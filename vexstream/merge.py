@@ -1,26 +1,38 @@
 """Merges documents about one image, from CI jobs and from production, without contradiction.
 
-A merged statement is the worst of its sources: ``affected`` before ``under_investigation`` before
-``not_affected`` before ``fixed``. Its notes keep every source, one a line, so that a merged
-document can be merged again: merging is commutative, associative and idempotent, byte for byte.
-Statements are the same when they share a name of the vulnerability and a package; all aliases
-and spellings are kept. What only one document speaks of stays as it is.
+What holds of a vulnerability in a package, by the first rule that fits:
+
+1. production's document bears a decision (``[decided]``): CI, which knows of no decisions, has no
+   say, and of what production's documents say the worst holds;
+2. any document says ``affected``: use is use, wherever it was seen;
+3. production's documents speak of it: the worst of theirs. That tests did not use something is no
+   news to production, and that a test run could not tell takes nothing from what production saw;
+4. production's documents are merged, but none speaks of it: ``under_investigation``. A test run
+   must not rule out what production has not looked at;
+5. only documents of CI are there: the worst of them.
+
+``not_affected`` by observation moreover needs every document of the kind that decides (3, 5) to
+say so: one that is silent did not know the vulnerability, and may have seen the package used.
+
+The notes keep every source, one a line, so that a merged document can be merged again: merging is
+commutative, associative and idempotent, byte for byte. Statements are the same when they share a
+name of the vulnerability and a package; all aliases and spellings are kept.
 """
 
-import hashlib
 import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from vexstream.assessment import Status
-from vexstream.identity import Digest, parse_digest
+from vexstream.document_ids import NotOurIdError, base_and_digest, is_of_tests, merged_id
+from vexstream.identity import Digest
 from vexstream.openvex import CONTEXT
 
 _ORDER = {status: rank for rank, status in enumerate(Status)}
-_ID = re.compile(r"(?P<base>.+?)(?:/merged/[0-9a-f]{16})?/(?P<digest>sha256:[0-9a-f]{64})\Z")
-_HEAD = "Merged; the worst of these holds:"
+_HEAD = "Merged from:"
+_SILENT_HEAD = "Merged; [not_in_every_document] some of the documents say nothing of it. From:"
+_DECIDED = "[decided] "
 
 
 class MergeError(ValueError):
@@ -40,6 +52,28 @@ class Source:
     impact_statement: str = ""
     status_notes: str = ""
     action_statement: str = ""
+
+    @property
+    def edition(self) -> "Edition":
+        """The document that says it."""
+        return self.document, self.version
+
+    @property
+    def of_tests(self) -> bool:
+        """A run in CI says it."""
+        return is_of_tests(self.document)
+
+
+Edition = tuple[str, int]
+"""A document's id and version."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What holds: the status, and the source whose words it has, unless silence decided."""
+
+    status: Status
+    source: Source | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +113,8 @@ def merge_documents(documents: Sequence[Mapping[str, Any]]) -> bytes:
     for document in documents:
         try:
             base, digest = _identity(document)
+            claims += _claims(document)
             for statement in document["statements"]:
-                claims.append(_claim(document, statement))
                 products.update(product["@id"] for product in statement["products"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, MergeError):
@@ -97,13 +131,38 @@ def merge_documents(documents: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def _identity(document: Mapping[str, Any]) -> tuple[str, Digest]:
-    match = _ID.fullmatch(document["@id"])
-    if document["@context"] != CONTEXT or match is None:
+    try:
+        found = base_and_digest(document["@id"])
+    except NotOurIdError as error:
         raise MergeError(
-            f"{_shown(document)} is not of vexstream: its id does not end with the digest of an "
-            "image; give documents of others to the correlator as decisions"
-        )
-    return re.sub(r"/ci/[a-z0-9-]+\Z", "", match["base"]), parse_digest(match["digest"])
+            f"{_shown(document)} is not of vexstream ({error}); give documents of others to the "
+            "correlator as decisions"
+        ) from error
+    if document["@context"] != CONTEXT:
+        raise MergeError(f"{_shown(document)}: its @context is not {CONTEXT}")
+    return found
+
+
+def _claims(document: Mapping[str, Any]) -> list[_Claim]:
+    statements = document["statements"]
+    if not statements:
+        raise MergeError(f"{_shown(document)} holds no statement")
+    claims = [_claim(document, statement) for statement in statements]
+    editions = _editions(claims)
+    for claim, statement in zip(claims, statements, strict=True):
+        # The notes must bear out the status: a line that was taken out would hide a use.
+        merged = str(statement.get("status_notes", "")).split("\n")[0] in (_HEAD, _SILENT_HEAD)
+        if merged and _outcome(claim.sources, editions).status != statement["status"]:
+            raise MergeError(
+                f"{_shown(document)}: the status of {statement['vulnerability']['name']} is not "
+                "the one of its sources: merge the original documents"
+            )
+    return claims
+
+
+def _editions(claims: Iterable[_Claim]) -> frozenset[Edition]:
+    """All documents that are merged: each says something somewhere."""
+    return frozenset(source.edition for claim in claims for source in claim.sources)
 
 
 def _claim(document: Mapping[str, Any], statement: Mapping[str, Any]) -> _Claim:
@@ -125,15 +184,10 @@ def _claim(document: Mapping[str, Any], statement: Mapping[str, Any]) -> _Claim:
 
 def _sources(document: Mapping[str, Any], statement: Mapping[str, Any]) -> list[Source]:
     head, *lines = str(statement.get("status_notes", "")).split("\n")
-    if head == _HEAD:
-        kept = [Source(**json.loads(line)) for line in lines]
-        # The notes must bear out the status: a line that was taken out would hide a use.
-        if not kept or _worst(kept).status != statement["status"]:
-            raise MergeError(
-                f"{_shown(document)}: the status of {statement['vulnerability']['name']} is not "
-                "the one of its sources: merge the original documents"
-            )
-        return kept
+    if head in (_HEAD, _SILENT_HEAD):
+        if not lines:
+            raise MergeError(f"{_shown(document)}: sources were taken out of its notes")
+        return [Source(**json.loads(line)) for line in lines]
     return [
         Source(
             status=str(Status(statement["status"])),
@@ -173,14 +227,12 @@ def _closed(claims: Iterable[_Claim]) -> list[_Claim]:
 
 def _render(claims: list[_Claim], products: list[str], base: str, digest: Digest) -> bytes:
     sources = {source for claim in claims for source in claim.sources}
-    if not sources:
-        raise MergeError("the documents hold no statement")
-    statements = [_statement(claim, products) for claim in claims]
-    content = hashlib.sha256(json.dumps(statements, sort_keys=True).encode()).hexdigest()
+    editions = _editions(claims)
+    statements = [_statement(claim, products, editions) for claim in claims]
     newest = max(source.timestamp for source in sources)
     document = {
         "@context": CONTEXT,
-        "@id": f"{base}/merged/{content[:16]}/{digest}",
+        "@id": _merged_id(base, digest, statements, editions),
         "author": ", ".join(sorted({source.author for source in sources})),
         "role": "Document Creator",
         "timestamp": newest,
@@ -192,8 +244,16 @@ def _render(claims: list[_Claim], products: list[str], base: str, digest: Digest
     return json.dumps(document, ensure_ascii=False, indent=1).encode()
 
 
-def _statement(claim: _Claim, products: list[str]) -> dict[str, Any]:
-    worst = _worst(claim.sources)
+def _merged_id(
+    base: str, digest: Digest, statements: list[dict[str, Any]], editions: Set[Edition]
+) -> str:
+    content = json.dumps(statements, sort_keys=True).encode()
+    of_tests = all(is_of_tests(name) for name, _ in editions)
+    return merged_id(base, digest, content, of_tests=of_tests)
+
+
+def _statement(claim: _Claim, products: list[str], editions: Set[Edition]) -> dict[str, Any]:
+    outcome = _outcome(claim.sources, editions)
     name = _name(claim)
     vulnerability: dict[str, Any] = {"name": name}
     if len(claim.names) > 1:
@@ -209,14 +269,35 @@ def _statement(claim: _Claim, products: list[str]) -> dict[str, Any]:
         "vulnerability": vulnerability,
         "timestamp": max(source.timestamp for source in claim.sources),
         "products": [{"@id": product, "subcomponents": components} for product in products],
-        "status": worst.status,
+        "status": str(outcome.status),
     }
     for field in ("justification", "impact_statement", "action_statement"):
-        if getattr(worst, field):
-            statement[field] = getattr(worst, field)
+        if outcome.source is not None and getattr(outcome.source, field):
+            statement[field] = getattr(outcome.source, field)
     lines = [json.dumps(asdict(source), ensure_ascii=False) for source in sorted(claim.sources)]
-    statement["status_notes"] = "\n".join([_HEAD, *lines])
+    head = _SILENT_HEAD if outcome.source is None else _HEAD
+    statement["status_notes"] = "\n".join([head, *lines])
     return statement
+
+
+def _outcome(sources: Set[Source], editions: Set[Edition]) -> _Outcome:
+    """Applies the rules of the module to what is said of one vulnerability in one package."""
+    production = {source for source in sources if not source.of_tests}
+    decided = any(source.status_notes.startswith(_DECIDED) for source in production)
+    worst = _worst(production if decided else sources)
+    if worst.status == Status.AFFECTED:
+        return _Outcome(Status.AFFECTED, worst)
+    tests_alone = all(is_of_tests(name) for name, _ in editions)
+    speaking = sources if tests_alone else production
+    silent = {e for e in editions if tests_alone or not is_of_tests(e[0])} - {
+        source.edition for source in speaking
+    }
+    if not speaking:
+        return _Outcome(Status.UNDER_INVESTIGATION, None)
+    worst = _worst(speaking)
+    if silent and worst.status == Status.NOT_AFFECTED and not decided:
+        return _Outcome(Status.UNDER_INVESTIGATION, None)
+    return _Outcome(Status(worst.status), worst)
 
 
 def _worst(sources: Iterable[Source]) -> Source:

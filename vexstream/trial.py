@@ -1,8 +1,10 @@
 """What a CI run comes to: statements that say what they rest on, figures, warnings.
 
 A test run is evidence of the tests only. The learning period is the container's life: whoever was
-observed from creation to end without loss was observed whole. The statements say so in words, and
-failed tests rule nothing out, for they did not do what they were meant to.
+observed from creation to end without loss was observed whole. What the tests did not use stays
+``under_investigation`` (``tests_only``), unless the caller vouches that they do all that the image
+does (``rule_out``); then it is ``not_affected``, and the statement says on what that rests. Tests
+that failed, or that reached nothing of the container, rule nothing out whoever vouches for them.
 """
 
 from dataclasses import dataclass, replace
@@ -72,8 +74,13 @@ def conclude(
     outcome: Outcome,
     job: str,
     warn_below_percent: float,
+    *,
+    rule_out: bool = False,
 ) -> Result:
-    """Joins the evidence of one container with the scan of its image. ``batches`` is not empty."""
+    """Joins the evidence of one container with the scan of its image. ``batches`` is not empty.
+
+    ``rule_out``: somebody vouches that the tests do all that the image does.
+    """
     correlation = Correlation(scan.image.config_digest)
     correlation.accept(scan)
     for batch in batches:
@@ -100,7 +107,7 @@ def conclude(
     )
     assessment = assess(scan, index, evidence, observed_us)
     statements = tuple(
-        replace(s, verdict=_of_tests(s, index, outcome, figures, job))
+        replace(s, verdict=_of_tests(s, index, outcome, figures, job, rule_out=rule_out))
         for s in assessment.statements
     )
     return Result(
@@ -115,26 +122,47 @@ def conclude(
 
 
 def _of_tests(
-    statement: Statement, index: FileIndex, outcome: Outcome, figures: Figures, job: str
+    statement: Statement,
+    index: FileIndex,
+    outcome: Outcome,
+    figures: Figures,
+    job: str,
+    *,
+    rule_out: bool,
 ) -> Verdict:
     verdict = statement.verdict
     if verdict.status is not Status.NOT_AFFECTED:
         return verdict
-    if not outcome.passed:
-        text = (
-            f"Not used so far; but the tests of job {job} did not pass, so they did not exercise "
-            "what they were meant to."
-        )
-        return Verdict(Status.UNDER_INVESTIGATION, Reason.LEARNING, text, verdict.since_us)
+    why_open = _why_open(outcome, figures, job, rule_out=rule_out)
+    if why_open is not None:
+        return Verdict(
+            Status.UNDER_INVESTIGATION, Reason.TESTS_ONLY, f"Not used; but {why_open}",
+            verdict.since_us,
+        )  # fmt: skip
     files = index.observable_files[statement.package.id]
     own = "Its only file was not" if files == 1 else f"None of its {files} files was"
     text = (
         f"{own} used while the tests of CI job {job} ran (one container, observed from its "
         f"creation to its end for {duration(figures.observed_us)} without loss or gap; "
         f"{figures.packages_used} of {figures.packages} packages were used). This is evidence of "
-        "these tests only: other work of the image may need the package."
+        "these tests only, which whoever ran them vouches to be all that the image does."
     )
     return replace(verdict, text=text)
+
+
+def _why_open(outcome: Outcome, figures: Figures, job: str, *, rule_out: bool) -> str | None:
+    """Why what was not used is not ruled out; None when it is."""
+    if not outcome.passed:
+        return f"the tests of job {job} did not pass: they did not do what they were meant to."
+    if figures.files_used_by_tests == 0:
+        return f"the tests of job {job} used nothing of the container either."
+    if not rule_out:
+        return (
+            f"this is evidence of the tests of job {job} only "
+            f"({duration(figures.observed_us)}, {figures.packages_used} of {figures.packages} "
+            "packages used): other work of the image may need the package."
+        )
+    return None
 
 
 def _warnings(outcome: Outcome, figures: Figures, warn_below_percent: float) -> list[str]:

@@ -6,6 +6,7 @@ set -euo pipefail
 options=(--image "$IMAGE" --tests-in "$TESTS_IN" --fail-on "$FAIL_ON" --job "$JOB"
   --timeout-seconds "$TIMEOUT_SECONDS" --warn-below-percent "$WARN_BELOW_PERCENT"
   --output "$OUTPUT")
+if [[ $RULE_OUT == true ]]; then options+=(--rule-out); fi
 if [[ -n $PORT ]]; then options+=(--port "$PORT"); fi
 if [[ -n $ATTACH ]]; then options+=(--attach "$ATTACH"); fi
 if [[ -n ${VEXSTREAM_SIGNING_KEY:-} ]]; then options+=(--sign); else unset VEXSTREAM_SIGNING_KEY; fi

@@ -49,7 +49,8 @@ def push(reference: str, image: Image, bundle: bytes) -> None:
     """Attaches the bundle to those digests of the image that the repository has.
 
     Raises:
-        PublicationError: the registry has none of them, or refuses.
+        PublicationError: the registry has none of them, or refuses, or production's document is
+            attached already.
     """
     try:
         wanted = parse_reference(reference)

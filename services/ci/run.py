@@ -23,6 +23,7 @@ from services.scanner.scan import Scanner
 from services.scanner.settings import ScannerSettings
 from services.scanner.tools import Tools
 from vexstream import openvex
+from vexstream.document_ids import base_of_tests
 from vexstream.evidence import Batch
 from vexstream.identity import Image
 from vexstream.openvex import Publisher
@@ -56,6 +57,8 @@ class Options:
     sign: bool = False
     attach_to: str | None = None
     """Image in a registry that the signed document is attached to."""
+    rule_out: bool = False
+    """The tests are vouched to do all that the image does: what they did not use is ruled out."""
 
 
 def job_name(text: str) -> str:
@@ -109,7 +112,10 @@ async def _watch_and_scan(
     outcome, batches = await _watch(options, containerd, image)
     say("scanning with Syft and Grype")
     scan = await _scan(settings, tools, image.known_as.merged(batches[-1].image))
-    return conclude(scan, batches, image.known_as, outcome, options.job, options.warn_below_percent)
+    return conclude(
+        scan, batches, image.known_as, outcome, options.job, options.warn_below_percent,
+        rule_out=options.rule_out,
+    )  # fmt: skip
 
 
 async def _watch(
@@ -172,15 +178,19 @@ def _publish(options: Options, result: Result, key: Signer | None) -> None:
     signed.unlink(missing_ok=True)
     if not result.assessment.statements:  # OpenVEX knows no document without a statement
         return
-    publisher = Publisher(
-        options.publisher.author, f"{options.publisher.base_iri}/ci/{options.job}"
-    )
-    body = openvex.render(result.assessment, result.image, 1, publisher)
+    body = _document(options, result)
     document.write_bytes(body)
     if key is not None:
         bundle = attest.sign(body, result.image, key, signed)
         if options.attach_to is not None:
             attest.push(options.attach_to, result.image, bundle)
+
+
+def _document(options: Options, result: Result) -> bytes:
+    author, base = options.publisher.author, options.publisher.base_iri
+    draft = openvex.render(result.assessment, result.image, 1, options.publisher)
+    sealed = Publisher(author, base_of_tests(base, options.job, draft))
+    return openvex.render(result.assessment, result.image, 1, sealed)
 
 
 def _exit(result: Result, violated: bool) -> Exit:
@@ -197,6 +207,7 @@ def _facts(options: Options, result: Result, violations: int, status: Exit) -> d
         "counts": result.assessment.counts(),
         "violations": violations,
         "fail_on": str(options.gate),
+        "rule_out": options.rule_out,
         "warnings": list(result.warnings),
         "tests_exit_code": result.outcome.exit_code,
         "observed_seconds": figures.observed_us / 1e6,

@@ -14,7 +14,7 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#!~])")
 _HEADINGS = {
     Status.AFFECTED: "Affected: the tests used the package",
     Status.UNDER_INVESTIGATION: "Under investigation: the run cannot tell",
-    Status.NOT_AFFECTED: "Not affected, as far as these tests go",
+    Status.NOT_AFFECTED: "Not affected, if these tests do all that the image does",
     Status.FIXED: "Fixed",
 }
 
@@ -30,9 +30,8 @@ def render(result: Result, gate: Gate, violations: Collection[Statement]) -> str
         if statements:
             lines += _table(heading, statements, folded=status is not Status.AFFECTED)
     lines += [
-        "A run in CI is evidence of its tests only. What they did not use is `not_affected` in "
-        "this document alone; evidence from production overrides it when the documents are merged "
-        "(`vexstream merge`).",
+        "A run in CI is evidence of its tests only: what they did not use may be used in "
+        "production. `vexstream merge` joins this document with production's.",
         "",
     ]
     return "\n".join(lines)
@@ -54,7 +53,10 @@ def _figures(result: Result) -> list[str]:
     rows = [
         ("Affected", str(counts[Status.AFFECTED])),
         ("Under investigation", str(counts[Status.UNDER_INVESTIGATION])),
-        ("Not affected (by these tests)", str(counts[Status.NOT_AFFECTED])),
+        (
+            "Not affected (if the tests do all that the image does)",
+            str(counts[Status.NOT_AFFECTED]),
+        ),
         ("Observed", duration(figures.observed_us)),
         (
             "Packages used",

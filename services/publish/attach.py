@@ -13,8 +13,9 @@ from typing import Any
 
 import structlog
 
-from services.publish.errors import NotInRegistryError
+from services.publish.errors import NotInRegistryError, OutrankedError
 from services.publish.registry import INDEX_TYPE, MANIFEST_TYPE, Manifest, RegistryClient
+from vexstream.document_ids import is_of_tests, replaces
 from vexstream.identity import Digest
 from vexstream.intoto import BUNDLE_MEDIA_TYPE, PREDICATE_TYPE, parse_envelope, read_statement
 
@@ -23,7 +24,7 @@ log = structlog.get_logger()
 EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 _EMPTY = b"{}"
 OURS = "dev.vexstream.document"
-"""Annotation with the id of the document: newer versions of it replace older ones."""
+"""Annotation with the id of the document; which replaces which: vexstream/document_ids.py."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ def attach(client: RegistryClient, digests: Iterable[str], bundle: bytes) -> lis
         NotInRegistryError: the repository has none of them.
         RegistryError: the registry does not answer, or refuses.
         BadAttestationError: it is no bundle of a document of ours.
+        OutrankedError: it rests on tests, and a document that rests on more is attached.
     """
     annotations = _annotations(bundle)
     found = [manifest for d in digests if (manifest := _find(client, d)) is not None]
@@ -55,6 +57,8 @@ def attach(client: RegistryClient, digests: Iterable[str], bundle: bytes) -> lis
         raise NotInRegistryError(
             f"{client.repository} has no manifest of the image alone that the document is about"
         )
+    if is_of_tests(annotations[OURS]):
+        _require_no_better(client, subjects)
     layer = client.put_blob(bundle) | {"mediaType": BUNDLE_MEDIA_TYPE}
     config = client.put_blob(_EMPTY) | {"mediaType": EMPTY_TYPE}
     return [_attach(client, subject, layer, config, annotations) for subject in subjects]
@@ -105,12 +109,7 @@ def _list_by_tag(
     client: RegistryClient, subject: Manifest, referrer: Manifest, annotations: dict[str, str]
 ) -> list[dict[str, Any]]:
     """Puts the referrer first into the index under the tag; returns what was listed before."""
-    tag = fallback_tag(subject.digest)
-    try:
-        before = client.manifest(tag)
-        listed: list[dict[str, Any]] = before.read().get("manifests") or []
-    except NotInRegistryError:
-        before, listed = None, []
+    before, listed = _listed_by_tag(client, subject.digest)
     others = [
         one
         for one in listed
@@ -121,8 +120,27 @@ def _list_by_tag(
     content = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [ours, *others]}
     index = Manifest(INDEX_TYPE, json.dumps(content, separators=(",", ":")).encode())
     if before is None or before.digest != index.digest:
-        client.put_manifest(index, tag)
+        client.put_manifest(index, fallback_tag(subject.digest))
     return listed
+
+
+def _listed_by_tag(
+    client: RegistryClient, digest: str
+) -> tuple[Manifest | None, list[dict[str, Any]]]:
+    found = _find(client, fallback_tag(digest))
+    return found, [] if found is None else found.read().get("manifests") or []
+
+
+def _require_no_better(client: RegistryClient, subjects: Iterable[Manifest]) -> None:
+    """Scanners read one attachment: it must not be that of the tests where there is another."""
+    for digest in (subject.digest for subject in subjects):
+        for listed in [*(client.referrers(digest) or []), *_listed_by_tag(client, digest)[1]]:
+            theirs = _document_of(client, listed)
+            if theirs is not None and not is_of_tests(theirs):
+                raise OutrankedError(
+                    f"{theirs} is attached to the image and rests on more than tests, which must "
+                    "not take its place: join both documents with `vexstream merge`"
+                )
 
 
 def _is_superseded(
@@ -134,11 +152,18 @@ def _is_superseded(
     """Whether a listed referrer is an older document of ours about the same image."""
     if descriptor.get("digest") == referrer.digest:
         return False
-    theirs = descriptor.get("annotations")
-    if theirs is None:  # not every registry copies them into its list
+    theirs = _document_of(client, descriptor)
+    return theirs is not None and replaces(annotations[OURS], theirs)
+
+
+def _document_of(client: RegistryClient, descriptor: dict[str, Any]) -> str | None:
+    """The id of the document of ours that a listed referrer holds."""
+    annotations = descriptor.get("annotations")
+    if annotations is None:  # not every registry copies them into its list
         found = _find(client, str(descriptor.get("digest")))
-        theirs = found.read().get("annotations") if found is not None else None
-    return (theirs or {}).get(OURS) == annotations[OURS]
+        annotations = found.read().get("annotations") if found is not None else None
+    identifier = (annotations or {}).get(OURS)
+    return None if identifier is None else str(identifier)
 
 
 def _is_shared(manifest: Manifest) -> bool:

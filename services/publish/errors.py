@@ -23,3 +23,7 @@ class NotInRegistryError(RegistryError):
 
 class BadReferenceError(PublishError):
     """The text names no image in a registry."""
+
+
+class OutrankedError(PublishError):
+    """What is attached already rests on more than what was to be attached."""

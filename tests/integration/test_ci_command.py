@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -25,7 +26,11 @@ from services.local import grype_db
 from services.local.image_archive import ImageArchive
 from services.local.ports import free_port
 from services.local.tools import find_tool, obstacles
+from services.publish.attach import fallback_tag
+from services.publish.credentials import DockerConfig
+from services.publish.registry import RegistryClient
 from services.publish.signing import read_public_keys, verify
+from tests.support.registry import LocalRegistry
 from vexstream.identity import Digest
 
 pytestmark = pytest.mark.real
@@ -82,16 +87,10 @@ def on_host(
         "print('VEXSTREAM_SIGNING_KEY_FILE' in e)"
     )
     folder = tmp_path_factory.mktemp("host")
-    key = ec.generate_private_key(ec.SECP256R1())
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    )
-    (folder / "key.pub").write_bytes(
-        key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    )
+    _make_key(folder)
     published = "registry.example/acme/shop@sha256:" + "d" * 64
-    arguments = ["--sign", "--tests-in", "host", "--env", f"PORT={port}", "--port", port,
-                 "--job", "Unit #1", "--product", published]  # fmt: skip
+    arguments = ["--sign", "--rule-out", "--tests-in", "host", "--env", f"PORT={port}",
+                 "--port", port, "--job", "Unit #1", "--product", published]  # fmt: skip
     return _ci(
         {**database, "VEXSTREAM_SIGNING_KEY_FILE": str(folder / "key.pem")}, demo_image.path,
         folder, arguments, [sys.executable, "-c", script],
@@ -115,11 +114,12 @@ def test_what_the_tests_used_is_affected_and_the_rest_is_not(on_host: Run) -> No
 
 def test_the_document_is_of_this_job_and_says_what_it_rests_on(on_host: Run) -> None:
     document = on_host.json("openvex.json")
-    assert "/ci/unit-1/sha256:" in document["@id"]
+    assert re.search(r"/ci/unit-1/[0-9a-f]{16}/sha256:", document["@id"])
     products = {p["@id"] for s in document["statements"] for p in s["products"]}
     assert "pkg:oci/shop@sha256%3A" + "d" * 64 in products
     ruled_out = [s for s in document["statements"] if s["status"] == "not_affected"]
     assert ruled_out
+    assert {s["status"] for s in document["statements"]} > {"affected"}
     assert all("evidence of these tests only" in s["impact_statement"] for s in ruled_out)
 
 
@@ -148,7 +148,7 @@ def test_a_program_as_the_containers_command_violates_the_policy(
 ) -> None:
     """The command lives for a moment and is the container's first process."""
     run = _ci(
-        database, probe_image.path, tmp_path, ["--fail-on", "affected:negligible"],
+        database, probe_image.path, tmp_path, ["--rule-out", "--fail-on", "affected:negligible"],
         ["/bin/sh", "-c", "echo tested && /usr/bin/tar --version"],
     )  # fmt: skip
     assert run.status == 1, run.stderr
@@ -173,6 +173,35 @@ def test_tests_within_the_container_that_fail_rule_nothing_out(
     assert "not_affected" not in set().union(*run.statuses().values())
 
 
+def test_the_document_is_attached_to_the_image_in_its_registry(
+    database: Mapping[str, str],
+    probe_image: ImageArchive,
+    registry: LocalRegistry,
+    tmp_path: Path,
+) -> None:
+    """Nobody vouches for these tests: nothing is ruled out."""
+    registry.push(probe_image, "ci/probe:1")
+    name = f"{registry.host}/ci/probe"
+    _make_key(tmp_path)
+    run = _ci(
+        {**database, "VEXSTREAM_SIGNING_KEY_FILE": str(tmp_path / "key.pem")}, probe_image.path,
+        tmp_path,
+        ["--attach", f"{name}:1", "--product", f"{name}@{probe_image.manifest_digest}"],
+        ["/bin/sh", "-c", "/usr/bin/tar --version"],
+    )  # fmt: skip
+    assert run.status == 0, run.stderr
+    assert set().union(*run.statuses().values()) == {"affected", "under_investigation"}
+    reasons = {s["status_notes"].split()[0] for s in run.json("openvex.json")["statements"]}
+    assert reasons >= {"[used]", "[tests_only]"}
+    with RegistryClient(registry.repository("ci/probe"), DockerConfig({})) as client:
+        [listed] = client.manifest(fallback_tag(probe_image.manifest_digest)).read()["manifests"]
+        [layer] = client.manifest(listed["digest"]).read()["layers"]
+        bundle = client.blob(layer["digest"])
+    assert bundle == (run.folder / "openvex.sigstore.json").read_bytes()
+    attested, _ = verify(bundle, read_public_keys([tmp_path / "key.pub"]))
+    assert attested.document == (run.folder / "openvex.json").read_bytes()
+
+
 def test_an_image_that_is_not_there_is_no_verdict(tmp_path: Path) -> None:
     run = _ci({}, Path("registry.example/no/such:1"), tmp_path, [], ["true"])
     assert run.status == 4
@@ -184,6 +213,16 @@ def test_a_wrong_policy_is_wrong_usage(tmp_path: Path) -> None:
     run = _ci({}, Path("x"), tmp_path, ["--fail-on", "critical"], ["true"])
     assert run.status == 2
     assert "affected" in run.stderr
+
+
+def _make_key(folder: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    (folder / "key.pub").write_bytes(
+        key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
 
 
 def _ci(

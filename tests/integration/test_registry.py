@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from services import cli
 from services.publish.attach import EMPTY_TYPE, attach, fallback_tag
 from services.publish.credentials import DockerConfig
-from services.publish.errors import NotInRegistryError, RegistryError
+from services.publish.errors import NotInRegistryError, OutrankedError, RegistryError
 from services.publish.reference import Repository
 from services.publish.registry import INDEX_TYPE, MANIFEST_TYPE, Manifest, RegistryClient
 from services.publish.signing import LocalSigner, attest, key_id, verify
@@ -27,7 +27,13 @@ from tests.unit.documents import assessment_of, document
 from tests.unit.factories import package, scan
 from vexstream.assessment import Status
 from vexstream.identity import Digest, Image
-from vexstream.intoto import BUNDLE_MEDIA_TYPE, PREDICATE_TYPE, bundle_bytes, read_statement
+from vexstream.intoto import (
+    BUNDLE_MEDIA_TYPE,
+    PREDICATE_TYPE,
+    bundle_bytes,
+    parse_envelope,
+    read_statement,
+)
 from vexstream.scan import Finding
 
 pytestmark = pytest.mark.real
@@ -94,6 +100,27 @@ def referrers(client: RegistryClient, digest: str) -> list[dict[str, Any]]:
 def lists_itself(client: RegistryClient, digest: str) -> bool:
     """Whether the registry lists referrers itself, in its own words."""
     return client.referrers(digest) is not None
+
+
+def of_tests(image: Image) -> bytes:
+    """The bundle of what a test run says of the image."""
+    body = json.loads(read_statement(parse_envelope(signed(image)).payload).document)
+    body["@id"] = body["@id"].replace("/sha256:", f"/ci/unit/{'0' * 16}/sha256:")
+    return bundle_bytes(attest(json.dumps(body).encode(), image, SIGNER))
+
+
+def test_what_production_says_replaces_tests_and_never_the_other_way(
+    client: RegistryClient,
+) -> None:
+    """A scanner reads one attachment."""
+    image = push_image(client)
+    attach(client, image.manifest_digests, of_tests(image))
+    done = attach(client, image.manifest_digests, signed(image))
+    assert all(one.superseded for one in done)
+    with pytest.raises(OutrankedError, match="rests on more than tests"):
+        attach(client, image.manifest_digests, of_tests(image))
+    for digest in image.manifest_digests:
+        assert len(referrers(client, digest)) == 1
 
 
 def test_a_document_is_found_from_every_digest_and_verifies(client: RegistryClient) -> None:

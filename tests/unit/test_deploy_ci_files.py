@@ -85,6 +85,7 @@ def test_the_script_hands_on_arguments_as_they_are(tmp_path: Path) -> None:
     assert seen[seen.index("--") + 1 :] == ["sh", "-c", "echo $(id) 'a b'"]
     assert [seen[i + 1] for i, word in enumerate(seen) if word == "--env"] == ["A=1", "B=x y"]
     assert "--sign" not in seen
+    assert "--rule-out" not in seen
     outputs = dict(line.split("=", 1) for line in (tmp_path / "outputs").read_text().splitlines())
     assert outputs == {
         "outcome": "policy_violated", "affected": "3", "under-investigation": "1",

@@ -48,16 +48,31 @@ def _batches(lost: int = 0) -> list[Batch]:
     ]
 
 
-def _result(outcome: Outcome = _PASSED, *, lost: int = 0, percent: float = 10) -> Result:
+def _result(
+    outcome: Outcome = _PASSED, *, lost: int = 0, percent: float = 10, rule_out: bool = True
+) -> Result:
     known_as = Image(CONFIG, (MANIFEST,), ("shop:1",))
-    return conclude(_SCAN, _batches(lost), known_as, outcome, "unit", percent)
+    return conclude(_SCAN, _batches(lost), known_as, outcome, "unit", percent, rule_out=rule_out)
 
 
 def _statuses(result: Result) -> dict[str, Status]:
     return {s.package.name: s.verdict.status for s in result.assessment.statements}
 
 
-def test_a_run_that_passed_rules_out_what_it_did_not_use() -> None:
+def test_a_run_rules_nothing_out_unless_somebody_vouches_for_its_tests() -> None:
+    result = _result(rule_out=False)
+    assert _statuses(result) == {
+        "used": Status.AFFECTED,
+        "idle": Status.UNDER_INVESTIGATION,
+        "single": Status.UNDER_INVESTIGATION,
+        "blind": Status.UNDER_INVESTIGATION,
+    }
+    reasons = {s.package.name: s.verdict.reason for s in result.assessment.statements}
+    assert reasons["idle"] == reasons["single"] == "tests_only"
+    assert reasons["blind"] == "unobservable_package"
+
+
+def test_a_run_that_passed_and_is_vouched_for_rules_out_what_it_did_not_use() -> None:
     result = _result()
     assert _statuses(result) == {
         "used": Status.AFFECTED,
@@ -95,13 +110,13 @@ def test_a_loss_rules_nothing_out() -> None:
 
 def test_a_gap_rules_nothing_out() -> None:
     gap = [batch(0, 2, workload=_CI), batch(3, 5, workload=_CI, sequence=1)]
-    result = conclude(_SCAN, gap, Image(CONFIG), _PASSED, "unit", 0)
+    result = conclude(_SCAN, gap, Image(CONFIG), _PASSED, "unit", 0, rule_out=True)
     assert Status.NOT_AFFECTED not in _statuses(result).values()
 
 
 def test_a_container_that_was_there_first_rules_nothing_out() -> None:
     late = [batch(1, 5, workload=_CI)]
-    result = conclude(_SCAN, late, Image(CONFIG), _PASSED, "unit", 0)
+    result = conclude(_SCAN, late, Image(CONFIG), _PASSED, "unit", 0, rule_out=True)
     assert Status.NOT_AFFECTED not in _statuses(result).values()
 
 
@@ -113,9 +128,10 @@ def test_little_use_is_warned_of() -> None:
 
 def test_tests_that_reach_nothing_are_warned_of() -> None:
     idle = [batch(0, 2, [b"/usr/lib/used.so"], workload=_CI), batch(2, 5, workload=_CI)]
-    result = conclude(_SCAN, idle, Image(CONFIG), _PASSED, "unit", 0)
+    result = conclude(_SCAN, idle, Image(CONFIG), _PASSED, "unit", 0, rule_out=True)
     assert result.figures.files_used_by_tests == 0
     assert any("may not have reached it" in warning for warning in result.warnings)
+    assert Status.NOT_AFFECTED not in _statuses(result).values()
 
 
 def test_tests_that_are_the_whole_run_are_not_told_from_its_start() -> None:

@@ -1,4 +1,4 @@
-"""Merging documents: the worst wins, nothing is forgotten, and the order does not matter."""
+"""Merging documents: use wins, tests rule out nothing for production, the order is no matter."""
 
 import itertools
 import json
@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from vexstream.assessment import Status
 from vexstream.merge import MergeError, merge_documents
 from vexstream.openvex import CONTEXT
+from vexstream.status import BADNESS
 
 _DIGEST = "sha256:" + "a" * 64
 _BASE = "https://vex.example/vex"
-_ORDER = list(Status)
 _PRODUCT = "pkg:oci/web@sha256%3A" + "b" * 64
 
 _names = st.sampled_from(["CVE-1", "CVE-2", "GHSA-1", "GHSA-2"])
@@ -64,11 +64,13 @@ _statements = st.builds(
     st.sampled_from([str(status) for status in Status]),
     st.lists(_names, min_size=1, max_size=3, unique=True),
     st.lists(_packages, min_size=1, max_size=2, unique=True),
-    st.text(max_size=6),
+    st.one_of(st.text(max_size=6), st.just("[decided] by somebody")),
 )
+_PRODUCTION = ["", "/east"]
+_TESTS = ["/ci/unit", "/ci/e2e/0123456789abcdef"]
 _documents = st.builds(
     _document,
-    st.sampled_from(["", "/ci/unit", "/ci/e2e"]),
+    st.sampled_from(_PRODUCTION + _TESTS),
     st.lists(_statements, min_size=1, max_size=4),
     st.integers(1, 3),
 )
@@ -77,6 +79,30 @@ _documents = st.builds(
 def _merge(*documents: dict[str, Any]) -> dict[str, Any]:
     merged: dict[str, Any] = json.loads(merge_documents(documents))
     return merged
+
+
+def _is_production(document: dict[str, Any]) -> bool:
+    return "/ci/" not in document["@id"]
+
+
+def _keys(statement: dict[str, Any]) -> list[tuple[str, str]]:
+    vulnerability = statement["vulnerability"]
+    names = [vulnerability["name"], *vulnerability.get("aliases", [])]
+    packages = [p["@id"] for p in statement["products"][0]["subcomponents"]]
+    return list(itertools.product(names, packages))
+
+
+def _sources(statement: dict[str, Any]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in statement["status_notes"].split("\n")[1:]]
+
+
+def _decided_in_production(merged: dict[str, Any], name: str) -> bool:
+    return any(
+        source["status_notes"].startswith("[decided]") and "/ci/" not in source["document"]
+        for statement in merged["statements"]
+        if name in {key[0] for key in _keys(statement)}
+        for source in _sources(statement)
+    )
 
 
 def _status_of(document: dict[str, Any], name: str, package: str) -> set[str]:
@@ -113,18 +139,56 @@ def test_merging_again_changes_nothing(one: dict[str, Any], two: dict[str, Any])
 
 
 @given(st.lists(_documents, min_size=1, max_size=4))
-def test_nothing_becomes_better_and_nothing_contradicts(documents: list[dict[str, Any]]) -> None:
+def test_there_is_one_status_and_use_is_never_lost(documents: list[dict[str, Any]]) -> None:
     merged = _merge(*documents)
     for document in documents:
         for statement in document["statements"]:
-            names = [
-                statement["vulnerability"]["name"],
-                *statement["vulnerability"].get("aliases", []),
-            ]
-            packages = [p["@id"] for p in statement["products"][0]["subcomponents"]]
-            for name, package in itertools.product(names, packages):
+            for name, package in _keys(statement):
                 [status] = _status_of(merged, name, package)
-                assert _ORDER.index(Status(status)) <= _ORDER.index(Status(statement["status"]))
+                if statement["status"] == "affected" and not _decided_in_production(merged, name):
+                    assert status == "affected"
+
+
+@given(st.lists(_documents, min_size=1, max_size=4))
+def test_what_production_says_never_becomes_better(documents: list[dict[str, Any]]) -> None:
+    merged = _merge(*documents)
+    for document in documents:
+        if _is_production(document):
+            for statement in document["statements"]:
+                for name, package in _keys(statement):
+                    [status] = _status_of(merged, name, package)
+                    assert BADNESS[Status(status)] <= BADNESS[Status(statement["status"])]
+
+
+@given(st.lists(_documents, min_size=1, max_size=4))
+def test_not_affected_needs_every_document_that_has_a_say(
+    documents: list[dict[str, Any]],
+) -> None:
+    """Where production's documents are merged, each of them; else each of CI's."""
+    production = [d for d in documents if _is_production(d)]
+    for statement in _merge(*documents)["statements"]:
+        if statement["status"] != "not_affected":
+            continue
+        sources = _sources(statement)
+        if any(s["status_notes"].startswith("[decided]") for s in sources):
+            continue
+        spoke = {(s["document"], s["version"]) for s in sources}
+        assert {(d["@id"], d["version"]) for d in production or documents} <= spoke
+
+
+@given(_documents.filter(lambda d: "/ci/" not in d["@id"]), st.data())
+def test_tests_add_uses_to_productions_document_and_nothing_else(
+    production: dict[str, Any], data: st.DataObject
+) -> None:
+    tests = data.draw(_documents.filter(lambda d: "/ci/" in d["@id"]))
+    alone, merged = _merge(production), _merge(production, tests)
+    for statement in merged["statements"]:
+        for name, package in _keys(statement):
+            before = _status_of(alone, name, package)
+            if statement["status"] in ("not_affected", "fixed"):
+                sources = _sources(statement)
+                assert any(s["document"] == production["@id"] for s in sources)
+            assert all(BADNESS[statement["status"]] <= BADNESS[Status(was)] for was in before)
 
 
 def test_a_use_in_one_job_beats_the_silence_of_another() -> None:
@@ -143,10 +207,66 @@ def test_a_use_in_one_job_beats_the_silence_of_another() -> None:
     ]
 
 
-def test_an_open_question_is_not_closed_by_a_test_run() -> None:
-    unit = _document("/ci/unit", [_statement("not_affected")])
-    production = _document("", [_statement("under_investigation")])
-    assert _merge(unit, production)["statements"][0]["status"] == "under_investigation"
+_UNIT, _E2E, _EAST = "/ci/unit", "/ci/e2e/0123456789abcdef", "/east"
+
+
+@pytest.mark.parametrize(
+    ("said", "holds"),
+    [
+        # What tests did not use is no news to production.
+        ({"": "under_investigation", _UNIT: "not_affected"}, "under_investigation"),
+        ({"": "not_affected", _UNIT: "not_affected"}, "not_affected"),
+        # A test run that could not tell takes nothing from what production saw.
+        ({"": "not_affected", _UNIT: "under_investigation"}, "not_affected"),
+        ({"": "not_affected", _UNIT: "affected"}, "affected"),
+        ({"": "affected", _UNIT: "not_affected"}, "affected"),
+        # Several clusters, several jobs: the worst.
+        ({"": "not_affected", _EAST: "under_investigation"}, "under_investigation"),
+        ({"": "not_affected", _EAST: "affected"}, "affected"),
+        ({_UNIT: "not_affected", _E2E: "under_investigation"}, "under_investigation"),
+        ({_UNIT: "not_affected", _E2E: "not_affected"}, "not_affected"),
+        ({_UNIT: "not_affected", _E2E: "affected"}, "affected"),
+    ],
+)
+def test_who_has_a_say(said: dict[str, str], holds: str) -> None:
+    documents = [_document(origin, [_statement(status)]) for origin, status in said.items()]
+    [statement] = _merge(*documents)["statements"]
+    assert statement["status"] == holds
+
+
+@pytest.mark.parametrize("silent", ["", _EAST])
+@pytest.mark.parametrize("speaks", ["", _UNIT])
+def test_what_a_document_of_production_does_not_know_is_not_ruled_out(
+    silent: str, speaks: str
+) -> None:
+    """Its scanner did not know the vulnerability: it may have seen the package used."""
+    if silent == speaks:
+        return
+    unaware = _document(silent, [_statement("affected", ["CVE-2"])])
+    aware = _document(speaks, [_statement("not_affected", ["CVE-1"])])
+    merged = _merge(unaware, aware)
+    [statement] = [s for s in merged["statements"] if s["vulnerability"]["name"] == "CVE-1"]
+    assert statement["status"] == "under_investigation"
+    assert "justification" not in statement
+    assert "[not_in_every_document]" in statement["status_notes"]
+
+
+def test_a_decision_of_production_is_not_overridden_by_tests() -> None:
+    decided = _statement("not_affected") | {"status_notes": "[decided] by ann"}
+    production = _document("", [decided])
+    unit = _document("/ci/unit", [_statement("affected")])
+    assert _merge(production, unit)["statements"][0]["status"] == "not_affected"
+    # Another cluster has a say: its people may have decided otherwise.
+    east = _document("/east", [_statement("affected")])
+    assert _merge(production, east, unit)["statements"][0]["status"] == "affected"
+
+
+def test_two_runs_of_a_job_are_two_documents() -> None:
+    """The legs of a matrix: their ids differ, so that one's silence is not the other's word."""
+    one = _document("/ci/unit/" + "0" * 16, [_statement("not_affected", ["CVE-1"])])
+    two = _document("/ci/unit/" + "1" * 16, [_statement("affected", ["CVE-2"])])
+    statuses = {s["vulnerability"]["name"]: s["status"] for s in _merge(one, two)["statements"]}
+    assert statuses == {"CVE-1": "under_investigation", "CVE-2": "affected"}
 
 
 def test_aliases_and_spellings_meet() -> None:
@@ -165,6 +285,18 @@ def test_what_only_one_document_speaks_of_is_kept() -> None:
         "CVE-1": "affected",
         "CVE-2": "not_affected",
     }
+
+
+def test_a_merged_document_without_the_source_that_was_silent_is_refused() -> None:
+    merged = _merge(
+        _document("", [_statement("affected", ["CVE-2"])]),
+        _document("/ci/unit", [_statement("not_affected", ["CVE-1"])]),
+    )
+    merged["statements"] = [
+        s for s in merged["statements"] if s["vulnerability"]["name"] == "CVE-1"
+    ]
+    with pytest.raises(MergeError, match="merge the original documents"):
+        _merge(merged)
 
 
 def test_notes_from_which_a_source_was_taken_out_are_refused() -> None:
