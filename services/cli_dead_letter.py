@@ -1,4 +1,4 @@
-"""``vexstream dead-letter list|replay``: what no service could use, and its second chance."""
+"""``vexstream dead-letter list|replay|dismiss``: what no service could use, and what next."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +9,10 @@ if TYPE_CHECKING:
 
 Service = Annotated[str | None, typer.Option(help="Only what this service buried")]
 Topic = Annotated[str | None, typer.Option(help="Only what came from this topic, full name")]
+Record = Annotated[str, typer.Argument(help="topic[partition]@offset, as `list` shows it")]
+By = Annotated[str, typer.Option(help="Who says so; stands in the statements")]
+Because = Annotated[str, typer.Option(help="Why it does not matter; stands there too")]
+Older = Annotated[bool, typer.Option(help="All unreadable ones before it on its partition too")]
 Reason = Annotated[str | None, typer.Option(help="Only this reason, such as bad_record")]
 
 
@@ -17,6 +21,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(no_args_is_help=True, help="Records that no service could use.")
     group.command("list")(list_letters)
     group.command("replay")(replay)
+    group.command("dismiss")(dismiss)
     app.add_typer(group, name="dead-letter")
 
 
@@ -46,6 +51,18 @@ def replay(service: Service = None, topic: Topic = None, reason: Reason = None) 
     for line in left:
         typer.echo(f"not sent: {line}", err=True)
     typer.echo(f"{sent} records sent again, {len(left)} not")
+
+
+def dismiss(record: Record, by: By, because: Because, older: Older = False) -> None:
+    """Say that file accesses that can never be read do not matter, so that they block no longer."""
+    from services.common import dead_letters
+    from services.common.settings import CommonSettings, load
+
+    try:
+        known = dead_letters.dismiss(load(CommonSettings), record, by, because, older=older)
+    except dead_letters.DeadLetterError as error:
+        raise _failure(error) from error
+    typer.echo(f"{record} is dismissed" + ("" if known else ", if there was such a dead letter"))
 
 
 def _filter(service: str | None, topic: str | None, reason: str | None) -> "Filter":

@@ -10,7 +10,8 @@ For each finding (vulnerability, package) of an image digest, the first rule tha
    only data was opened, the policy ``data_access`` may say ``under_investigation`` instead.
 3. No file access can tell whether the package is used (it owns no observable file, its ecosystem
    is not mapped), or it has no purl by which a document could name it: ``under_investigation``.
-4. Not every workload that runs the digest is covered (vexstream/coverage.py), or none ran:
+4. Not every workload that runs the digest is covered (vexstream/coverage.py), or none ran, or a
+   record that may be about it could not be read (vexstream/unreadable.py):
    ``under_investigation``.
 5. Otherwise ``not_affected``, justification ``vulnerable_code_not_in_execute_path``.
 
@@ -35,6 +36,7 @@ from vexstream.scan import Finding, Package, Scan
 from vexstream.status import BADNESS
 from vexstream.status import Status as Status
 from vexstream.times import duration, instant
+from vexstream.unreadable import Unread
 from vexstream.usage import FileIndex, PackageUse
 
 
@@ -48,6 +50,7 @@ class Reason(StrEnum):
     NO_PURL = "no_purl"
     UNOBSERVABLE = "unobservable_package"
     NOT_OBSERVED = "not_observed"
+    UNREADABLE = "evidence_unreadable"
     LEARNING = Shortfall.LEARNING.value
     SILENT = Shortfall.SILENT.value
     GAP = Shortfall.GAP.value
@@ -207,6 +210,9 @@ def _not_used(files: int, seen: Coverage) -> str:
     ]
     if others:
         text += f" Further containers were not all observed whole: {'; '.join(others)}."
+    for place, dismissal in seen.unread.dismissed:
+        who, why = _one_line(dismissal.author), _one_line(dismissal.reason)
+        text += f" The record {place} could not be read; {who} says that it does not matter: {why}."
     return text
 
 
@@ -223,20 +229,30 @@ def _unobservable(index: FileIndex, package: Package) -> tuple[Reason, str] | No
 def _uncovered(seen: Coverage) -> tuple[Reason, str] | None:
     if not seen.workloads:
         return Reason.NOT_OBSERVED, "No container of this image has been observed yet."
-    if not seen.missing:
+    if seen.complete:
         return None
     # Of several workloads the one with the least hope says why; the text names all of them.
     order = list(Shortfall)
-    worst = max(seen.missing, key=lambda w: order.index(w.shortfall or Shortfall.LEARNING))
+    shortfalls = [w.shortfall or Shortfall.LEARNING for w in seen.missing]
+    reason = Reason(max(shortfalls, key=order.index)) if shortfalls else Reason.UNREADABLE
     parts = []
     for missing in seen.missing:
         until = (
             f" (until {instant(missing.due_us)})" if missing.shortfall is Shortfall.LEARNING else ""
         )
         parts.append(f"{missing.workload}: {missing.reason}{until}")
-    return Reason(worst.shortfall or Shortfall.LEARNING), "Not used so far; " + "; ".join(
-        parts
-    ) + "."
+    if seen.unread.blocks:
+        parts.append(unread_text(seen.unread))
+    return reason, f"Not used so far; {'; '.join(parts)}."
+
+
+def unread_text(unread: Unread) -> str:
+    """What could not be read, and what helps."""
+    shown = [*map(str, unread.places), *(["others"] if unread.more else [])]
+    return (
+        f"records that may be about it could not be read ({', '.join(shown)}): `vexstream "
+        "dead-letter replay` sends them again after a fix, `dismiss` says that they do not matter"
+    )
 
 
 def _statement(finding: Finding, package: Package, verdict: Verdict) -> Statement:
@@ -290,6 +306,9 @@ def _names(workloads: Iterable[Workload]) -> str:
 
 def _printable(path: bytes) -> str:
     """A path as text that is unambiguous, of one line, and never longer than a line of text."""
-    text = path.decode("utf-8", "backslashreplace")
+    return _one_line(path.decode("utf-8", "backslashreplace"))
+
+
+def _one_line(text: str) -> str:
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return text if len(text) <= 300 else f"{text[:150]}...{text[-150:]}"

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from vexstream.assessment import Assessment, Facts, judge
+from vexstream.assessment import Assessment, Facts, judge, unread_text
 from vexstream.breakdown import summarise
 from vexstream.coverage import Coverage, coverage
 from vexstream.decisions import Decisions
@@ -21,6 +21,7 @@ from vexstream.identity import Digest, Image
 from vexstream.openvex import MEDIA_TYPE, Publisher, render
 from vexstream.rules import Rules
 from vexstream.scan import Scan
+from vexstream.unreadable import ALL_READ
 from vexstream.usage import FileIndex, Usage
 
 
@@ -42,6 +43,8 @@ class Published:
     """SHA-256 of everything in the record; tells whether it has to be published again."""
     basis: str = ""
     """What the record rested on; tells after a restart whether it has to be looked at again."""
+    grounds: str = ""
+    """The same without the files that were used."""
 
 
 class Archive(Protocol):
@@ -62,6 +65,8 @@ class Correlation:
         self.evidence: Evidence | None = None
         self.published: Published | None = None
         self.has_scan = False
+        self.unread = ALL_READ
+        """Records that may be about it and could not be read."""
         self._archive = archive
         self._files_away = False
         self._scan: Scan | None = None
@@ -105,7 +110,7 @@ class Correlation:
     def covered(self, policy: Policy, newest_us: int | None = None) -> Coverage:
         """The coverage now; ``newest_us`` is the newest observation on the stream."""
         containers = self.evidence.containers if self.evidence else {}
-        return coverage(containers, policy.rules, newest_us)
+        return coverage(containers, policy.rules, newest_us, self.unread)
 
     def due(
         self,
@@ -246,11 +251,13 @@ class Correlation:
         )
 
 
-def published(record: DocumentRecord, before: Published | None, basis: str = "") -> Published:
+def published(
+    record: DocumentRecord, before: Published | None, basis: str = "", grounds: str = ""
+) -> Published:
     """What to remember once the record has been handed to the broker."""
     version = record.version or (before.version if before else 0)
     sha256 = record.sha256 or (before.sha256 if before else "")
-    return Published(version, sha256, fingerprint(record), basis)
+    return Published(version, sha256, fingerprint(record), basis, grounds)
 
 
 def fingerprint(record: DocumentRecord) -> str:
@@ -261,9 +268,12 @@ def fingerprint(record: DocumentRecord) -> str:
 def learning(seen: Coverage) -> Learning:
     """The state of the learning period as subscribers see it."""
     started = [workload.started_at_us for workload in seen.missing or seen.workloads]
+    reasons = [f"{w.workload}: {w.reason}" for w in seen.missing]
+    if seen.unread.blocks:
+        reasons.append(unread_text(seen.unread))
     return Learning(
         complete=seen.complete,
         required_us=seen.learning_period_us,
         started_at_us=max(started, default=None),
-        reasons=tuple(f"{w.workload}: {w.reason}" for w in seen.missing),
+        reasons=tuple(reasons),
     )

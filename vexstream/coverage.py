@@ -3,6 +3,7 @@
 A container is seen whole when it was observed from its creation, for the whole learning period,
 without loss and without a gap. A workload is covered when one of its containers was seen whole;
 what happened to further ones is noted. With the strict rule none of them may have lost anything.
+Evidence that nobody could read (vexstream/unreadable.py) leaves no workload covered.
 Times come from the observations themselves: a collector that falls silent stops the learning
 period, and replaying a day of batches in a second gives the same answer as living through it.
 """
@@ -16,6 +17,7 @@ from vexstream.identity import Workload
 from vexstream.observation import Container
 from vexstream.rules import Rules
 from vexstream.times import instant
+from vexstream.unreadable import ALL_READ, Unread
 
 
 class Shortfall(StrEnum):
@@ -60,6 +62,7 @@ class Coverage:
 
     default_period_us: int
     workloads: tuple[WorkloadCoverage, ...]
+    unread: Unread = ALL_READ
 
     @property
     def learning_period_us(self) -> int:
@@ -69,8 +72,12 @@ class Coverage:
 
     @property
     def complete(self) -> bool:
-        """At least one workload ran, and every one that did was seen whole."""
-        return bool(self.workloads) and all(w.since_us is not None for w in self.workloads)
+        """At least one workload ran, every one that did was seen whole, and all of it was read."""
+        return (
+            bool(self.workloads)
+            and all(w.since_us is not None for w in self.workloads)
+            and not self.unread.blocks
+        )
 
     @property
     def since_us(self) -> int | None:
@@ -85,7 +92,10 @@ class Coverage:
 
 
 def coverage(
-    containers: Mapping[str, Container], rules: Rules, newest_us: int | None = None
+    containers: Mapping[str, Container],
+    rules: Rules,
+    newest_us: int | None = None,
+    unread: Unread = ALL_READ,
 ) -> Coverage:
     """The coverage of all workloads that ran these containers (container id -> observation).
 
@@ -100,6 +110,7 @@ def coverage(
             _workload(workload, observed, rules, newest_us)
             for workload, observed in sorted(by_workload.items())
         ),
+        unread,
     )
 
 

@@ -1,4 +1,4 @@
-"""Shows the records that could not be used, and sends them again after a fix."""
+"""Shows the records that could not be used, sends them again after a fix, or dismisses them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,10 +9,22 @@ from aiokafka.errors import KafkaError
 
 from schemas.codec import CodecError
 from schemas.messages import DeadLetter, decode_dead_letter
-from services.common.kafka import MAX_DEAD_VALUE_BYTES, connection, producer
+from services.common.kafka import (
+    MAX_DEAD_KEY_BYTES,
+    MAX_DEAD_VALUE_BYTES,
+    connection,
+    producer,
+)
+from services.common.origin import (
+    MAX_TEXT,
+    Dismissed,
+    dismissal_headers,
+    origin_headers,
+)
 from services.common.settings import CommonSettings
 from services.common.topics import Topic
 from vexstream.times import instant
+from vexstream.unreadable import Dismissal, RecordPlace, parse_place
 
 
 class DeadLetterError(Exception):
@@ -45,9 +57,31 @@ def replay(settings: CommonSettings, wanted: Filter) -> tuple[int, list[str]]:
     """Sends the records again where they came from; returns how many, and why others were not.
 
     They stay on the dead-letter topic until it forgets them. To send one twice does no harm:
-    evidence only grows, and what is known changes nothing.
+    evidence only grows, and what is known changes nothing. A record that was buried several times
+    is sent once.
     """
     return asyncio.run(_replay(settings, wanted))
+
+
+def dismiss(
+    settings: CommonSettings, record: str, author: str, reason: str, *, older: bool
+) -> bool:
+    """Says that an unreadable record of file accesses, or all up to it on its partition, need not
+    be read: what they kept open is ruled out again as far as the rest of the evidence goes.
+    Returns whether there is a dead letter of it; those older than the topic's retention are gone.
+
+    Raises:
+        DeadLetterError: there are no such records, or it is not said who and why.
+    """
+    for what, text in (("who says so", author), ("why", reason)):
+        if not text.strip() or len(text) > MAX_TEXT:
+            raise DeadLetterError(f"say {what}, in at most {MAX_TEXT} characters")
+    try:
+        place = parse_place(record)
+    except ValueError as error:
+        raise DeadLetterError(str(error)) from error
+    said = Dismissed(place, Dismissal(author.strip(), reason.strip()), older)
+    return asyncio.run(_dismiss(settings, said))
 
 
 async def _show(settings: CommonSettings, wanted: Filter) -> list[str]:
@@ -60,20 +94,48 @@ async def _show(settings: CommonSettings, wanted: Filter) -> list[str]:
 
 
 async def _replay(settings: CommonSettings, wanted: Filter) -> tuple[int, list[str]]:
-    letters = [letter async for letter in _letters(settings) if wanted.fits(letter)]
+    letters = {
+        (letter.topic, letter.partition, letter.offset, letter.value): letter
+        async for letter in _letters(settings)
+        if wanted.fits(letter)
+    }
     sent, left = 0, []
     async with producer(settings) as sender:
-        for letter in letters:
+        for letter in letters.values():
             why = _obstacle(letter)
             if why is not None:
                 left.append(f"{letter.topic}[{letter.partition}]@{letter.offset}: {why}")
                 continue
             # Not by its key: chunks of a scan lie on the partition of their image.
             await sender.send_and_wait(
-                letter.topic, key=letter.key, value=letter.value, partition=letter.partition
-            )
+                letter.topic, key=letter.key, value=letter.value, partition=letter.partition,
+                headers=origin_headers(_place(letter)),
+            )  # fmt: skip
             sent += 1
     return sent, left
+
+
+async def _dismiss(settings: CommonSettings, said: Dismissed) -> bool:
+    topic = Topic.FILE_ACCESS.name_in(settings)
+    known = [letter async for letter in _letters(settings) if _place(letter) == said.place]
+    async with producer(settings) as sender:
+        if said.place.topic != topic or said.place.partition not in await sender.partitions_for(
+            topic
+        ):
+            raise DeadLetterError(
+                f"{said.place} is no record of {topic}: only those keep anything open; "
+                f"see `vexstream dead-letter list --topic {topic}`"
+            )
+        # Read by whoever holds the mark: the worker of that partition.
+        await sender.send_and_wait(
+            topic, key=str(said.place).encode(), partition=said.place.partition,
+            headers=dismissal_headers(said),
+        )  # fmt: skip
+    return bool(known)
+
+
+def _place(letter: DeadLetter) -> RecordPlace:
+    return RecordPlace(letter.topic, letter.partition, letter.offset)
 
 
 def _obstacle(letter: DeadLetter) -> str | None:
@@ -82,6 +144,8 @@ def _obstacle(letter: DeadLetter) -> str | None:
         return "it holds no record, only a report"
     if len(letter.value) >= MAX_DEAD_VALUE_BYTES:
         return "the record was cut when it was buried"
+    if letter.key is not None and len(letter.key) >= MAX_DEAD_KEY_BYTES:
+        return "its key was cut when it was buried"
     return None
 
 

@@ -16,6 +16,7 @@ log = structlog.get_logger()
 
 MAX_DEAD_VALUE_BYTES = 900_000
 """A dead letter must fit a Kafka record itself: a longer original is cut and the detail says so."""
+MAX_DEAD_KEY_BYTES = 10_000
 
 
 def connection(settings: CommonSettings) -> dict[str, Any]:
@@ -74,6 +75,9 @@ class DeadLetterBox:
         if value is not None and len(value) > MAX_DEAD_VALUE_BYTES:
             detail += f" (the value is cut: it has {len(value)} bytes)"
             value = value[:MAX_DEAD_VALUE_BYTES]
+        if key is not None and len(key) > MAX_DEAD_KEY_BYTES:
+            detail += f" (the key is cut: it has {len(key)} bytes)"
+            key = key[:MAX_DEAD_KEY_BYTES]
         letter = DeadLetter(
             self._service, topic, partition, offset, key, value, reason, detail,
             failed_at_us=time.time_ns() // 1000,

@@ -28,6 +28,14 @@ DOCUMENTS = Counter("vexstream_correlator_documents", "Documents published")
 SKIPPED_RECORDS = Counter(
     "vexstream_correlator_skipped_records", "Records the stream had skipped, read after all"
 )
+UNREADABLE = Gauge(
+    "vexstream_correlator_unreadable_records",
+    "Unreadable records because of which nothing is ruled out of some images",
+)
+FORWARDED_RECORDS = Counter(
+    "vexstream_correlator_forwarded_records",
+    "Records found on another partition than their image's",
+)
 ASSESS_SECONDS = Histogram(
     "vexstream_correlator_assess_seconds",
     "Time of one assessment",

@@ -5,20 +5,30 @@ that cannot be used goes to the dead-letter topic. Documents follow on a timer, 
 every digest is assessed again whose document rests on another state.
 """
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
+from faust.types import TP, ConsumerMessage
 
 from schemas.codec import BadRecordError
 from schemas.messages import decode_batch, decode_chunk
 from services.common import metrics
 from services.common.kafka import DeadLetterBox
+from services.common.origin import dismissed_by, origin_of
 from services.common.topics import Topic
-from services.correlator.continuity import Continuity, read_again, starting_offsets
+from services.correlator.continuity import (
+    Continuity,
+    RecordsGoneError,
+    offsets_now,
+    read_again,
+)
 from services.correlator.decisions import DecisionReader
 from services.correlator.publisher import Publisher
 from services.correlator.settings import CorrelatorSettings
@@ -27,7 +37,8 @@ from services.correlator.tables import Receipts, faust_app, table
 from vexstream.coverage import shortfall_of
 from vexstream.decisions import EVERY
 from vexstream.evidence import Batch
-from vexstream.identity import Digest
+from vexstream.identity import BadDigestError, Digest, parse_digest
+from vexstream.unreadable import RecordPlace
 
 log = structlog.get_logger()
 
@@ -40,6 +51,10 @@ _RAW: dict[str, Any] = {
 }
 _SOURCES = (Topic.FILE_ACCESS, Topic.IMAGE_SCAN)
 _MINUTE_US = 60_000_000
+_WATCH_SECONDS = 2.0
+"""So often it is looked whether records were skipped after which none comes."""
+_NUDGE = "vexstream-nudge"
+"""Header of a record of our own in the stream, made up where records were skipped."""
 _PROGRESS_STEPS = 20
 """So often the evidence is published anew while a container learns and nothing else happens."""
 
@@ -55,6 +70,13 @@ class _Stage:
     progress: int = -1
 
 
+def _digest_in(key: bytes | None) -> Digest | None:
+    try:
+        return parse_digest((key or b"").decode())
+    except (BadDigestError, UnicodeDecodeError):
+        return None
+
+
 def _minute(batch: Batch) -> int:
     return batch.observed_to_us // _MINUTE_US
 
@@ -64,6 +86,9 @@ class Correlator:
 
     def __init__(self, settings: CorrelatorSettings, sender: AIOKafkaProducer) -> None:
         self._settings = settings
+        self._sender = sender
+        self._file_access = Topic.FILE_ACCESS.name_in(settings)
+        self._partition = lru_cache(maxsize=100_000)(self._placed)
         self._dead = DeadLetterBox("correlator", Topic.DEAD_LETTER.name_in(settings), sender)
         self.recovered = False
         self.failure: BaseException | None = None
@@ -73,11 +98,12 @@ class Correlator:
         evidence = table(self.app, "evidence", settings, on_disk=True)
         scans = table(self.app, "scans", settings, on_disk=True)
         published = table(self.app, "published", settings, on_disk=False)
-        self.state = State(evidence, scans, published, settings.files_in_memory)
+        self.state = State(evidence, scans, published, settings.files_in_memory, self._partition)
         self._receipts = Receipts([evidence, scans], self._failed)
         self.publisher = Publisher(
             settings, sender, self.state, self._dead, Receipts([published], self._failed)
         )
+        self.publisher.behind = lambda digest: self._continuity.behind(self._partition(digest))
         self.publisher.newest_us = lambda digest: self._newest_us.get(self._partition(digest))
         self.reader = DecisionReader(settings, self._dead, self._on_decision)
         self.publisher.decisions = self.reader.decisions
@@ -88,28 +114,46 @@ class Correlator:
         self.app.timer(settings.flush_interval_seconds)(self.flush)
         self.app.timer(settings.evidence_interval_seconds)(self._flush_evidence)
         self.app.timer(settings.silence_seconds / 10)(self._look_for_silence)
+        self.app.timer(_WATCH_SECONDS)(self._look_for_skipped)
 
     def _agent(self, topic: Topic, handle: Callable[[Any], Awaitable[None]]) -> None:
         source = self.app.topic(topic.name_in(self._settings), **_RAW)
 
         async def agent(stream: Any) -> None:
             async for event in stream.noack().events():
-                message = event.message
-                skipped = self._continuity.arrive(message.topic, message.partition, message.offset)
-                if skipped:
-                    await self._make_up(message.topic, message.partition, skipped, handle)
-                await self._use(message, handle)
+                try:
+                    await self._take(event.message, handle)
+                except Exception as error:  # not even its burial: a restart begins before it
+                    self._failed(error)
+                    return
                 self._receipts.acknowledge(event)
 
         self.app.agent(source, name=f"correlator.{topic}")(agent)
 
+    async def _take(self, message: Any, handle: Callable[[Any], Awaitable[None]]) -> None:
+        place = (message.topic, message.partition)
+        if message.value is None and _NUDGE in dict(message.headers or ()):
+            skipped = self._continuity.reach(*place, message.offset + 1)
+        else:
+            skipped = self._continuity.arrive(*place, message.offset)
+        if skipped:
+            await self._make_up(*place, skipped, handle)
+        await self._use(message, handle)
+        self._continuity.used(*place)
+
     async def _use(self, message: Any, handle: Callable[[Any], Awaitable[None]]) -> None:
         if message.value is None:
-            return  # a tombstone of the compacted topic
+            self._dismiss(message)
+            return
         try:
             await handle(message)
         except Exception as error:  # whatever it is: the record must not be lost
             await self._bury(message, error)
+        else:
+            origin = self._origin(message)
+            if origin is not None and self.state.unreadable.lift(origin):
+                log.info("an unreadable record was read after all", record=str(origin))
+                self._marked(message.partition)
 
     async def _make_up(
         self,
@@ -119,27 +163,110 @@ class Correlator:
         handle: Callable[[Any], Awaitable[None]],
     ) -> None:
         count = 0
-        async for record in read_again(self._settings, topic, partition, offsets):
-            await self._use(record, handle)
-            count += 1
+        try:
+            async for record in read_again(self._settings, topic, partition, offsets):
+                await self._use(record, handle)
+                count += 1
+        except RecordsGoneError as error:
+            await self._give_up(topic, partition, error)
+        # Else Faust would never commit beyond what it has not seen.
+        consumer: Any = self.app.consumer
+        await consumer._add_gap(TP(topic, partition), offsets.start, offsets[-1])
         if count:
             metrics.SKIPPED_RECORDS.inc(count)
             log.warning("records that the stream had skipped were read again", topic=topic,
                         partition=partition, records=count)  # fmt: skip
 
-    async def _bury(self, message: Any, error: Exception) -> None:
+    async def _give_up(self, topic: str, partition: int, error: RecordsGoneError) -> None:
+        last = error.offsets[-1]
+        if topic == self._file_access:
+            self._mark(RecordPlace(topic, partition, last), None)
         await self._dead.put(
-            topic=message.topic,
-            partition=message.partition,
-            offset=message.offset,
+            topic=topic, partition=partition, offset=last, key=None, value=None, error=error
+        )
+
+    async def _look_for_skipped(self) -> None:
+        """Where records were skipped and none comes after them, a record of our own does: its agent
+        then reads all that is missing before it."""
+        if not self.recovered:
+            return
+        places = self._sources()
+        try:
+            ends = await self.app.consumer.highwaters(*places)
+        except KafkaError as error:
+            log.warning("the ends of the partitions cannot be asked for", error=str(error))
+            return
+        for place in self._continuity.overdue({(tp[0], tp[1]): ends[tp] for tp in places}):
+            nudge = ConsumerMessage(
+                *place, ends[TP(*place)] - 1, 0.0, 0, [(_NUDGE, b"")], None, None, None,
+                generation_id=self.app.consumer_generation_id,
+            )  # fmt: skip
+            with contextlib.suppress(KeyError):  # a partition that is not ours any more
+                await self.app.topics.on_message(nudge)
+
+    async def _bury(self, message: Any, error: Exception) -> None:
+        """As a dead letter; what was used in a file access is unknown from now on."""
+        digest = _digest_in(message.key) if message.topic == self._file_access else None
+        if digest is not None and self._partition(digest) != message.partition:
+            await self._pass_on(message, digest)
+            return
+        # A record that was sent again and is still of no use goes by its first place.
+        place = self._origin(message) or RecordPlace(
+            message.topic, message.partition, message.offset
+        )
+        if message.topic == self._file_access:
+            self._mark(place, digest)
+        await self._dead.put(
+            topic=place.topic,
+            partition=place.partition,
+            offset=place.offset,
             key=message.key,
             value=message.value,
             error=error,
         )
 
+    def _mark(self, place: RecordPlace, digest: Digest | None) -> None:
+        known = digest in self.state.correlations
+        if self.state.unreadable.put(place, digest, known=known):
+            self._marked(place.partition)
+
+    def _dismiss(self, message: Any) -> None:
+        """A record without a value: a tombstone, or a person's word about an unreadable one."""
+        said = dismissed_by(message.headers)
+        if said is None or self._origin(message) is None:
+            return
+        if self.state.unreadable.dismiss(said.place, said.dismissal, older=said.older):
+            log.info("an unreadable record was dismissed", record=str(said.place),
+                     by=said.dismissal.author, reason=said.dismissal.reason)  # fmt: skip
+            self._marked(message.partition)
+
+    def _marked(self, partition: int) -> None:
+        for digest in self.state.marked(partition):
+            self.publisher.changed(digest)
+
+    def _origin(self, message: Any) -> RecordPlace | None:
+        """The record that this one is, sent again; only on the partition that has its mark."""
+        if message.topic != self._file_access:
+            return None
+        origin = origin_of(message.headers)
+        here = (message.topic, message.partition)
+        return origin if origin is not None and origin[:2] == here else None
+
+    async def _pass_on(self, message: Any, digest: Digest) -> None:
+        """To the partition of its image, whose worker alone knows what follows from it."""
+        wanted = self._partition(digest)
+        await self._sender.send_and_wait(
+            message.topic, key=digest.encode(), value=message.value, partition=wanted
+        )
+        metrics.FORWARDED_RECORDS.inc()
+        log.warning("a record was on the wrong partition", digest=digest, wanted=wanted,
+                    partition=message.partition, offset=message.offset)  # fmt: skip
+
     async def _on_batch(self, message: Any) -> None:
         batch = decode_batch(message.value)
-        self._require_partition(batch.image.config_digest, message)
+        if self._partition(batch.image.config_digest) != message.partition:
+            await self._pass_on(message, batch.image.config_digest)
+            return
         newest = self._newest_us.get(message.partition, 0)
         self._newest_us[message.partition] = max(newest, batch.observed_to_us)
         before = self._stage(batch)
@@ -209,20 +336,21 @@ class Correlator:
     async def _on_recovered(self) -> None:
         """After start and after each rebalance: the tables are whole, the state follows them."""
         mine = {tp.partition for tp in self.app.consumer.assignment()}
-        self._continuity.begin(await self._starting_offsets())
+        self._continuity.begin(
+            *await offsets_now(self._settings, self._settings.correlator_group, self._sources())
+        )
         await self.reader.loaded.wait()
         async with self.publisher.publishing:
-            self.state.rebuild(lambda digest: self._partition(digest) in mine)
+            self.state.rebuild(mine.__contains__)
             self._newest_us = self._newest_observations()
             self.publisher.reset()
             self.recovered = True
         log.info("recovered", digests=len(self.state.correlations), partitions=sorted(mine))
 
-    async def _starting_offsets(self) -> dict[tuple[str, int], int]:
+    def _sources(self) -> list[TP]:
+        """The source partitions of this worker."""
         sources = {topic.name_in(self._settings) for topic in _SOURCES}
-        assigned = self.app.consumer.assignment()
-        places = [(tp.topic, tp.partition) for tp in assigned if tp.topic in sources]
-        return await starting_offsets(self._settings, self._settings.correlator_group, places)
+        return [tp for tp in self.app.consumer.assignment() if tp.topic in sources]
 
     def _newest_observations(self) -> dict[int, int]:
         newest: dict[int, int] = {}
@@ -244,6 +372,6 @@ class Correlator:
                 f"a record of {digest} is on partition {message.partition} and belongs on {wanted}"
             )
 
-    def _partition(self, digest: str) -> int:
+    def _placed(self, digest: str) -> int:
         """As Kafka's default partitioner places a key."""
         return int((murmur2(digest.encode()) & 0x7FFFFFFF) % self._settings.partitions)

@@ -2,8 +2,9 @@
 
 Faust 0.15.3 was seen to skip records of a backlog after a restart: recovery of the tables and the
 seek to the committed offsets can overtake each other. A skipped batch would be a missed use, so
-each partition's offsets are watched. Evidence only grows and order does not matter: what was
-skipped is read by a consumer of its own and used like the rest.
+each partition's offsets are watched: against the next record that comes, and against the end of
+the partition, for there may be none after what was skipped. Evidence only grows and order does not
+matter: what was skipped is read by a consumer of its own and used like the rest.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
+from schemas.codec import CodecError
 from services.common.kafka import connection
 from services.common.settings import CommonSettings
 
@@ -20,45 +22,101 @@ log = structlog.get_logger()
 
 _RETRY_SECONDS = 1.0
 
+Place = tuple[str, int]
+"""A topic and the number of one of its partitions."""
+
+
+class RecordsGoneError(CodecError):
+    """The broker does not hold these records any more, or does not give them: nobody has read
+    them."""
+
+    reason = "expired"
+
+    def __init__(self, topic: str, partition: int, offsets: range) -> None:
+        super().__init__(
+            f"the records {topic}[{partition}]@{offsets.start} to {offsets[-1]} were not read in "
+            "time: the broker does not have them any more"
+        )
+        self.offsets = offsets
+
 
 class Continuity:
-    """The offset that comes next on each partition."""
+    """How far each source partition, a ``Place``, has come."""
 
     def __init__(self) -> None:
-        self._next: dict[tuple[str, int], int] = {}
+        self._next: dict[Place, int] = {}
+        self._used: dict[Place, int] = {}
+        self._goal: dict[Place, int] = {}
+        self._stalled: dict[Place, int] = {}
 
-    def begin(self, offsets: dict[tuple[str, int], int]) -> None:
-        """Where each partition (topic, number) is to go on; replaces what was known."""
-        self._next = dict(offsets)
+    def begin(self, offsets: dict[Place, int], ends: dict[Place, int]) -> None:
+        """Where each partition is to go on, and where it ends now; replaces what was known."""
+        self._next, self._used = dict(offsets), dict(offsets)
+        self._goal, self._stalled = dict(ends), {}
 
     def arrive(self, topic: str, partition: int, offset: int) -> range:
         """Takes note of a record; returns the offsets before it that never came."""
+        missed = self.reach(topic, partition, offset)
+        self._next[topic, partition] = max(self._next[topic, partition], offset + 1)
+        return missed
+
+    def reach(self, topic: str, partition: int, end: int) -> range:
+        """All before this offset is there; returns what of it never came."""
         place = (topic, partition)
-        expected = self._next.get(place, offset)
-        self._next[place] = max(expected, offset + 1)
-        return range(expected, offset)
+        expected = self._next.get(place, end)
+        self._next[place] = max(expected, end)
+        return range(expected, end)
+
+    def used(self, topic: str, partition: int) -> None:
+        """All that has come so far has been used."""
+        place = (topic, partition)
+        self._used[place] = self._next.get(place, 0)
+
+    def behind(self, partition: int) -> bool:
+        """Records that were there at the begin have not been used yet."""
+        return any(
+            self._used.get(place, 0) < goal
+            for place, goal in self._goal.items()
+            if place[1] == partition
+        )
+
+    def overdue(self, ends: dict[Place, int]) -> list[Place]:
+        """Given where the partitions end now: those of which nothing came although there is more.
+
+        One that has not moved since it was last asked for, and has used all that came.
+        """
+        stalled = {
+            place: self._next[place]
+            for place, end in ends.items()
+            if place in self._next and self._used.get(place) == self._next[place] < end
+        }
+        overdue = [place for place, at in stalled.items() if self._stalled.get(place) == at]
+        self._stalled = stalled
+        return overdue
 
 
-async def starting_offsets(
-    settings: CommonSettings, group: str, partitions: Iterable[tuple[str, int]]
-) -> dict[tuple[str, int], int]:
-    """The committed offset of each partition, else the first one that it still holds."""
+async def offsets_now(
+    settings: CommonSettings, group: str, partitions: Iterable[Place]
+) -> tuple[dict[Place, int], dict[Place, int]]:
+    """The committed offset of each partition, else the first one that it still holds; and where
+    each ends."""
     wanted = [TopicPartition(topic, number) for topic, number in partitions]
     if not wanted:
-        return {}
+        return {}, {}
     # Assigned by hand it asks for the group's offsets without joining the group.
     consumer = AIOKafkaConsumer(**connection(settings), group_id=group, enable_auto_commit=False)
     try:
         await consumer.start()
         consumer.assign(wanted)
         first = await consumer.beginning_offsets(wanted)
+        last = await consumer.end_offsets(wanted)
         offsets = {}
         for place in wanted:
             committed = await _committed(consumer, place)
             offsets[place.topic, place.partition] = first[place] if committed is None else committed
     finally:
         await consumer.stop()
-    return offsets
+    return offsets, {(place.topic, place.partition): last[place] for place in wanted}
 
 
 async def _committed(consumer: AIOKafkaConsumer, place: TopicPartition) -> int | None:
@@ -79,18 +137,39 @@ async def read_again(
 ) -> AsyncIterator[ConsumerRecord]:
     """The records at these offsets that the broker still holds; keeps trying while it is away.
 
-    On a compacted topic there may be none: then the gap was no fault.
+    Where a topic is compacted or a transaction ended there is none: then the gap was no fault.
+
+    Raises:
+        RecordsGoneError: after the others, of those that are gone because of their age.
     """
-    expected = offsets.start
+    first = await _first_offset(settings, topic, partition)
+    expected = max(offsets.start, min(first, offsets.stop))
+    gone = range(offsets.start, expected)
     while expected < offsets.stop:
         try:
             async for record in _read(settings, topic, partition, range(expected, offsets.stop)):
                 yield record
                 expected = record.offset + 1
-            return
+            break
         except KafkaError as error:
             log.warning("skipped records cannot be read yet", topic=topic, error=str(error))
             await asyncio.sleep(_RETRY_SECONDS)
+    if gone:
+        raise RecordsGoneError(topic, partition, gone)
+
+
+async def _first_offset(settings: CommonSettings, topic: str, partition: int) -> int:
+    place = TopicPartition(topic, partition)
+    while True:
+        consumer = AIOKafkaConsumer(**connection(settings), enable_auto_commit=False)
+        try:
+            await consumer.start()
+            return int((await consumer.beginning_offsets([place]))[place])
+        except KafkaError as error:
+            log.warning("skipped records cannot be read yet", topic=topic, error=str(error))
+            await asyncio.sleep(_RETRY_SECONDS)
+        finally:
+            await consumer.stop()
 
 
 async def _read(
@@ -104,11 +183,10 @@ async def _read(
         await consumer.start()
         consumer.assign([place])
         consumer.seek(place, offsets.start)
-        async for record in consumer:
-            if record.offset >= offsets.stop:
-                return
-            yield record
-            if record.offset == offsets.stop - 1:
-                return
+        # By the position: what compaction or a transaction left at the end is no record.
+        while await consumer.position(place) < offsets.stop:
+            for record in (await consumer.getmany(place, timeout_ms=500)).get(place, []):
+                if record.offset < offsets.stop:
+                    yield record
     finally:
         await consumer.stop()

@@ -22,6 +22,7 @@ from vexstream.correlation import Correlation, Policy, Published, published
 from vexstream.decisions import Decisions
 from vexstream.document import DocumentRecord, DocumentState
 from vexstream.identity import Digest
+from vexstream.status import Status
 
 log = structlog.get_logger()
 
@@ -59,6 +60,9 @@ class Publisher:
         self._evidence_changed: set[Digest] = set()
         self._evidence_sent: dict[Digest, bytes] = {}
         self.decisions = Decisions()
+        self.behind: Callable[[Digest], bool] = lambda _: False
+        """Records about a digest that were there at the start are still to be used."""
+        self._held_back: set[Digest] = set()
         self.newest_us: Callable[[Digest], int | None] = lambda _: None
         self.publishing = asyncio.Lock()
         """Held while a document is on its way: a partition may not be given up meanwhile."""
@@ -80,6 +84,7 @@ class Publisher:
         """The state was rebuilt: looks at every digest whose last record rests on another one."""
         self._changed.clear()
         self._evidence_changed.clear()
+        self._held_back.clear()
         for digest, correlation in self._state.correlations.items():
             known = correlation.published
             if known is not None and known.basis == self._basis(correlation):
@@ -90,6 +95,9 @@ class Publisher:
 
     async def flush(self) -> None:
         """Publishes every document that is due."""
+        for digest in [digest for digest in self._held_back if not self.behind(digest)]:
+            self._held_back.discard(digest)
+            self._changed.add(digest)
         await self._each(self._changed, self._publish)
 
     async def flush_evidence(self) -> None:
@@ -132,7 +140,11 @@ class Publisher:
         self._state.touch(correlation)
         if record is None:
             return
-        basis = self._basis(correlation)
+        if self._too_early(correlation, record):
+            self._held_back.add(correlation.digest)
+            correlation.mark_stale()
+            return
+        basis, grounds = self._basis(correlation), self._grounds(correlation)
         value = encode_document(record)
         before = correlation.published
         if record.version and (before is None or record.version > before.version):
@@ -144,7 +156,7 @@ class Publisher:
             await self._send(Topic.VEX_DOCUMENT, correlation, value)
         except MessageSizeTooLargeError as error:
             record = await self._too_large(correlation, record, value, error)
-        correlation.published = published(record, before, basis)
+        correlation.published = published(record, before, basis, grounds)
         await self._note(correlation)
         self._evidence_changed.add(correlation.digest)
         metrics.DOCUMENTS.inc()
@@ -207,8 +219,27 @@ class Publisher:
         self._state.remember_published(correlation)
         await asyncio.gather(*self._receipts.take())
 
+    def _too_early(self, correlation: Correlation, record: DocumentRecord) -> bool:
+        """The record may rule out what records that are still to be read show in use. Where all
+        that has changed is more files, it rules out nothing that was not ruled out before."""
+        if not record.counts.get(Status.NOT_AFFECTED) or not self.behind(correlation.digest):
+            return False
+        before = correlation.published
+        return before is None or before.grounds != self._grounds(correlation)
+
     def _covered(self, correlation: Correlation) -> Any:
         return correlation.covered(self._policy, self.newest_us(correlation.digest))
+
+    def _grounds(self, correlation: Correlation) -> str:
+        """Changes with everything but use that decides what is ruled out."""
+        facts = (
+            RELEASE,
+            self._state.scan_id(correlation.digest),
+            self._covered(correlation).complete,
+            self._policy,
+            self.decisions.seal(),
+        )
+        return hashlib.sha256(repr(facts).encode()).hexdigest()
 
     def _basis(self, correlation: Correlation) -> str:
         """Changes with everything that the record of a digest rests on."""

@@ -15,6 +15,7 @@ import structlog
 from schemas.messages import ScanChunk, decode_chunk, encode_chunk, join_scan
 from services.common import metrics
 from services.correlator import store
+from services.correlator.marks import PREFIX, MarkTable, scope_of
 from vexstream.correlation import Correlation
 from vexstream.evidence import Batch, FileUse, Learnt
 from vexstream.identity import Digest, parse_digest
@@ -26,8 +27,17 @@ log = structlog.get_logger()
 class State:
     """All digests of the partitions of this worker."""
 
-    def __init__(self, evidence: Any, scans: Any, published: Any, files_in_memory: int) -> None:
+    def __init__(
+        self,
+        evidence: Any,
+        scans: Any,
+        published: Any,
+        files_in_memory: int,
+        partition_of: Callable[[Digest], int],
+    ) -> None:
         """The first three are tables of bytes."""
+        self._partition_of = partition_of
+        self.unreadable = MarkTable(evidence)
         self._evidence = evidence
         self._scans = scans
         self._published = published
@@ -43,6 +53,7 @@ class State:
         correlation = self.correlations.get(digest)
         if correlation is None:
             correlation = self.correlations[digest] = Correlation(digest, self)
+            correlation.unread = self.unreadable.unread(digest, self._partition_of(digest))
             self._held[digest] = store.Held()
             metrics.DIGESTS.set(len(self.correlations))
         return correlation
@@ -101,6 +112,10 @@ class State:
         held = self._held[digest]
         return (sorted(held.files), held.scan_id)
 
+    def scan_id(self, digest: Digest) -> str:
+        """Which scan of a digest holds; empty when there is none."""
+        return self._held[digest].scan_id
+
     def touch(self, correlation: Correlation) -> None:
         """The larger parts of its state were needed."""
         self._use(correlation)
@@ -120,11 +135,33 @@ class State:
         ]
         return join_scan([decode_chunk(value) for value in values if value is not None])
 
-    def rebuild(self, owned: Callable[[Digest], bool]) -> None:
-        """Everything anew out of the tables; ``owned`` tells whether a digest is this worker's."""
+    def marked(self, partition: int) -> list[Digest]:
+        """Marks of unreadable records came or went: the digests for which it matters."""
+        concerned = []
+        for digest, correlation in self.correlations.items():
+            if self._partition_of(digest) != partition:
+                continue
+            unread = self.unreadable.unread(digest, partition)
+            if unread != correlation.unread:
+                correlation.unread = unread
+                concerned.append(digest)
+        return concerned
+
+    def rebuild(self, mine: Callable[[int], bool]) -> None:
+        """Everything anew out of the tables; ``mine`` tells which partitions are this worker's."""
+
+        def owned(digest: Digest) -> bool:
+            return mine(self._partition_of(digest))
+
         self.correlations, self._held = {}, {}
+        self.unreadable.clear()
         self._assembly, self._recent, self._weight = store.ScanAssembly(), OrderedDict(), 0
         for key, value in self._evidence.items():
+            if key.startswith(PREFIX):
+                scope = scope_of(key)
+                if mine(int(scope[1:])) if scope.startswith("#") else owned(Digest(scope)):
+                    self.unreadable.restore(key, value)
+                continue
             digest = Digest(store.digest_of(key).decode())
             if not owned(digest):
                 continue
@@ -139,6 +176,8 @@ class State:
             digest = parse_digest(key.decode())
             if owned(digest):
                 self.of(digest).published = store.published_of(value)
+        for digest, correlation in self.correlations.items():
+            correlation.unread = self.unreadable.unread(digest, self._partition_of(digest))
         metrics.DIGESTS.set(len(self.correlations))
 
     def _rebuild_scans(self, owned: Callable[[Digest], bool]) -> None:

@@ -4,7 +4,7 @@ Three tables, all keyed so that every entry of a digest is on the digest's parti
 
 - evidence: ``f|<digest>|<hash>`` -> the files of one batch of which something was new, or many
   such entries made one; ``c|<digest>|<container>`` -> what is known of one container's
-  observation;
+  observation; ``u|...`` -> marks of unreadable records (marks.py);
 - scans: ``<digest>#<scan>#<index>`` -> a chunk of a scan, as it was on the wire, and
   ``<digest>#`` -> which scan holds, and how many chunks it has;
 - published: ``<digest>`` -> version and digests of what was last published.
@@ -150,7 +150,13 @@ def restore_container(correlation: Correlation, identifier: str, value: bytes) -
 def published_bytes(published: Published) -> bytes:
     """A value of the table published."""
     return json.dumps(
-        [published.version, published.sha256, published.fingerprint, published.basis]
+        [
+            published.version,
+            published.sha256,
+            published.fingerprint,
+            published.basis,
+            published.grounds,
+        ]
     ).encode()
 
 

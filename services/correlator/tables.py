@@ -9,7 +9,9 @@ spares memory, and the changelog is the truth.
 
 import shutil
 import ssl
+from collections import defaultdict, deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import faust
@@ -30,52 +32,64 @@ _ROCKSDB = {
 
 
 class DurableTable(faust.Table[bytes, bytes]):
-    """A table that keeps the futures of its changelog entries until they are asked for."""
+    """A table that keeps the futures of its changelog entries until they are asked for, by the
+    topic of the record that is being handled: agents take turns in the middle of a record."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.unconfirmed: list[Any] = []
+        self.unconfirmed: defaultdict[str, list[Any]] = defaultdict(list)
 
     def send_changelog(self, *args: Any, **options: Any) -> Any:
         """Sends an entry, and remembers that it is under way."""
         future = super().send_changelog(*args, **options)
-        self.unconfirmed.append(future)
+        event = faust.current_event()
+        self.unconfirmed[event.message.topic if event else ""].append(future)
         return future
 
 
+@dataclass(slots=True)
+class _Handled:
+    event: Any
+    left: int
+    """Changelog entries that are not confirmed."""
+
+
+def _drain(queue: deque[_Handled]) -> None:
+    while queue and queue[0].left == 0:
+        queue.popleft().event.ack()
+
+
 class Receipts:
-    """Acknowledges records once the changelog has what came of them."""
+    """Acknowledges records once the changelog has what came of them, in their order: where Faust
+    has noticed a gap, it commits up to the last acknowledged record, whatever lies between."""
 
     def __init__(self, tables: list[Any], failed: Callable[[BaseException], None]) -> None:
         self._tables = tables
         self._failed = failed
+        self._handled: defaultdict[Any, deque[_Handled]] = defaultdict(deque)
 
     def acknowledge(self, event: Any) -> None:
         """The record is handled: its entries are what is unconfirmed now."""
-        waiting = self.take()
-        if not waiting:
-            event.ack()
-            return
-        left = len(waiting)
+        waiting = self.take(event.message.topic)
+        queue = self._handled[event.message.tp]
+        handled = _Handled(event, len(waiting))
+        queue.append(handled)
 
         def confirmed(future: Any) -> None:
-            nonlocal left
             if future.cancelled() or future.exception() is not None:
                 self._failed(future.exception() or ConnectionError("cancelled"))
                 return
-            left -= 1
-            if left == 0:
-                event.ack()
+            handled.left -= 1
+            _drain(queue)
 
         for future in waiting:
             future.add_done_callback(confirmed)
+        _drain(queue)
 
-    def take(self) -> list[Any]:
-        """The entries under way, to be waited for by the caller."""
-        taken = [future for table in self._tables for future in table.unconfirmed]
-        for table in self._tables:
-            table.unconfirmed = []
-        return taken
+    def take(self, topic: str = "") -> list[Any]:
+        """The entries under way because of a record of this topic, or of none: to be waited for
+        by the caller."""
+        return [future for table in self._tables for future in table.unconfirmed.pop(topic, ())]
 
 
 def faust_app(settings: CorrelatorSettings) -> faust.App:

@@ -5,20 +5,24 @@ import hashlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.partitioner import murmur2
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from typer.testing import CliRunner
 
 from schemas.messages import decode_dead_letter, encode_batch
 from services.cli import app
-from services.common.kafka import DeadLetterBox, producer
+from services.common.kafka import DeadLetterBox, connection, producer
 from services.common.settings import CommonSettings
 from services.common.topics import Topic, ensure_topics
-from services.correlator.continuity import read_again, starting_offsets
-from tests.support.correlators import Bench, correlator, kill
+from services.correlator.continuity import RecordsGoneError, offsets_now, read_again
+from tests.support.correlators import Bench, correlator, in_process, kill
 from tests.unit.factories import CONFIG, IMAGE, batch, package, scan
-from vexstream.document import DocumentState
+from vexstream.document import DocumentRecord, DocumentState
 from vexstream.scan import FailureReason, Finding, Scan, ScanFailure
 
 pytestmark = pytest.mark.real
@@ -100,6 +104,74 @@ async def test_a_backlog_at_a_restart_is_used_to_the_last_record(
             )
 
 
+def skip(monkeypatch: pytest.MonkeyPatch, topic: str, offsets: set[int]) -> None:
+    """Lets the stream of a worker in this process skip records, as Faust was seen to."""
+    give = AIOKafkaConsumerThread.getmany
+
+    async def skipping(self: Any, *arguments: Any) -> Any:
+        return {
+            place: [r for r in records if place.topic != topic or r.offset not in offsets]
+            for place, records in (await give(self, *arguments)).items()
+        }
+
+    monkeypatch.setattr(AIOKafkaConsumerThread, "getmany", skipping)
+
+
+async def test_a_tail_that_the_stream_skips_is_read_although_nothing_follows(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden = set[int]()
+    skip(monkeypatch, Topic.FILE_ACCESS.name_in(bench.settings), hidden)
+    async with in_process(bench.settings, tmp_path):
+        await bench.scan(SCAN)
+        await bench.batch(batch(0, 10))
+        await bench.until(lambda found: bool(found) and found[-1].counts.get("not_affected") == 3)
+        hidden.update((1, 2))
+        await bench.batch(batch(10, 11, [b"/bin/used"]))
+        await bench.batch(batch(11, 12, [b"/late"]))
+        await bench.until(lambda found: found[-1].counts["affected"] == 2)
+
+
+async def test_nothing_is_ruled_out_anew_before_all_that_was_there_is_read(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last record of a backlog shows the use; it comes late."""
+    skip(monkeypatch, Topic.FILE_ACCESS.name_in(bench.settings), {1})
+    await bench.scan(SCAN)
+    await bench.batch(batch(0, 10))
+    await bench.batch(batch(10, 11, [b"/bin/used"]))
+    async with in_process(bench.settings, tmp_path):
+        found = await bench.until(lambda found: bool(found) and found[-1].version >= 1)
+    assert [(r.version, r.counts["affected"], r.counts["not_affected"]) for r in found] == [
+        (1, 1, 2)
+    ]
+
+
+async def test_records_that_the_broker_forgot_before_they_were_read_are_missed(
+    bench: Bench, tmp_path: Path
+) -> None:
+    topic, partition = Topic.FILE_ACCESS.name_in(bench.settings), bench.partition(CONFIG)
+    await bench.scan(SCAN)
+    await bench.batch(batch(0, 10))
+    async with in_process(bench.settings, tmp_path):
+        await bench.until(lambda found: bool(found) and found[-1].counts.get("not_affected") == 3)
+        await asyncio.sleep(2)  # the commit interval
+    await bench.batch(batch(10, 11, [b"/bin/used"]))
+    admin = AIOKafkaAdminClient(**connection(bench.settings))
+    try:
+        await admin.start()
+        await admin.delete_records({TopicPartition(topic, partition): RecordsToDelete(2)})
+    finally:
+        await admin.close()
+    with pytest.raises(RecordsGoneError, match="not read in time"):
+        [r async for r in read_again(bench.settings, topic, partition, range(1, 2))]
+    async with in_process(bench.settings, tmp_path):
+        found = await bench.until(lambda found: found[-1].counts["not_affected"] == 0)
+    assert b"[evidence_unreadable]" in found[-1].body
+    (letter,) = [decode_dead_letter(value) for value in await bench.read(Topic.DEAD_LETTER)]
+    assert (letter.reason, letter.offset, letter.value) == ("expired", 1, None)
+
+
 async def test_skipped_records_can_be_read_by_their_offsets(bench: Bench) -> None:
     values = [f"record {number}".encode() for number in range(9)]
     for value in values:
@@ -108,8 +180,8 @@ async def test_skipped_records_can_be_read_by_their_offsets(bench: Bench) -> Non
     partition = (murmur2(CONFIG.encode()) & 0x7FFFFFFF) % bench.settings.partitions
     found = [r.value async for r in read_again(bench.settings, topic, partition, range(3, 7))]
     assert found == values[3:7]
-    begin = await starting_offsets(bench.settings, "nobody", [(topic, partition)])
-    assert begin == {(topic, partition): 0}
+    place = (topic, partition)
+    assert await offsets_now(bench.settings, "nobody", [place]) == ({place: 0}, {place: 9})
 
 
 async def test_what_cannot_be_read_is_buried_with_its_reason(bench: Bench, tmp_path: Path) -> None:
@@ -157,6 +229,74 @@ async def test_dead_letters_are_shown_and_sent_again(
     await bench.scan(SCAN)
     with correlator(bench.settings, tmp_path):
         await bench.until(lambda found: bool(found) and found[-1].counts.get("affected") == 1)
+
+
+async def test_what_could_not_be_read_keeps_the_image_open_until_it_is_read_or_dismissed(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VEXSTREAM_KAFKA_BOOTSTRAP_SERVERS", bench.settings.kafka_bootstrap_servers)
+    monkeypatch.setenv("VEXSTREAM_TOPIC_PREFIX", bench.settings.topic_prefix)
+    topic, partition = Topic.FILE_ACCESS.name_in(bench.settings), bench.partition(CONFIG)
+
+    def open_(found: list[DocumentRecord]) -> bool:
+        return b"[evidence_unreadable]" in found[-1].body
+
+    async def said(*arguments: str) -> str:
+        command = ["dead-letter", *arguments]
+        return (await asyncio.to_thread(CliRunner().invoke, app, command)).output
+
+    async def garbage(key: bytes | None) -> str:
+        sent = await bench.sender.send_and_wait(topic, b"garbage", key=key, partition=partition)
+        return f"{topic}[{partition}]@{sent.offset}"
+
+    await bench.scan(SCAN)
+    await bench.batch(batch(0, 10, [b"/bin/used"]))
+    with correlator(bench.settings, tmp_path) as first:
+        await bench.until(lambda found: bool(found) and found[-1].counts.get("not_affected") == 2)
+        record = await garbage(CONFIG.encode())
+        found = await bench.until(open_)
+        assert record.encode() in found[-1].body
+        assert (found[-1].counts["affected"], found[-1].counts["not_affected"]) == (1, 0)
+        kill(first)
+    with correlator(bench.settings, tmp_path):
+        # Nothing is ruled out by what comes after, nor by a replay that is as bad.
+        await bench.batch(batch(0, 10, container="c2"))
+        assert "1 records sent again" in await said("replay")
+        await bench.batch(batch(0, 10, [b"/late"], container="c2", sequence=1))
+        found = await bench.until(lambda found: found[-1].counts["affected"] == 2)
+        assert open_(found)
+        assert found[-1].counts["not_affected"] == 0
+        # The very record, of use now: as after a fix of ours.
+        box = DeadLetterBox("correlator", Topic.DEAD_LETTER.name_in(bench.settings), bench.sender)
+        await box.put(
+            topic=topic, partition=partition, offset=int(record.split("@")[1]), key=None,
+            value=encode_batch(batch(10, 11)), error=ValueError("a fault that is fixed now"),
+        )  # fmt: skip
+        assert "1 records sent again" in await said("replay", "--reason", "internal_error")
+        await bench.until(lambda found: found[-1].counts["not_affected"] == 1)
+        record = await garbage(None)
+        await bench.until(open_)
+        assert "say who" in await said("dismiss", record, "--by", " ", "--because", "x")
+        assert "no record of" in await said("dismiss", "t[0]@1", "--by", "me", "--because", "x")
+        assert "dismissed" in await said("dismiss", record, "--by", "alice", "--because", "a test")
+        found = await bench.until(lambda found: found[-1].counts["not_affected"] == 1)
+        assert b"alice says that it does not matter: a test" in found[-1].body
+
+
+async def test_a_record_on_the_wrong_partition_goes_to_the_right_one(
+    bench: Bench, tmp_path: Path
+) -> None:
+    topic = Topic.FILE_ACCESS.name_in(bench.settings)
+    wrong = (bench.partition(CONFIG) + 1) % bench.settings.partitions
+    await bench.scan(SCAN)
+    await bench.batch(batch(0, 10))
+    with correlator(bench.settings, tmp_path):
+        await bench.until(lambda found: bool(found) and found[-1].counts.get("not_affected") == 3)
+        used = encode_batch(batch(10, 11, [b"/bin/used"]))
+        await bench.sender.send_and_wait(topic, used, key=b"k", partition=wrong)
+        await bench.until(lambda found: found[-1].counts["affected"] == 1)
+        await bench.sender.send_and_wait(topic, b"garbage", key=CONFIG.encode(), partition=wrong)
+        await bench.until(lambda found: b"[evidence_unreadable]" in found[-1].body)
 
 
 async def test_a_document_that_does_not_fit_a_record_is_said_not_to_be_there(

@@ -1,12 +1,14 @@
 """A correlator as a process, and the topics around it."""
 
+import asyncio
 import contextlib
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -17,6 +19,8 @@ from schemas.messages import encode_batch, encode_chunk, split_scan
 from services.common.kafka import connection
 from services.common.settings import CommonSettings
 from services.common.topics import Topic
+from services.correlator.service import run
+from services.correlator.settings import CorrelatorSettings
 from services.local.ports import free_port
 from services.local.process import Daemon
 from tests.unit.factories import CONFIG
@@ -104,6 +108,30 @@ def correlator(settings: CommonSettings, directory: Path, **environment: str) ->
     with daemon:
         daemon.wait_ready(ready, 60)
         yield daemon
+
+
+@contextlib.asynccontextmanager
+async def in_process(
+    settings: CommonSettings, directory: Path, **changes: Any
+) -> AsyncIterator[None]:
+    """A correlator in the loop of the test, where what the broker gives it can be changed."""
+    own = CorrelatorSettings(
+        kafka_bootstrap_servers=settings.kafka_bootstrap_servers,
+        topic_prefix=settings.topic_prefix,
+        partitions=settings.partitions,
+        correlator_group=f"{settings.topic_prefix}correlator",
+        learning_period_seconds=10,
+        state_dir=directory / "state",
+        ops_port=free_port(),
+        **changes,
+    )
+    stop = asyncio.Event()
+    running = asyncio.create_task(run(own, stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await asyncio.wait_for(running, 60)
 
 
 def kill(daemon: Daemon) -> None:

@@ -193,7 +193,8 @@ def test_damaged_messages_raise_nothing_but_codec_errors(
 
 
 def test_every_error_has_its_reason_for_the_dead_letter() -> None:
-    reasons = {error: error.reason for error in CodecError.__subclasses__()}
+    own = [e for e in CodecError.__subclasses__() if e.__module__ == CodecError.__module__]
+    reasons = {error: error.reason for error in own}
     assert reasons == {
         NotAvroError: "not_avro",
         UnknownSchemaError: "unknown_schema",

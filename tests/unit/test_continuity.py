@@ -6,11 +6,12 @@ from hypothesis import strategies as st
 from services.correlator.continuity import Continuity
 
 PLACE = ("topic", 0)
+OTHER = ("other", 0)
 
 
 def test_what_lies_before_the_first_record_counts() -> None:
     continuity = Continuity()
-    continuity.begin({PLACE: 5})
+    continuity.begin({PLACE: 5}, {PLACE: 9})
     assert list(continuity.arrive(*PLACE, 8)) == [5, 6, 7]
     assert not continuity.arrive(*PLACE, 9)
 
@@ -22,10 +23,51 @@ def test_an_unknown_partition_begins_where_it_begins() -> None:
 @given(st.lists(st.integers(0, 50), min_size=1))
 def test_every_offset_comes_or_is_missed(offsets: list[int]) -> None:
     continuity = Continuity()
-    continuity.begin({PLACE: 0})
+    continuity.begin({PLACE: 0}, {})
     accounted: set[int] = set()
     for offset in offsets:
         missed = continuity.arrive(*PLACE, offset)
         assert not accounted & set(missed)
         accounted |= {*missed, offset}
     assert accounted == set(range(max(offsets) + 1))
+
+
+def test_what_was_there_at_the_start_is_behind_until_it_is_used() -> None:
+    continuity = Continuity()
+    continuity.begin({PLACE: 5, OTHER: 2, ("topic", 1): 0}, {PLACE: 7, OTHER: 2, ("topic", 1): 0})
+    assert continuity.behind(0)
+    assert not continuity.behind(1)
+    for offset in (5, 6):
+        continuity.arrive(*PLACE, offset)
+        assert continuity.behind(0)
+        if offset == 5:
+            continuity.used(*PLACE)
+            assert continuity.behind(0)
+    continuity.used(*PLACE)
+    assert not continuity.behind(0)
+
+
+def test_a_partition_of_which_nothing_comes_is_overdue_the_second_time() -> None:
+    continuity = Continuity()
+    continuity.begin({PLACE: 5, OTHER: 9}, {})
+    ends = {PLACE: 8, OTHER: 9}
+    assert continuity.overdue(ends) == []
+    assert continuity.overdue(ends) == [PLACE]
+    assert list(continuity.reach(*PLACE, 8)) == [5, 6, 7]
+    assert continuity.overdue(ends) == []
+
+
+def test_one_that_moves_or_is_at_work_is_not_overdue() -> None:
+    continuity = Continuity()
+    continuity.begin({PLACE: 5}, {})
+    ends = {PLACE: 100}
+    assert continuity.overdue(ends) == []
+    continuity.arrive(*PLACE, 5)
+    for _ in range(3):
+        assert continuity.overdue(ends) == []
+    continuity.used(*PLACE)
+    assert continuity.overdue(ends) == []
+    continuity.arrive(*PLACE, 6)
+    continuity.used(*PLACE)
+    assert continuity.overdue(ends) == []
+    assert continuity.overdue(ends) == [PLACE]

@@ -49,7 +49,7 @@ def tables() -> Tables:
 
 
 def state(held: Tables, files_in_memory: int = 10**6) -> State:
-    return State(*held, files_in_memory)
+    return State(*held, files_in_memory, lambda digest: int(digest == OTHER.config_digest))
 
 
 def feed(into: State, batches: Iterable[Batch]) -> None:
@@ -117,7 +117,7 @@ def test_a_partition_that_is_not_ours_is_left_alone() -> None:
     held = tables()
     feed(state(held), [batch(0, 1, [b"/a"]), batch(0, 1, [b"/a"], image=OTHER)])
     mine = state(held)
-    mine.rebuild(lambda digest: digest == OTHER.config_digest)
+    mine.rebuild(lambda partition: partition == 1)
     assert set(mine.correlations) == {OTHER.config_digest}
 
 

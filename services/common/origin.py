@@ -1,0 +1,71 @@
+"""Headers by which a record on file-access says something of a record before it.
+
+``vexstream-origin`` is the place of a record that could not be used, ``topic[partition]@offset``.
+With a value, the record is the same one, sent again. Without a value, it says that the one before
+need not be read: by whom (``vexstream-dismissed-by``) and why (``vexstream-dismissed-because``);
+``vexstream-dismissed-older`` takes those before it on its partition with it.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from vexstream.unreadable import Dismissal, RecordPlace, parse_place
+
+Headers = list[tuple[str, bytes]]
+
+_ORIGIN = "vexstream-origin"
+_BY = "vexstream-dismissed-by"
+_BECAUSE = "vexstream-dismissed-because"
+_OLDER = "vexstream-dismissed-older"
+MAX_TEXT = 200
+"""Characters of an author's name or a reason: they stand in every statement of the image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dismissed:
+    """A person's word that a record, or all up to it, need not be read."""
+
+    place: RecordPlace
+    dismissal: Dismissal
+    older: bool
+
+
+def origin_headers(place: RecordPlace) -> Headers:
+    """The headers of a record that is sent again."""
+    return [(_ORIGIN, str(place).encode())]
+
+
+def dismissal_headers(said: Dismissed) -> Headers:
+    """The headers of a record without a value that takes a mark back."""
+    headers = [
+        *origin_headers(said.place),
+        (_BY, said.dismissal.author.encode()),
+        (_BECAUSE, said.dismissal.reason.encode()),
+    ]
+    return [*headers, (_OLDER, b"1")] if said.older else headers
+
+
+def origin_of(headers: object) -> RecordPlace | None:
+    """Which record was sent again; None when the headers do not say."""
+    text = _text(headers, _ORIGIN)
+    try:
+        return parse_place(text)
+    except ValueError:
+        return None
+
+
+def dismissed_by(headers: object) -> Dismissed | None:
+    """What a person says in these headers; None when they say nothing, or not who and why."""
+    place, author, reason = origin_of(headers), _text(headers, _BY), _text(headers, _BECAUSE)
+    if place is None or not author or not reason:
+        return None
+    dismissal = Dismissal(author[:MAX_TEXT], reason[:MAX_TEXT])
+    return Dismissed(place, dismissal, bool(_text(headers, _OLDER)))
+
+
+def _text(headers: object, name: str) -> str:
+    # Clients hand headers over as a mapping, as pairs or not at all.
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    if not isinstance(pairs, Iterable):
+        return ""
+    return next((value.decode("utf-8", "replace") for key, value in pairs if key == name), "")

@@ -1,0 +1,222 @@
+"""What could not be read keeps its image open, in bounded memory, until it is read or dismissed."""
+
+import json
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.common.origin import (
+    Dismissed,
+    dismissal_headers,
+    dismissed_by,
+    origin_headers,
+    origin_of,
+)
+from services.correlator.marks import MarkTable, pack, unpack
+from tests.unit.factories import CONFIG, PERIOD, batch, package, scan
+from vexstream.correlation import Correlation, Policy, published
+from vexstream.document import DocumentRecord
+from vexstream.identity import Digest
+from vexstream.rules import Rules
+from vexstream.scan import Finding
+from vexstream.unreadable import (
+    ALL_READ,
+    MAX_MARKS,
+    MAX_NAMED,
+    MAX_NOTES,
+    Dismissal,
+    Marks,
+    RecordPlace,
+    parse_place,
+)
+
+OTHER = Digest("sha256:" + "d" * 64)
+SAID = Dismissal("alice", "a test producer's garbage")
+
+
+def place(offset: int, partition: int = 3) -> RecordPlace:
+    return RecordPlace("vex.file-access", partition, offset)
+
+
+def learnt() -> Correlation:
+    correlation = Correlation(CONFIG)
+    names = ["used", "idle"]
+    correlation.accept(
+        scan(
+            [package(n, f"/bin/{n}".encode()) for n in names], [Finding("CVE-1", n) for n in names]
+        )
+    )
+    correlation.observe(batch(0, 10, [b"/bin/used"]))
+    return correlation
+
+
+def publish(correlation: Correlation) -> DocumentRecord:
+    record = correlation.due(Policy(Rules(PERIOD)))
+    assert record is not None
+    correlation.published = published(record, correlation.published)
+    return record
+
+
+def notes(record: DocumentRecord) -> list[tuple[str, str]]:
+    return [
+        (s["status"], s.get("status_notes", "") + s.get("impact_statement", ""))
+        for s in json.loads(record.body)["statements"]
+    ]
+
+
+def test_an_unreadable_record_takes_back_what_was_ruled_out_and_nothing_else() -> None:
+    correlation, marks = learnt(), Marks()
+    assert publish(correlation).counts["not_affected"] == 1
+    marks.put(place(17), None)
+    correlation.unread = marks.of(CONFIG)
+    record = publish(correlation)
+    assert (record.version, record.learning.complete) == (2, False)
+    assert any("file-access[3]@17" in reason for reason in record.learning.reasons)
+    (idle, text), (used, _) = notes(record)
+    assert (idle, used) == ("under_investigation", "affected")
+    assert text.startswith("[evidence_unreadable] ")
+    assert "vex.file-access[3]@17" in text
+    assert "dead-letter replay" in text
+    marks.lift(place(17))
+    correlation.unread = marks.of(CONFIG)
+    assert publish(correlation).counts["not_affected"] == 1
+
+
+def test_who_dismissed_a_record_and_why_stands_in_what_is_ruled_out() -> None:
+    correlation, marks = learnt(), Marks()
+    marks.put(place(17), CONFIG)
+    marks.dismiss(place(17), SAID, older=False)
+    correlation.unread = marks.of(CONFIG)
+    (status, text), _ = notes(publish(correlation))
+    assert status == "not_affected"
+    assert "vex.file-access[3]@17 could not be read; alice says" in text
+    assert SAID.reason in text
+
+
+def test_while_it_is_learning_it_says_both() -> None:
+    correlation = learnt()
+    correlation.observe(batch(3, 4, container="c2", started=2))
+    correlation.unread = Marks({}, place(5)).of(CONFIG)
+    (_, text), _ = notes(publish(correlation))
+    assert "could not be read (others)" in text
+
+
+def test_a_record_concerns_the_image_of_its_key_or_all() -> None:
+    marks = Marks()
+    marks.put(place(1), OTHER)
+    assert not marks.of(CONFIG).blocks
+    assert marks.of(OTHER).blocks
+    marks.put(place(2), None)
+    assert marks.of(CONFIG).blocks
+
+
+_ACTS = st.lists(
+    st.tuples(st.sampled_from(["put", "lift", "dismiss", "older"]), st.integers(0, 200)),
+    max_size=300,
+)
+
+
+@given(_ACTS)
+def test_what_is_open_blocks_in_bounded_memory(acts: list[tuple[str, int]]) -> None:
+    """Against a witness that remembers everything."""
+    marks, open_ = Marks(), set()
+    for act, offset in acts:
+        if act == "put":
+            fresh = marks.put(place(offset), None)
+            dismissed = place(offset) in marks.held and marks.held[place(offset)].dismissal
+            if not dismissed:
+                open_.add(offset)
+            assert fresh or place(offset) in marks.held or marks.beyond is not None
+        elif act == "lift":
+            marks.lift(place(offset))
+            open_.discard(offset)
+        else:
+            marks.dismiss(place(offset), SAID, older=act == "older")
+            open_ = {o for o in open_ if o != offset and (act == "dismiss" or o > offset)}
+        assert len(marks.held) <= MAX_MARKS + MAX_NOTES
+        if open_:
+            assert marks.of(CONFIG).blocks
+        assert len(marks.of(CONFIG).places) <= MAX_NAMED
+        assert unpack(pack(marks)) == marks
+
+
+def test_more_than_are_held_can_only_be_dismissed() -> None:
+    marks = Marks()
+    for offset in range(MAX_MARKS + 9):
+        marks.put(place(offset), None)
+    for offset in range(MAX_MARKS + 9):
+        marks.lift(place(offset))
+    assert marks.of(CONFIG).blocks
+    marks.dismiss(place(MAX_MARKS + 7), SAID, older=True)
+    assert marks.of(CONFIG).blocks
+    assert not marks.dismiss(place(MAX_MARKS + 8, partition=4), SAID, older=True)
+    marks.dismiss(place(MAX_MARKS + 8), SAID, older=True)
+    assert not marks.of(CONFIG).blocks
+
+
+def test_a_flood_of_unreadable_records_is_no_flood_of_changes() -> None:
+    marks, said = Marks(), []
+    for offset in range(1000):
+        marks.put(place(offset), None)
+        said.append(marks.of(CONFIG))
+    assert sum(one != other for one, other in pairwise(said)) == MAX_NAMED
+
+
+def test_a_dismissed_record_that_is_delivered_again_stays_dismissed() -> None:
+    marks = Marks()
+    marks.put(place(1), None)
+    marks.dismiss(place(1), SAID, older=False)
+    assert not marks.put(place(1), None)
+    assert not marks.of(CONFIG).blocks
+
+
+def test_marks_outlive_a_worker_and_garbage_of_strangers_takes_no_room() -> None:
+    held: dict[bytes, bytes] = {}
+    table = MarkTable(held)
+    for number in range(1000):
+        table.put(place(number), Digest(f"sha256:{number:064x}"), known=False)
+    table.put(place(5000), CONFIG, known=True)
+    assert len(held) == 2
+    assert sum(map(len, held.values())) < 20_000
+    again = MarkTable(held)
+    for key, value in held.items():
+        again.restore(key, value)
+    assert again.unread(CONFIG, 3) == table.unread(CONFIG, 3)
+    assert again.unread(CONFIG, 3).blocks
+    assert again.unread(CONFIG, 4).places == (place(5000),)
+    assert again.lift(place(5000))
+    assert not again.lift(place(5000))
+    assert again.dismiss(place(999), SAID, older=True)
+    assert not again.unread(CONFIG, 3).blocks
+
+
+def test_nothing_is_left_of_marks_that_are_gone() -> None:
+    held: dict[bytes, bytes] = {}
+    table = MarkTable(held)
+    table.put(place(1), None, known=False)
+    table.lift(place(1))
+    assert held == {}
+    assert table.unread(CONFIG, 3) == ALL_READ
+
+
+def test_headers_say_which_record_was_sent_again_or_dismissed() -> None:
+    assert origin_of(origin_headers(place(7))) == place(7)
+    for older in (False, True):
+        said = Dismissed(place(7), SAID, older)
+        assert dismissed_by(dismissal_headers(said)) == said
+        assert dismissed_by(dict(dismissal_headers(said))) == said
+    assert dismissed_by(origin_headers(place(7))) is None
+    for none in (None, [], [("vexstream-origin", b"\xff")], [("other", b"x")]):
+        assert origin_of(none) is None
+
+
+@pytest.mark.parametrize("text", ["", "topic", "topic[1]@", "topic[x]@1", "topic[1]@1\n", "[1]@1"])
+def test_what_is_no_place_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="topic\\[partition\\]@offset"):
+        parse_place(text)
+
+
+def test_a_place_is_read_as_it_is_written() -> None:
+    assert parse_place(str(place(7))) == place(7)
