@@ -29,11 +29,14 @@ from vexstream.evidence_summary import (
     WorkloadEvidence,
 )
 from vexstream.identity import Digest, Image, Workload
+from vexstream.ratings import Rating
 from vexstream.times import instant
 
 HOUR_US = 3_600_000_000
 DAY_US = 24 * HOUR_US
 HOSTILE = "<img src=x onerror=alert(1)>"
+_SPACES = ("shop", "payments", "search", "platform", "data")
+_SEVERITIES = {"critical": 4, "high": 18, "medium": 40, "low": 26, "negligible": 12}
 _NAMES = ("shop", "cart", "search", "billing", "gateway", "mailer", "reports", "auth")
 _PACKAGES = (
     "zlib1g", "libssl3", "openssl", "libxml2", "curl", "perl-base", "libc6", "python3.11",
@@ -53,7 +56,15 @@ def image(number: int) -> Image:
     return Image(digest(name), tuple(sorted((digest(name + "m"), digest(name + "i")))), names)
 
 
-def record(number: int, statements: int, now_us: int) -> DocumentRecord:
+def rating(vulnerability: str) -> Rating:
+    """How urgent a made-up vulnerability is: the same each time, few of them much."""
+    chance = random.Random(vulnerability)  # noqa: S311
+    severity = chance.choices(list(_SEVERITIES), list(_SEVERITIES.values()))[0]
+    epss = round(10 ** chance.uniform(-4, -0.1) * (1 if chance.random() < 0.15 else 0.1), 5)
+    return Rating(vulnerability, severity, epss, severity != "low" and chance.random() < 0.02)
+
+
+def record(number: int, statements: int, now_us: int, version: int = 2) -> DocumentRecord:
     """The document of an image, in one of the states that occur."""
     chance = random.Random(number)  # noqa: S311 - the same fleet each time
     began_us = now_us - chance.randrange(2 * DAY_US)
@@ -64,26 +75,29 @@ def record(number: int, statements: int, now_us: int) -> DocumentRecord:
         state = DocumentState.SCAN_FAILED if number % 80 == 79 else DocumentState.AWAITING_SCAN
         failure = "image_unavailable: pruned" if state is DocumentState.SCAN_FAILED else None
         return DocumentRecord(image(number), state, failure, 0, "", b"", "", now_us, learning, {})
-    body, counts = document(number, statements, complete, began_us)
+    body, counts = document(number, statements, complete, began_us, version)
     sha256 = hashlib.sha256(body).hexdigest()
-    return DocumentRecord(image(number), DocumentState.DOCUMENT, None, 1, openvex.MEDIA_TYPE, body,
-                          sha256, now_us, learning, counts)  # fmt: skip
+    names = sorted({s["vulnerability"]["name"] for s in json.loads(body)["statements"]})
+    ratings = tuple(rating(name) for name in names)
+    return DocumentRecord(image(number), DocumentState.DOCUMENT, None, version, openvex.MEDIA_TYPE,
+                          body, sha256, now_us, learning, counts, ratings)  # fmt: skip
 
 
 def document(
-    number: int, statements: int, complete: bool, began_us: int
+    number: int, statements: int, complete: bool, began_us: int, version: int
 ) -> tuple[bytes, dict[str, int]]:
-    """An OpenVEX document with so many statements, and its counts."""
+    """An OpenVEX document with so many statements, and its counts. In version 1 nothing was used
+    of every third package that is used in version 2."""
     chance = random.Random(number)  # noqa: S311
     counts = {"affected": 0, "under_investigation": 0, "not_affected": 0, "fixed": 0}
     made = []
     products = openvex.product_purls(image(number))
     for at in range(statements):
-        used = at % 9 == 0 or (at < 3 and chance.random() < 0.5)
+        used = (at % 9 == 0 or (at < 3 and chance.random() < 0.5)) and (version > 1 or at % 3 > 0)
         status = "affected" if used else "not_affected" if complete else "under_investigation"
         counts[status] += 1
         name = HOSTILE if number == 0 and at == 1 else f"{_PACKAGES[at % 16]}"
-        purl = f"pkg:deb/debian/{name}@1.{at // 16}.{at % 7}"
+        purl = f"pkg:deb/debian/{name}@{_version(at)}"
         verdict = {
             "affected": {
                 "status_notes": f"[used] 3 files of {name} were used, first by shop/web.",
@@ -100,7 +114,7 @@ def document(
             },
         }[status]
         made.append({
-            "vulnerability": {"name": f"CVE-{2019 + at % 8}-{10000 + at * 7}"},
+            "vulnerability": {"name": f"CVE-{2091 + at % 8}-{10000 + at * 7 + number % 5}"},
             "timestamp": instant(began_us + at * 1_000_000),
             "products": [{"@id": p, "subcomponents": [{"@id": purl}]} for p in products],
             "status": status,
@@ -110,44 +124,58 @@ def document(
         "@context": openvex.CONTEXT,
         "@id": f"https://vexstream.dev/vex/{image(number).config_digest}",
         "author": "vexstream", "role": "Document Creator", "timestamp": instant(began_us),
-        "last_updated": instant(began_us), "version": 1, "tooling": "vexstream",
+        "last_updated": instant(began_us), "version": version, "tooling": "vexstream",
         "statements": made,
     }  # fmt: skip
     return json.dumps(whole, ensure_ascii=False, indent=1).encode(), counts
 
 
-def evidence(number: int, now_us: int) -> EvidenceSummary:
+def _version(at: int) -> str:
+    return f"1.{at // 16}.{at % 7}"
+
+
+def evidence(number: int, statements: int, now_us: int) -> EvidenceSummary:
     """Evidence that fits the document."""
     began_us = now_us - random.Random(number).randrange(2 * DAY_US)  # noqa: S311
     complete = now_us - began_us > DAY_US
     until_us = min(now_us, began_us + DAY_US)
     passed_us = now_us - began_us
+    lost = 0 if complete or number % 3 else 17
+    state = "events_lost" if lost else "complete" if complete else "learning"
+    why = {
+        "complete": "", "learning": "the learning period is not over",
+        "events_lost": "17 events were lost on node-2: the kernel's buffer was full",
+    }  # fmt: skip
     growth = [
-        GrowthPoint(began_us + passed_us * (2**step - 1) // 2**9, int(640 * (1 - 0.62**step)))
-        for step in range(1, 10)
+        GrowthPoint(began_us + passed_us * step * step // 900, int(640 * (1 - 0.78**step)))
+        for step in range(1, 25)
     ]  # fmt: skip
     workloads = tuple(
         WorkloadEvidence(
-            Workload("shop", name, name), "complete" if complete else "learning",
-            "" if complete else "the learning period is not over", DAY_US,
+            Workload(_SPACES[number % len(_SPACES)], name, name),
+            state if name == "worker" else "complete" if complete else "learning",
+            why[state] if name == "worker" else "" if complete else why["learning"], DAY_US,
             began_us + DAY_US if complete else None, began_us, began_us + DAY_US, until_us,
-            2, 2, ("node-1", "node-2"), 2, 420, 0,
+            2, 1 if lost and name == "worker" else 2, ("node-1", f"node-{2 + number % 7}"), 2, 420,
+            lost if name == "worker" else 0,
         )
         for name in ("web", "worker")
     )  # fmt: skip
     packages = tuple(
         PackageEvidence(
-            f"p{at}", name, f"1.0.{at % 7}", "deb", f"pkg:deb/debian/{name}@1.0.{at % 7}",
-            3, 41, began_us + HOUR_US * at // 40, began_us + HOUR_US * at // 20, (0, 1),
+            f"p{at}", name, _version(at), "deb", f"pkg:deb/debian/{name}@{_version(at)}",
+            3, 41, began_us + at * 60_000_000, began_us + at * 120_000_000, (0, 1),
             (
                 FileEvidence(f"/lib/{name}.so".encode(), Use.OPENED | Use.MAPPED, began_us, (0, 1)),
                 FileEvidence(f"/bin/{HOSTILE}".encode() + b"\xff", Use.EXECUTED, began_us, (1,)),
             ),
         )
-        for at, name in enumerate(_PACKAGES)
+        for at in range(statements)
+        if at % 9 == 0 or at < 3
+        for name in [_PACKAGES[at % 16]]
     )  # fmt: skip
     totals = EvidenceTotals(
-        growth[-1].files, 37, 212, len(packages), 2, 4, 2, 0, began_us,
+        growth[-1].files, 37, 212, len(packages), 2, 4, 2, lost, began_us,
         now_us // 60_000_000 * 60_000_000,
     )  # fmt: skip
     return EvidenceSummary(
@@ -165,11 +193,16 @@ async def fill(settings: CommonSettings, images: int, statements: int, large: in
     try:
         for number in range(images):
             key = image(number).config_digest.encode()
-            made = record(number, large if number == 0 else statements, now_us)
+            size = large if number == 0 else statements
             documents = Topic.VEX_DOCUMENT.name_in(settings)
-            await sender.send(documents, key=key, value=encode_document(made))
+            # Only some images have a history: it is the same for all, and takes time to make.
+            for version in (1, 2) if number < 10 else (2,):
+                made = record(number, size, now_us - (2 - version) * HOUR_US, version)
+                await sender.send(documents, key=key, value=encode_document(made))
             observed = Topic.IMAGE_EVIDENCE.name_in(settings)
-            await sender.send(observed, key=key, value=encode_evidence(evidence(number, now_us)))
+            await sender.send(
+                observed, key=key, value=encode_evidence(evidence(number, size, now_us))
+            )
     finally:
         await sender.stop()
 

@@ -12,6 +12,8 @@ from starlette.middleware.cors import CORSMiddleware
 from services.api import (
     attestation,
     evidence,
+    fleet,
+    image_statements,
     images,
     openapi,
     ops,
@@ -27,6 +29,7 @@ from services.api import (
 from services.api.access import Access, Tokens
 from services.api.database import Database
 from services.api.feed import Feed
+from services.api.figures import Figures
 from services.api.instrumentation import RequestTimer
 from services.api.outbox import Outbox
 from services.api.projection import Projection
@@ -43,7 +46,8 @@ Errors are problem documents (RFC 9457, `application/problem+json`); their `type
 """
 
 _ROUTED = (
-    vex, versions, evidence, attestation, vex_repository, images, vulnerabilities, stream,
+    vex, versions, evidence, attestation, vex_repository, images, image_statements, fleet,
+    vulnerabilities, stream,
     writes, ops, page_routes,
 )  # fmt: skip
 
@@ -69,6 +73,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
                 Feed(settings, database),
                 Outbox(settings),
                 tokens,
+                Figures(database),
             )
             stack.push_async_callback(state.outbox.close)
             app.state.vexstream = state

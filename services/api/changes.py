@@ -12,7 +12,8 @@ from schemas.codec import BadRecordError
 from schemas.documents import decode_document
 from schemas.evidence_summary import decode_evidence
 from services.api import evidence_view
-from services.api.statements import BadDocumentError, IndexedStatement, statements_of
+from services.api.statements import BadDocumentError, statements_of
+from services.api.urgency import Weighed, weigh
 from vexstream.document import DocumentRecord, DocumentState
 from vexstream.identity import BadDigestError, Digest, parse_digest
 
@@ -49,7 +50,7 @@ class Upsert:
     body_gzip: bytes | None
     packed: bytes
     """The document in zstd; empty when there is none."""
-    statements: tuple[IndexedStatement, ...]
+    statements: tuple[Weighed, ...]
 
     @property
     def config_digest(self) -> Digest:
@@ -66,6 +67,7 @@ class EvidenceUpsert:
     body: bytes
     body_gzip: bytes | None
     sha256: str
+    namespaces: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +132,9 @@ def document_change(record: KafkaRecord) -> Change:
         statements = statements_of(document.body)
     except BadDocumentError as error:
         raise BadRecordError(f"{key}: {error}") from error
+    weighed = weigh(statements, document.ratings)
     packed = zstandard.ZstdCompressor(level=6).compress(document.body)
-    return Upsert(source, document, compressed(document.body), packed, statements)
+    return Upsert(source, document, compressed(document.body), packed, weighed)
 
 
 def evidence_change(record: KafkaRecord) -> Change:
@@ -147,7 +150,9 @@ def evidence_change(record: KafkaRecord) -> Change:
     summary = decode_evidence(record.value)
     _must_agree(key, summary.image.config_digest)
     body = evidence_view.render(summary)
-    return EvidenceUpsert(source, key, body, compressed(body), hashlib.sha256(body).hexdigest())
+    namespaces = tuple(sorted({one.workload.namespace for one in summary.workloads}))
+    sha256 = hashlib.sha256(body).hexdigest()
+    return EvidenceUpsert(source, key, body, compressed(body), sha256, namespaces)
 
 
 def compressed(body: bytes) -> bytes | None:

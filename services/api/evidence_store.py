@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from services.api.changes import Deletion, EvidenceUpsert, Source
 from services.api.database import ReadConnection, WriteConnection
-from services.api.tables import EvidenceRow
+from services.api.tables import EvidenceRow, NamespaceRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,20 @@ async def put_evidence(connection: WriteConnection, change: EvidenceUpsert) -> b
             where=_older_than(change.source),
         ).returning(EvidenceRow.config_digest)
     )
-    return written.one_or_none() is not None
+    if written.one_or_none() is None:
+        return False
+    await _put_namespaces(connection, change)
+    return True
+
+
+async def _put_namespaces(connection: WriteConnection, change: EvidenceUpsert) -> None:
+    own = NamespaceRow.config_digest == change.config_digest
+    await connection.execute(
+        delete(NamespaceRow).where(own, NamespaceRow.namespace.not_in(change.namespaces))
+    )
+    rows = [{"namespace": n, "config_digest": change.config_digest} for n in change.namespaces]
+    if rows:
+        await connection.execute(insert(NamespaceRow).on_conflict_do_nothing(), rows)
 
 
 async def delete_evidence(connection: WriteConnection, change: Deletion) -> bool:

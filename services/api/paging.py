@@ -1,5 +1,6 @@
 """Pages by keyset: a page continues after a place in an order that never changes."""
 
+import math
 from urllib.parse import quote, unquote, urlencode
 
 from starlette.requests import Request
@@ -23,3 +24,12 @@ def place_of(cursor: str, parts: int) -> tuple[str, ...]:
     """The inverse of ``cursor_of``. Any text is a place: what it lacks is the first there is."""
     given = [unquote(part) for part in cursor.split(",", parts - 1)]
     return (*given, *[""] * (parts - len(given)))
+
+
+def number_of(part: str) -> float:
+    """A number in a cursor; of any other text the first place there is."""
+    try:
+        number = float(part)
+    except ValueError:
+        return math.inf
+    return math.inf if math.isnan(number) else number

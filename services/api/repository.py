@@ -7,7 +7,7 @@ twice, late, or all over again, and the rows stay what the newest records say.
 """
 
 import enum
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sqlalchemy import (
@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import aggregate_order_by, asyncpg, insert
 from sqlalchemy.orm import aliased
 
-from services.api import change_log, history, statement_store
+from services.api import change_log, history, statement_store, urgency
 from services.api.changes import Deletion, Source, Upsert
 from services.api.database import ReadConnection, WriteConnection
 from services.api.tables import AliasRow, CaughtUpRow, DocumentRow, OffsetRow
@@ -218,7 +218,7 @@ async def page_of_images(
     The order never changes, so a reader of all pages meets every image that stays exactly once.
     """
     query = (
-        _IMAGES.where(DocumentRow.config_digest > (after or ""), *_conditions(filters))
+        _IMAGES.where(DocumentRow.config_digest > (after or ""), *image_conditions(filters))
         .order_by(DocumentRow.config_digest)
         .limit(limit)
     )
@@ -227,7 +227,7 @@ async def page_of_images(
 
 async def count_images(connection: ReadConnection, filters: ImageFilters) -> ImageCounts:
     """Figures over all images that fit the filters."""
-    conditions = _conditions(filters)
+    conditions = image_conditions(filters)
     per_state = await connection.execute(
         select(
             DocumentRow.state,
@@ -254,7 +254,8 @@ async def count_images(connection: ReadConnection, filters: ImageFilters) -> Ima
     )
 
 
-def _conditions(filters: ImageFilters) -> list[ColumnElement[bool]]:
+def image_conditions(filters: ImageFilters) -> list[ColumnElement[bool]]:
+    """The filters in SQL."""
     found: list[ColumnElement[bool]] = []
     if filters.state is not None:
         found.append(DocumentRow.state == filters.state)
@@ -432,6 +433,7 @@ def _values(change: Upsert) -> dict[str, Any]:
         "learning_started_at_us": record.learning.started_at_us,
         "learning_reasons": list(record.learning.reasons),
         "counts": record.counts,
+        **asdict(urgency.of_image(change.statements)),
         "source_partition": source.partition,
         "source_offset": source.offset,
         "source_timestamp_ms": source.timestamp_ms,

@@ -7,6 +7,7 @@ from starlette.requests import Request
 from services.api.access import Tokens
 from services.api.database import Database
 from services.api.feed import Feed
+from services.api.figures import Figures
 from services.api.outbox import Outbox
 from services.api.problems import BAD_DIGEST, ProblemError
 from services.api.projection import Projection
@@ -25,6 +26,7 @@ class State:
     feed: Feed
     outbox: Outbox
     tokens: Tokens
+    figures: Figures
     fault: str | None = None
 
 

@@ -10,10 +10,14 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from services.api.database import ReadConnection, WriteConnection
 from services.api.statements import IndexedStatement
 from services.api.tables import DocumentRow, StatementRow
+from services.api.urgency import Weighed
+from vexstream.ratings import SEVERITIES, Rating
 
 _RECORD = (
     "vulnerability text, package text, packages text[], aliases text[], lookup text[], "
-    "status text, justification text, reason text, text text, action text, since text"
+    "status text, justification text, reason text, text text, action text, since text, "
+    "decided text, severity text, epss double precision, known_exploited boolean, "
+    "urgency double precision, package_name text"
 )
 _COLUMNS = [part.split()[0] for part in _RECORD.split(", ")]
 _REPLACED = [name for name in _COLUMNS if name not in ("vulnerability", "package")]
@@ -34,6 +38,8 @@ _RETIRE = text(
     "(SELECT vulnerability, package FROM jsonb_to_recordset(CAST(:rows AS jsonb)) "
     "AS r(vulnerability text, package text))"
 )
+SEVERITY_RANK: Any = func.array_position(cast(list(SEVERITIES), ARRAY(Text)), StatementRow.severity)
+"""From 1 for the worst; null for a severity of another name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +82,10 @@ class VulnerabilityCount:
 
 
 async def put_statements(
-    connection: WriteConnection, config_digest: str, statements: tuple[IndexedStatement, ...]
+    connection: WriteConnection, config_digest: str, statements: tuple[Weighed, ...]
 ) -> None:
     """Makes these the statements of an image; rows that stay the same are not written."""
-    rows = json.dumps([asdict(s) | {"lookup": s.lookup} for s in statements])
+    rows = json.dumps([_row(one) for one in statements])
     await connection.execute(_RETIRE, {"digest": config_digest, "rows": rows})
     await connection.execute(_PUT, {"digest": config_digest, "rows": rows})
 
@@ -161,6 +167,17 @@ async def page_of_vulnerabilities(
     ]
 
 
+async def rating_of(connection: ReadConnection, vulnerability: str) -> Rating:
+    """How urgent a vulnerability, or an alias of it, is at its worst in any document."""
+    row = StatementRow
+    query = select(
+        func.min(SEVERITY_RANK), func.max(row.epss), func.bool_or(row.known_exploited)
+    ).where(_named(vulnerability))
+    worst, epss, exploited = (await connection.execute(query)).one()
+    severity = SEVERITIES[worst - 1] if worst else "unknown"
+    return Rating(vulnerability, severity, epss, bool(exploited))
+
+
 async def unscanned_images(connection: ReadConnection) -> int:
     """Images of which nothing can be said: their scan is not there, or has failed."""
     found = await connection.scalar(
@@ -169,11 +186,29 @@ async def unscanned_images(connection: ReadConnection) -> int:
     return found or 0
 
 
+def _row(one: Weighed) -> dict[str, Any]:
+    statement, rating = one.statement, one.rating
+    return asdict(statement) | {
+        "lookup": statement.lookup,
+        "severity": rating.severity,
+        "epss": rating.epss,
+        "known_exploited": rating.known_exploited,
+        "urgency": one.urgency,
+        "package_name": statement.package_name,
+    }
+
+
+def _named(vulnerability: str) -> ColumnElement[bool]:
+    wanted = cast([vulnerability.lower()], ARRAY(Text))
+    return StatementRow.__table__.c.lookup.op("@>")(wanted)
+
+
 def _found() -> list[Any]:
     row = StatementRow
     return [
         row.config_digest, DocumentRow.names, row.vulnerability, row.aliases, row.package,
         row.packages, row.status, row.justification, row.reason, row.text, row.action, row.since,
+        row.decided,
     ]  # fmt: skip
 
 
@@ -184,9 +219,8 @@ def _found_statement(row: Any) -> FoundStatement:
 
 
 def _about(query: Select[Any], vulnerability: str, filters: Filters) -> Select[Any]:
-    wanted = cast([vulnerability.lower()], ARRAY(Text))
     return query.join(DocumentRow, DocumentRow.config_digest == StatementRow.config_digest).where(
-        StatementRow.__table__.c.lookup.op("@>")(wanted), *_conditions(filters)
+        _named(vulnerability), *_conditions(filters)
     )
 
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 _REASON = re.compile(r"\[([a-z_]+)\] ?(.*)\Z", re.DOTALL)
 _WORST_FIRST = ("affected", "under_investigation", "not_affected", "fixed")
@@ -31,11 +32,19 @@ class IndexedStatement:
     text: str
     action: str | None
     since: str | None
+    decided: str | None = None
+    """By whom, where a person or a vendor has decided."""
 
     @property
     def key(self) -> tuple[str, str]:
         """What tells a statement from the others of its document."""
         return self.vulnerability, self.package
+
+    @property
+    def package_name(self) -> str:
+        """Name of the package without namespace, in lower case: what people search for."""
+        path = self.package.partition("?")[0].rpartition("/")[2]
+        return unquote(path.partition("@")[0]).lower()
 
     @property
     def lookup(self) -> list[str]:
@@ -111,6 +120,7 @@ def _statement(
         text=str(statement.get("impact_statement") or (noted[2] if noted else notes)),
         action=statement.get("action_statement"),
         since=statement.get("timestamp"),
+        decided=noted[2] if noted and noted[1] == "decided" else None,
     )
 
 

@@ -3,7 +3,19 @@ documents, which compaction takes from the topic."""
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, Text, func, true
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Double,
+    ForeignKey,
+    Index,
+    Text,
+    false,
+    func,
+    text,
+    true,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -14,6 +26,7 @@ class Base(DeclarativeBase):
     type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it from the class
         str: Text,
         bytes: BYTEA,
+        float: Double,
         datetime: DateTime(timezone=True),
         list[str]: ARRAY(Text),
         dict[str, int]: JSONB,
@@ -34,6 +47,7 @@ class DocumentRow(Base):
             "(state = 'document') = (body IS NOT NULL)", name="document_has_body_by_state"
         ),
         Index("document_by_source_partition", "source_partition"),
+        Index("document_by_urgency", text("urgency DESC"), "config_digest"),
     )
 
     config_digest: Mapped[str] = mapped_column(primary_key=True)
@@ -52,6 +66,11 @@ class DocumentRow(Base):
     learning_started_at_us: Mapped[int | None] = mapped_column(BigInteger)
     learning_reasons: Mapped[list[str]]
     counts: Mapped[dict[str, int]]
+    urgency: Mapped[float] = mapped_column(server_default="0")
+    """How early it comes in lists (urgency.py)."""
+    open_severities: Mapped[dict[str, int]] = mapped_column(server_default="{}")
+    open_exploited: Mapped[int] = mapped_column(server_default="0")
+    open_epss: Mapped[float | None]
     source_partition: Mapped[int]
     source_offset: Mapped[int] = mapped_column(BigInteger)
     source_timestamp_ms: Mapped[int] = mapped_column(BigInteger)
@@ -112,7 +131,16 @@ class StatementRow(Base):
     __table_args__ = (
         Index("statement_by_lookup", "lookup", postgresql_using="gin"),
         Index("statement_by_vulnerability", "vulnerability", "config_digest"),
-    )
+        Index("statement_by_status", "vulnerability", "status", "config_digest"),
+        Index("statement_by_severity", "severity", "status", "known_exploited"),
+        Index("statement_by_image_urgency", "config_digest", text("urgency DESC"),
+              "vulnerability", "package"),
+        Index("statement_by_open_urgency", text("urgency DESC"), text("vulnerability DESC"),
+              postgresql_where=text("status IN ('affected', 'under_investigation')")),
+        Index("statement_by_name", text("lower(vulnerability) text_pattern_ops"),
+              "vulnerability"),
+        Index("statement_by_package_name", text("package_name text_pattern_ops")),
+    )  # fmt: skip
 
     config_digest: Mapped[str] = _owner()
     vulnerability: Mapped[str] = mapped_column(primary_key=True)
@@ -127,6 +155,15 @@ class StatementRow(Base):
     text: Mapped[str]
     action: Mapped[str | None]
     since: Mapped[str | None]
+    decided: Mapped[str | None]
+    """By whom, where a person or a vendor has decided."""
+    severity: Mapped[str] = mapped_column(server_default="unknown")
+    epss: Mapped[float | None]
+    known_exploited: Mapped[bool] = mapped_column(server_default=false())
+    urgency: Mapped[float] = mapped_column(server_default="0")
+    """How early it comes in lists (urgency.py)."""
+    package_name: Mapped[str] = mapped_column(server_default="")
+    """Name of the package in lower case, to search by."""
 
 
 class ChangeRow(Base):
@@ -163,6 +200,18 @@ class EvidenceRow(Base):
     source_partition: Mapped[int]
     source_offset: Mapped[int] = mapped_column(BigInteger)
     source_timestamp_ms: Mapped[int] = mapped_column(BigInteger)
+
+
+class NamespaceRow(Base):
+    """A namespace in which containers of an image were seen."""
+
+    __tablename__ = "image_namespace"
+    __table_args__ = (Index("image_namespace_by_digest", "config_digest"),)
+
+    namespace: Mapped[str] = mapped_column(primary_key=True)
+    config_digest: Mapped[str] = mapped_column(
+        ForeignKey("evidence.config_digest", ondelete="CASCADE"), primary_key=True
+    )
 
 
 class OffsetRow(Base):

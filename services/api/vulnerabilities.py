@@ -48,6 +48,9 @@ class StatementModel(BaseModel):
     text: str = Field(description="Why, for people")
     action: str | None
     since: str | None = Field(description="Since when the status holds")
+    decided: str | None = Field(
+        default=None, description="By whom, where a person or a vendor has decided"
+    )
 
 
 class ImageStatementModel(StatementModel):
@@ -68,8 +71,20 @@ class StatementCounts(BaseModel):
     )
 
 
+class RatingModel(BaseModel):
+    """How urgent a vulnerability is, as the scanner's database says."""
+
+    severity: str
+    epss: float | None = Field(
+        description="Probability from 0 to 1 that it is exploited within 30 days (first.org)"
+    )
+    known_exploited: bool = Field(description="CISA's catalogue lists it")
+
+
 class VulnerabilityPage(BaseModel):
     """Some of the statements about a vulnerability."""
+
+    rating: RatingModel
 
     items: list[ImageStatementModel]
     counts: StatementCounts
@@ -171,9 +186,11 @@ async def get_vulnerability(
             connection, vulnerability, filters
         )
         unscanned = await statement_store.unscanned_images(connection)
+        rating = await statement_store.rating_of(connection, vulnerability)
     url = state.settings.public_url
     page = found[:limit]
     return VulnerabilityPage(
+        rating=RatingModel.model_validate(rating, from_attributes=True),
         items=[_model(one, url) for one in page],
         counts=StatementCounts(images=images, statements=per_status, images_not_scanned=unscanned),
         next=next_page(request, url, cursor_of(page[-1].place)) if len(found) > limit else None,
