@@ -52,7 +52,7 @@ def digest(text: str) -> Digest:
 def image(number: int) -> Image:
     """The image of a number."""
     name = f"registry.example/{_NAMES[number % len(_NAMES)]}-{number}"
-    names = (name, f"registry.example/{HOSTILE}") if number == 0 else (name,)
+    names = (name, f"registry.example/~{HOSTILE}") if number == 0 else (name,)
     return Image(digest(name), tuple(sorted((digest(name + "m"), digest(name + "i")))), names)
 
 
@@ -61,7 +61,8 @@ def rating(vulnerability: str) -> Rating:
     chance = random.Random(vulnerability)  # noqa: S311
     severity = chance.choices(list(_SEVERITIES), list(_SEVERITIES.values()))[0]
     epss = round(10 ** chance.uniform(-4, -0.1) * (1 if chance.random() < 0.15 else 0.1), 5)
-    return Rating(vulnerability, severity, epss, severity != "low" and chance.random() < 0.02)
+    exploited = severity in ("critical", "high") and chance.random() < 0.04
+    return Rating(vulnerability, severity, max(epss, 0.3 * exploited), exploited)
 
 
 def record(number: int, statements: int, now_us: int, version: int = 2) -> DocumentRecord:
@@ -96,7 +97,7 @@ def document(
         used = (at % 9 == 0 or (at < 3 and chance.random() < 0.5)) and (version > 1 or at % 3 > 0)
         status = "affected" if used else "not_affected" if complete else "under_investigation"
         counts[status] += 1
-        name = HOSTILE if number == 0 and at == 1 else f"{_PACKAGES[at % 16]}"
+        name = HOSTILE if number == 0 and at == 1 else _package(number, at)
         purl = f"pkg:deb/debian/{name}@{_version(at)}"
         verdict = {
             "affected": {
@@ -114,7 +115,7 @@ def document(
             },
         }[status]
         made.append({
-            "vulnerability": {"name": f"CVE-{2091 + at % 8}-{10000 + at * 7 + number % 5}"},
+            "vulnerability": {"name": f"CVE-{2091 + at % 8}-{10000 + at * 7 + number % 7}"},
             "timestamp": instant(began_us + at * 1_000_000),
             "products": [{"@id": p, "subcomponents": [{"@id": purl}]} for p in products],
             "status": status,
@@ -130,6 +131,10 @@ def document(
     return json.dumps(whole, ensure_ascii=False, indent=1).encode(), counts
 
 
+def _package(number: int, at: int) -> str:
+    return _PACKAGES[(at + number) % 16]
+
+
 def _version(at: int) -> str:
     return f"1.{at // 16}.{at % 7}"
 
@@ -140,6 +145,7 @@ def evidence(number: int, statements: int, now_us: int) -> EvidenceSummary:
     complete = now_us - began_us > DAY_US
     until_us = min(now_us, began_us + DAY_US)
     passed_us = now_us - began_us
+    odd = f"/bin/{HOSTILE}".encode() + b"\xff"
     lost = 0 if complete or number % 3 else 17
     state = "events_lost" if lost else "complete" if complete else "learning"
     why = {
@@ -167,12 +173,13 @@ def evidence(number: int, statements: int, now_us: int) -> EvidenceSummary:
             3, 41, began_us + at * 60_000_000, began_us + at * 120_000_000, (0, 1),
             (
                 FileEvidence(f"/lib/{name}.so".encode(), Use.OPENED | Use.MAPPED, began_us, (0, 1)),
-                FileEvidence(f"/bin/{HOSTILE}".encode() + b"\xff", Use.EXECUTED, began_us, (1,)),
+                FileEvidence(odd if number == 0 else f"/usr/bin/{name}".encode(), Use.EXECUTED,
+                             began_us, (1,)),
             ),
         )
         for at in range(statements)
         if at % 9 == 0 or at < 3
-        for name in [_PACKAGES[at % 16]]
+        for name in [_package(number, at)]
     )  # fmt: skip
     totals = EvidenceTotals(
         growth[-1].files, 37, 212, len(packages), 2, 4, 2, lost, began_us,
@@ -193,7 +200,7 @@ async def fill(settings: CommonSettings, images: int, statements: int, large: in
     try:
         for number in range(images):
             key = image(number).config_digest.encode()
-            size = large if number == 0 else statements
+            size = large if number == 0 else statements // 2 + number * 7 % statements
             documents = Topic.VEX_DOCUMENT.name_in(settings)
             # Only some images have a history: it is the same for all, and takes time to make.
             for version in (1, 2) if number < 10 else (2,):

@@ -24,6 +24,7 @@ from services.api import (
     vex,
     vex_repository,
     vulnerabilities,
+    whoami,
     writes,
 )
 from services.api.access import Access, Tokens
@@ -48,7 +49,7 @@ Errors are problem documents (RFC 9457, `application/problem+json`); their `type
 _ROUTED = (
     vex, versions, evidence, attestation, vex_repository, images, image_statements, fleet,
     vulnerabilities, stream,
-    writes, ops, page_routes,
+    writes, whoami, ops, page_routes,
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from services.api import fleet_store
 from services.api.database import Database
 from services.api.fleet_store import FleetFigures
 
-URGENT = 12
+URGENT = 9
 """How many of the most urgent vulnerabilities are told."""
 FRESH_S = 1.0
 """So long the figures are told again without being counted anew."""

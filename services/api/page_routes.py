@@ -4,6 +4,7 @@ Nothing is fetched from elsewhere, and the Content-Security-Policy forbids it.
 """
 
 import functools
+import gzip
 import hashlib
 from importlib.resources import files
 from pathlib import Path
@@ -13,6 +14,8 @@ from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+
+from services.api.conditional import accepts_gzip, etag, matching_tag
 
 router = APIRouter(include_in_schema=False)
 
@@ -28,8 +31,14 @@ _HEADERS = {
 }
 # Swagger UI sets styles of its own from its script.
 _DOCS_HEADERS = _HEADERS | {"Content-Security-Policy": _CSP.format(styles=" 'unsafe-inline'")}
-_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
-_OWN = frozenset({"app.js", "style.css"})
+_TYPES = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+}
+_PAGE = files("services.api") / "page"
+_OWN = frozenset(file.name for file in _PAGE.iterdir()) - {"index.html"}
 _SWAGGER = frozenset({"swagger-ui.css", "swagger-ui-bundle.js"})
 
 _DOCS = """<!doctype html>
@@ -50,7 +59,7 @@ async def index(request: Request) -> Response:
 
 @router.get("/page/{name}")
 async def part(request: Request, name: str) -> Response:
-    """Script and style of the page."""
+    """Scripts, style and icon of the page."""
     if name not in _OWN:
         raise HTTPException(404)
     return _answer(request, _own(name), Path(name).suffix, _HEADERS)
@@ -73,15 +82,26 @@ async def docs_part(request: Request, name: str) -> Response:
 
 
 def _answer(request: Request, body: bytes, suffix: str, headers: dict[str, Any]) -> Response:
-    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    if request.headers.get("if-none-match") == tag:
-        return Response(status_code=304, headers=headers | {"ETag": tag})
-    return Response(body, headers=headers | {"ETag": tag}, media_type=_TYPES[suffix])
+    sha256 = hashlib.sha256(body).hexdigest()
+    gzipped = accepts_gzip(request.headers.get("accept-encoding", ""))
+    told = headers | {"ETag": etag(sha256, gzipped=gzipped), "Vary": "Accept-Encoding"}
+    tag = matching_tag(request.headers.get("if-none-match", ""), sha256, gzipped=gzipped)
+    if tag:
+        return Response(status_code=304, headers=told | {"ETag": tag})
+    if gzipped:
+        body = _packed(body)
+        told["Content-Encoding"] = "gzip"
+    return Response(body, headers=told, media_type=_TYPES[suffix])
+
+
+@functools.cache
+def _packed(body: bytes) -> bytes:
+    return gzip.compress(body, mtime=0)
 
 
 @functools.cache
 def _own(name: str) -> bytes:
-    return (files("services.api") / "page" / name).read_bytes()
+    return (_PAGE / name).read_bytes()
 
 
 @functools.cache

@@ -137,9 +137,8 @@ class StatementRow(Base):
               "vulnerability", "package"),
         Index("statement_by_open_urgency", text("urgency DESC"), text("vulnerability DESC"),
               postgresql_where=text("status IN ('affected', 'under_investigation')")),
-        Index("statement_by_name", text("lower(vulnerability) text_pattern_ops"),
-              "vulnerability"),
-        Index("statement_by_package_name", text("package_name text_pattern_ops")),
+        Index("statement_by_package_name", "package_name",
+              postgresql_ops={"package_name": "text_pattern_ops"}),
     )  # fmt: skip
 
     config_digest: Mapped[str] = _owner()
@@ -164,6 +163,14 @@ class StatementRow(Base):
     """How early it comes in lists (urgency.py)."""
     package_name: Mapped[str] = mapped_column(server_default="")
     """Name of the package in lower case, to search by."""
+
+
+Index(
+    "statement_by_name",
+    func.lower(StatementRow.vulnerability).label("lowered"),
+    StatementRow.vulnerability,
+    postgresql_ops={"lowered": "text_pattern_ops"},
+)
 
 
 class ChangeRow(Base):

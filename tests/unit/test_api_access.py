@@ -1,6 +1,7 @@
 """Tokens, scopes, the rate limit, CORS, and the page's own files."""
 
 import asyncio
+import gzip
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -174,8 +175,17 @@ async def test_the_page_and_the_reference_load_nothing_from_elsewhere(ask: Ask) 
         assert answer.status_code == 404
 
 
-def test_the_page_never_writes_markup() -> None:
-    script = (Path(repository.__file__).parent / "page" / "app.js").read_text()
+PAGE = Path(repository.__file__).parent / "page"
+
+
+def test_the_page_is_small() -> None:
+    whole = sum(len(gzip.compress(file.read_bytes())) for file in PAGE.iterdir())
+    assert whole < 200_000
+
+
+@pytest.mark.parametrize("file", sorted(PAGE.glob("*.js")), ids=lambda file: file.name)
+def test_the_page_never_writes_markup(file: Path) -> None:
+    script = file.read_text()
     for way in (
         "innerHTML",
         "outerHTML",

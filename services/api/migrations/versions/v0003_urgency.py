@@ -1,5 +1,7 @@
 """Urgency of statements and images, names to search by, and namespaces."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
@@ -7,20 +9,6 @@ from sqlalchemy.dialects.postgresql import JSONB
 revision = "0003"
 down_revision = "0002"
 
-_STATEMENT = (
-    sa.Column("severity", sa.Text, nullable=False, server_default="unknown"),
-    sa.Column("epss", sa.Double),
-    sa.Column("known_exploited", sa.Boolean, nullable=False, server_default=sa.false()),
-    sa.Column("urgency", sa.Double, nullable=False, server_default="0"),
-    sa.Column("decided", sa.Text),
-    sa.Column("package_name", sa.Text, nullable=False, server_default=""),
-)
-_DOCUMENT = (
-    sa.Column("urgency", sa.Double, nullable=False, server_default="0"),
-    sa.Column("open_severities", JSONB, nullable=False, server_default="{}"),
-    sa.Column("open_exploited", sa.Integer, nullable=False, server_default="0"),
-    sa.Column("open_epss", sa.Double),
-)
 _INDEXES = (
     "document_by_urgency ON document (urgency DESC, config_digest)",
     "statement_by_image_urgency ON statement (config_digest, urgency DESC, vulnerability, package)",
@@ -39,10 +27,9 @@ def upgrade() -> None:
     The rows stay and are only marked as older than any record: with them would go the versions,
     which compaction has taken from the topic.
     """
-    for column in _STATEMENT:
-        op.add_column("statement", column.copy())
-    for column in _DOCUMENT:
-        op.add_column("document", column.copy())
+    for table, columns in _columns().items():
+        for column in columns:
+            op.add_column(table, column)
     for index in _INDEXES:
         op.execute(f"CREATE INDEX {index}")
     op.create_table(
@@ -65,9 +52,27 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Drops what was added."""
     op.drop_table("image_namespace")
-    for column in _DOCUMENT:
-        op.drop_column("document", column.name)
-    for column in _STATEMENT:
-        op.drop_column("statement", column.name)
+    for table, columns in _columns().items():
+        for column in columns:
+            op.drop_column(table, column.name)
     for index in _INDEXES:
         op.execute(f"DROP INDEX IF EXISTS {index.split()[0]}")
+
+
+def _columns() -> dict[str, tuple[sa.Column[Any], ...]]:
+    return {
+        "statement": (
+            sa.Column("severity", sa.Text, nullable=False, server_default="unknown"),
+            sa.Column("epss", sa.Double),
+            sa.Column("known_exploited", sa.Boolean, nullable=False, server_default=sa.false()),
+            sa.Column("urgency", sa.Double, nullable=False, server_default="0"),
+            sa.Column("decided", sa.Text),
+            sa.Column("package_name", sa.Text, nullable=False, server_default=""),
+        ),
+        "document": (
+            sa.Column("urgency", sa.Double, nullable=False, server_default="0"),
+            sa.Column("open_severities", JSONB, nullable=False, server_default="{}"),
+            sa.Column("open_exploited", sa.Integer, nullable=False, server_default="0"),
+            sa.Column("open_epss", sa.Double),
+        ),
+    }

@@ -1,0 +1,91 @@
+// Elements. Whatever comes from the API is put into the page as text, never as markup: names of
+// files, packages and images are chosen by strangers.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** Makes an element. Attributes that are null, undefined or false are left out; `on` holds
+ * listeners; a child that is null is left out; texts become text. Names beginning with "svg:" are
+ * of SVG. */
+export function h(name, attributes = {}, ...children) {
+  const made = name.startsWith("svg:")
+    ? document.createElementNS(SVG, name.slice(4))
+    : document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key === "on") {
+      for (const [event, react] of Object.entries(value)) made.addEventListener(event, react);
+    } else if (value !== null && value !== undefined && value !== false) {
+      made.setAttribute(key, value === true ? "" : value);
+    }
+  }
+  made.append(...children.flat(3).filter((child) => child !== null && child !== undefined));
+  return made;
+}
+
+export const main = document.getElementById("main");
+
+export function show(...content) {
+  main.replaceChildren(...content.filter(Boolean));
+}
+
+export const link = (to, text, attributes = {}) => h("a", { href: to, ...attributes }, text);
+
+/** A link to an address that the API gave: only to the web, never to a script. */
+export const webLink = (address, text) =>
+  /^https?:\/\//.test(address) ? link(address, text, { rel: "noreferrer" }) : text;
+
+export function section(title, attributes, ...content) {
+  const id = `s-${title.toLowerCase().replace(/[^a-z]+/g, "-")}`;
+  return h("section", { class: "card", "aria-labelledby": id, ...attributes },
+    h("h2", { id }, title), ...content);
+}
+
+/** A table that scrolls within itself; `columns` are texts, or [text, class]. */
+export function table(caption, columns, body, attributes = {}) {
+  return h("div", { class: "scroll", role: "region", "aria-label": caption, tabindex: "0" },
+    h("table", attributes,
+      h("caption", { class: "hidden" }, caption),
+      h("thead", {}, h("tr", {}, columns.map((column) => {
+        const [text, kind] = Array.isArray(column) ? column : [column, null];
+        return h("th", { scope: "col", class: kind }, text || h("span", { class: "hidden" }, "More"));
+      }))),
+      body));
+}
+
+let toastTimer = 0;
+
+/** Says something for a moment. */
+export function toast(text) {
+  const where = document.getElementById("toast");
+  where.textContent = text;
+  clearTimeout(toastTimer);
+  toastTimer = setTimeout(() => { where.textContent = ""; }, 6000);
+}
+
+export function copyButton(text, what) {
+  return h("button", {
+    type: "button", class: "quiet copy", "aria-label": `Copy ${what}`, title: `Copy ${what}`,
+    on: { click: async () => {
+      try {
+        await navigator.clipboard.writeText(text);
+        toast(`Copied: ${what}.`);
+      } catch {
+        toast("The browser does not let the page copy; select the text instead.");
+      }
+    } },
+  }, "Copy");
+}
+
+export function debounce(react, milliseconds = 180) {
+  let timer = 0;
+  return () => {
+    clearTimeout(timer);
+    timer = setTimeout(react, milliseconds);
+  };
+}
+
+/** A select with a label that only screen readers get. */
+export function choice(label, any, options, react) {
+  const made = h("select", { "aria-label": label, on: { change: react } },
+    h("option", { value: "" }, any), options.map(([value, text]) => h("option", { value }, text)));
+  return made;
+}
