@@ -5,6 +5,7 @@ from hypothesis import settings
 pytest_plugins = [
     "tests.support.validity",  # first: what it wraps must not have been imported
     "tests.support.containers",
+    "tests.support.docker",
     "tests.support.probe",
     "tests.support.registry",
     "tests.support.streams",

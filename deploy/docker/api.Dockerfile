@@ -3,22 +3,37 @@ ARG PYTHON_IMAGE=docker.io/library/python:3.11.14-slim-bookworm
 ARG BUILD_IMAGE=${PYTHON_IMAGE}
 
 FROM ${BUILD_IMAGE} AS build
+# Wheels by hash alone (scripts/lock): nothing is built but ourselves, and that without the network.
+ENV PIP_NO_CACHE_DIR=1 PIP_ONLY_BINARY=:all: PIP_DISABLE_PIP_VERSION_CHECK=1
+COPY deploy/docker/requirements/build.txt deploy/docker/requirements/api.txt /requirements/
+RUN python3 -m venv --without-pip /opt/build \
+ && python3 -m pip --python /opt/build/bin/python install --require-hashes -r /requirements/build.txt \
+ && python3 -m venv --without-pip /opt/vexstream \
+ && python3 -m pip --python /opt/vexstream/bin/python install --require-hashes \
+      -r /requirements/api.txt
 WORKDIR /src
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY schemas schemas
 COPY services services
 COPY vexstream vexstream
-RUN python3 -m venv --without-pip /opt/vexstream \
- && python3 -m pip --python /opt/vexstream/bin/python install --no-cache-dir ".[api]"
+RUN python3 -m pip --python /opt/build/bin/python wheel --no-index --no-deps \
+      --no-build-isolation --wheel-dir /wheel . \
+ && python3 -m pip --python /opt/vexstream/bin/python install --no-index --no-deps /wheel/*.whl
 
 FROM ${PYTHON_IMAGE}
+ARG PYTHON_IMAGE
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="vexstream api" \
       org.opencontainers.image.description="VEX documents by image digest, over HTTP" \
+      org.opencontainers.image.source="https://github.com/vexstream/vexstream" \
       org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.base.name="${PYTHON_IMAGE}" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
+# The base's installers: nothing here installs.
+RUN rm -rf /usr/local/bin/pip* /usr/local/bin/idle* /usr/local/lib/python3*/ensurepip \
+      /usr/local/lib/python3*/site-packages/* /usr/local/lib/python3*/dist-packages/*
 COPY --from=build /opt/vexstream /opt/vexstream
 ENV PATH=/opt/vexstream/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 from fastapi.routing import APIRoute
@@ -25,6 +26,7 @@ from services.common.settings import CommonSettings
 from services.common.topics import _SPECS, Topic
 from services.correlator.settings import CorrelatorSettings
 from services.scanner.settings import ScannerSettings
+from tests.support.operator_schemas import schema_of
 
 _ROOT = Path(__file__).parents[2]
 _OVERLAYS = ("local", "production", "openshift")
@@ -86,6 +88,25 @@ def test_manifests_are_valid_by_the_schemas_of_kubernetes(name: str) -> None:
             validate(document, _VERSION, strict=True)
             checked += 1
     assert checked >= 24
+
+
+@pytest.mark.parametrize(("name", "kinds"), [("production", 6), ("openshift", 8)])
+def test_resources_of_operators_are_valid_by_their_definitions(name: str, kinds: int) -> None:
+    """Strimzi, CloudNativePG, External Secrets and OpenShift: tests/support/operator_schemas.py."""
+    checked = set()
+    for document in _rendered(name):
+        api_version, kind = document["apiVersion"], document["kind"]
+        if api_version.startswith(_OPERATORS):
+            jsonschema.validate(document, schema_of(api_version, kind))
+            checked.add(kind)
+    assert len(checked) == kinds
+
+
+def test_the_definitions_refuse_what_is_wrong() -> None:
+    document = dict(_of("production", "Kafka")["vexstream", "vexstream"])
+    document["spec"] = document["spec"] | {"zookeeper": {"replicas": 3}}
+    with pytest.raises(jsonschema.ValidationError, match="zookeeper"):
+        jsonschema.validate(document, schema_of(document["apiVersion"], "Kafka"))
 
 
 def test_the_schemas_refuse_what_is_wrong() -> None:
