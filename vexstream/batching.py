@@ -55,6 +55,7 @@ class Observation:
     """Start of the interval that the next cut ends."""
     limits: Limits = Limits()
     room: Room = field(default_factory=Room)
+    learning_period_us: int | None = None
     sequence: int = 0
     _pending: dict[bytes, Use] = field(default_factory=dict)
     _pending_bytes: int = 0
@@ -123,6 +124,7 @@ class Observation:
             lost=lost.total(),
             loss_reasons=tuple(sorted(lost)),
             accesses=tuple(accesses),
+            learning_period_us=self.learning_period_us,
         )
         self.sequence += 1
         return batch

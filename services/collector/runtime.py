@@ -10,6 +10,7 @@ import grpc
 import structlog
 from cri_api.v1 import api_pb2, api_pb2_grpc
 
+from services.collector.annotations import LEARNING_PERIOD
 from services.collector.errors import RuntimeUnavailableError
 from vexstream.identity import Digest, Image, Workload, parse_digest
 
@@ -34,6 +35,8 @@ class ContainerInfo:
     created_at_us: int
     pid: int
     """Of its first process in the host's namespace; 0 when not running."""
+    learning_period: str = ""
+    """What its pod's annotation asks for, as it is written there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +87,15 @@ class CriRuntime:
         image = await self._image(status)
         if image is None:
             return None
+        info = _info(response.info)
+        pod = await self._pod(str(info.get("sandboxID", "")))
         return ContainerInfo(
             id=container_id,
-            workload=await self._workload(status, response.info),
+            workload=_workload(status, pod),
             image=image,
             created_at_us=status.created_at // 1000,
-            pid=int(_info(response.info).get("pid") or 0),
+            pid=int(info.get("pid") or 0),
+            learning_period=pod.annotations.get(LEARNING_PERIOD, "") if pod else "",
         )
 
     async def finished_at_us(self, container_id: str) -> int | None:
@@ -119,18 +125,13 @@ class CriRuntime:
                 )  # fmt: skip
         return None
 
-    async def _workload(self, status: Any, info: Any) -> Workload:
-        labels = dict(status.labels)
-        pod_labels: dict[str, str] = {}
-        sandbox = _info(info).get("sandboxID")
-        if sandbox:
-            request = api_pb2.PodSandboxStatusRequest(pod_sandbox_id=sandbox)
-            response = await self._call(self._runtime.PodSandboxStatus, request)
-            if response is not None:
-                pod_labels = dict(response.status.labels)
-                labels.setdefault("io.kubernetes.pod.name", response.status.metadata.name)
-                labels.setdefault("io.kubernetes.pod.namespace", response.status.metadata.namespace)
-        return workload_of(labels, pod_labels, status.metadata.name)
+    async def _pod(self, sandbox: str) -> Any | None:
+        """None when the runtime names none, or forgot it."""
+        if not sandbox:
+            return None
+        request = api_pb2.PodSandboxStatusRequest(pod_sandbox_id=sandbox)
+        response = await self._call(self._runtime.PodSandboxStatus, request)
+        return response and response.status
 
     async def _call(self, method: Any, request: Any) -> Any:
         """None when what is asked for is not there."""
@@ -146,6 +147,15 @@ class CriRuntime:
             ) from error
         except TimeoutError as error:
             raise RuntimeUnavailableError(f"{self._endpoint} does not answer in time") from error
+
+
+def _workload(status: Any, pod: Any | None) -> Workload:
+    labels = dict(status.labels)
+    if pod is None:
+        return workload_of(labels, {}, status.metadata.name)
+    labels.setdefault("io.kubernetes.pod.name", pod.metadata.name)
+    labels.setdefault("io.kubernetes.pod.namespace", pod.metadata.namespace)
+    return workload_of(labels, dict(pod.labels), status.metadata.name)
 
 
 def _info(info: Any) -> dict[str, Any]:

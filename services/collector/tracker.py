@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from services.collector.annotations import learning_period_us
 from services.collector.cgroups import CgroupIndex, candidates
 from services.collector.events import CgroupEvent, FileEvent, FileSystemRoot, RawEvent
 from services.collector.hold import Hold
@@ -86,6 +87,7 @@ class Tracker:
                 workload=info.workload,
                 image=info.image,
                 started_at_us=info.created_at_us,
+                learning_period_us=learning_period_us(info.learning_period, info.id),
                 observed_from_us=self._attached_at_us if late else info.created_at_us,
                 limits=self._limits,
                 room=self._room,

@@ -12,6 +12,11 @@ IGNORED_EVENTS = Counter(
     "vexstream_collector_ignored_events", "Uses of files that no image can hold", ["reason"]
 )
 """reason: memory_file (executed or mapped executable from memfd or tmpfs)"""
+REFUSED_ANNOTATIONS = Counter(
+    "vexstream_collector_refused_annotations",
+    "Pod annotations whose value means nothing",
+    ["annotation"],
+)
 CONTAINERS = Gauge("vexstream_collector_containers", "Containers being watched")
 BATCHES = Counter("vexstream_collector_batches", "Batches handed to Kafka")
 

@@ -221,16 +221,17 @@ class Containerd:
         args: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         mounts: Sequence[Mount] = (),
+        annotations: Mapping[str, str] | None = None,
     ) -> Container:
         """Starts a container in a pod of the same name, on the host's network.
 
-        ``args`` replace the image's command, not its entry point.
+        ``args`` replace the image's command, not its entry point; ``annotations`` are the pod's.
 
         Raises:
             ContainerdError: the image is unknown or the program cannot be started.
         """
         uid = str(uuid.uuid4())
-        pod = pod_config(name, namespace, uid, self.state / "logs" / uid)
+        pod = pod_config(name, namespace, uid, self.state / "logs" / uid, annotations)
         container = container_config(image, name, pod, args, env or {}, mounts)
         self._pod_uids.add(uid)
         with _explained(f"cannot run {image} as {name}"):

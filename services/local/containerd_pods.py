@@ -19,12 +19,15 @@ class Mount:
     readonly: bool = False
 
 
-def pod_config(name: str, namespace: str, uid: str, logs: Path) -> Any:
+def pod_config(
+    name: str, namespace: str, uid: str, logs: Path, annotations: Mapping[str, str] | None = None
+) -> Any:
     """A pod on the host's network."""
     host = cri.NamespaceOption(network=cri.NODE, pid=cri.CONTAINER, ipc=cri.POD)
     return cri.PodSandboxConfig(
         metadata=cri.PodSandboxMetadata(name=name, namespace=namespace, uid=uid),
         labels=_labels(name, namespace, uid),
+        annotations=annotations,
         log_directory=str(logs),
         linux=cri.LinuxPodSandboxConfig(
             cgroup_parent=containerd_cgroups.parent(uid),

@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer
 
 from schemas.messages import ImageSeen, decode_batch, decode_image_seen
 from services.collector import privileges
+from services.collector.annotations import LEARNING_PERIOD
 from services.collector.build import find_probe
 from services.collector.cgroups import find_root
 from services.collector.errors import CollectorError
@@ -196,6 +197,22 @@ async def test_a_container_is_observed_from_its_start_to_its_end(
     assert [seen.image.config_digest for seen in records.seen] == [probe_image.config_digest]
     assert records.seen[0].runtime == "containerd"
     node.stop(early)
+
+
+async def test_the_pod_asks_for_its_learning_period(
+    node: Containerd, broker: ApacheKafka | Tansu
+) -> None:
+    async with _collecting(node, broker, "period.") as records:
+        asked = {"30m": 1_800_000_000, "90": 90_000_000, "soon": None, "": None}
+        pods = {
+            node.run(PROBE, f"period-{n}", annotations={LEARNING_PERIOD: value}): period
+            for n, (value, period) in enumerate(asked.items())
+        }
+        await _eventually(lambda: all(records.batches[pod.id] for pod in pods))
+    for pod, period in pods.items():
+        assert {batch.learning_period_us for batch in records.batches[pod.id]} == {period}
+        assert records.evidence(pod).containers[pod.id].learning_period_us == period
+        node.stop(pod)
 
 
 async def test_a_container_that_lives_for_a_moment_is_observed_whole(
