@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import os
 import sys
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer
@@ -36,6 +38,8 @@ from vexstream.evidence import Batch, Evidence, Use
 pytestmark = pytest.mark.real
 
 WAIT_SECONDS = 60.0
+OUTAGE_SECONDS = float(os.environ.get("VEXSTREAM_TEST_OUTAGE_SECONDS", "3"))
+"""How long the broker is away: 600 for the ten minutes that the spool is to bridge."""
 
 
 @pytest.fixture(scope="module")
@@ -118,17 +122,18 @@ async def _eventually(holds: Callable[[], bool]) -> None:
 
 @contextlib.asynccontextmanager
 async def _collecting(
-    node: Containerd, broker: ApacheKafka | Tansu, prefix: str, poll_interval_seconds: float = 0.1
+    node: Containerd, broker: ApacheKafka | Tansu, prefix: str, **options: Any
 ) -> AsyncIterator[Records]:
-    settings = CollectorSettings(
-        cri_endpoint=node.endpoint,
-        kafka_bootstrap_servers=broker.bootstrap,
-        topic_prefix=prefix,
-        partitions=2,
-        node_name="node-1",
-        batch_interval_seconds=0.3,
-        poll_interval_seconds=poll_interval_seconds,
-    )
+    usual: dict[str, Any] = {
+        "cri_endpoint": node.endpoint,
+        "kafka_bootstrap_servers": broker.bootstrap,
+        "topic_prefix": prefix,
+        "partitions": 2,
+        "node_name": "node-1",
+        "batch_interval_seconds": 0.3,
+        "poll_interval_seconds": 0.1,
+    }
+    settings = CollectorSettings(**usual | options)
     records = Records(settings)
     stop = asyncio.Event()
     collector = asyncio.create_task(run(settings, stop))
@@ -234,24 +239,71 @@ async def test_a_container_that_lives_for_a_moment_is_observed_whole(
     node.stop(witness)
 
 
-async def test_what_happens_while_the_broker_is_away_arrives_later(
-    node: Containerd, broker: ApacheKafka | Tansu
-) -> None:
+def _require_lasting(broker: ApacheKafka | Tansu) -> ApacheKafka:
     if not isinstance(broker, ApacheKafka):
         pytest.skip("needs a broker that keeps its data: " + str(kafka_broker.missing()))
+    return broker
+
+
+def _in_order(batches: list[Batch]) -> list[Batch]:
+    """Each once: what was under way when the broker went may have been sent twice."""
+    return sorted({batch.sequence: batch for batch in batches}.values(), key=lambda b: b.sequence)
+
+
+async def test_nothing_is_lost_while_the_broker_is_away(
+    node: Containerd, broker: ApacheKafka | Tansu, tmp_path: Path
+) -> None:
+    lasting = _require_lasting(broker)
     container = node.run(PROBE, "outage")
-    async with _collecting(node, broker, "outage.") as records:
+    opened: set[bytes] = set()
+    async with _collecting(node, broker, "outage.", spool_dir=tmp_path) as records:
         await _eventually(lambda: bool(records.batches[container.id]))
-        await asyncio.to_thread(broker.stop)
-        node.exec(container, ["/bin/cat", "/etc/debian_version"])
-        await asyncio.sleep(1)
-        assert b"/etc/debian_version" not in records.paths(container)
-        await asyncio.to_thread(broker.start)
-        await _eventually(lambda: b"/etc/debian_version" in records.paths(container))
-    batches = sorted({b.sequence: b for b in records.batches[container.id]}.values(),
-                     key=lambda batch: batch.sequence)  # fmt: skip
+        await asyncio.to_thread(lasting.stop)
+        end = time.monotonic() + OUTAGE_SECONDS
+        while time.monotonic() < end:
+            name = f"/opt/opened-{len(opened)}"
+            await asyncio.to_thread(node.exec, container, ["/bin/sh", "-c", f": > {name}"])
+            opened.add(name.encode())
+        await _eventually(lambda: len(_rounds(tmp_path)) > 2)
+        assert not opened & set(records.paths(container))
+        await asyncio.to_thread(lasting.start)
+        await _eventually(lambda: opened <= set(records.paths(container)))
+        await _eventually(lambda: not _rounds(tmp_path))
+    batches = _in_order(records.batches[container.id])
     _assert_contiguous(batches)
     assert not any(batch.lost for batch in batches)
+    print(f"{len(opened)} files opened in {OUTAGE_SECONDS:.0f} s without a broker, {len(batches)} "
+          "batches, nothing lost")  # fmt: skip
+    node.stop(container)
+
+
+async def test_what_is_lost_when_the_spool_is_full_is_counted(
+    node: Containerd, broker: ApacheKafka | Tansu, tmp_path: Path
+) -> None:
+    lasting = _require_lasting(broker)
+    container = node.run(PROBE, "full")
+    name = f"/opt/{'x' * 200}"
+
+    def opens(first: int, last: int) -> None:
+        loop = f"n={first}; while [ $n -le {last} ]; do : > {name}$n; n=$((n+1)); done"
+        assert node.exec(container, ["/bin/sh", "-c", loop]).exit_code == 0
+
+    small = {"spool_dir": tmp_path, "spool_mib": 1, "max_pending_accesses": 6000}
+    async with _collecting(node, broker, "full.", **small) as records:
+        await _eventually(lambda: bool(records.batches[container.id]))
+        await asyncio.to_thread(lasting.stop)
+        await asyncio.to_thread(opens, 1, 10_000)
+        await _eventually(lambda: _full(tmp_path))
+        await asyncio.to_thread(opens, 10_001, 18_000)
+        await asyncio.sleep(1)
+        await asyncio.to_thread(lasting.start)
+        await _eventually(lambda: records.evidence(container).containers[container.id].lost() > 0)
+    batches = _in_order(records.batches[container.id])
+    _assert_contiguous(batches)
+    known = records.evidence(container).containers[container.id]
+    assert {reason for batch in batches for reason in batch.loss_reasons} == {"publish"}
+    seen = {path for path in records.paths(container) if path.startswith(name.encode())}
+    assert len(seen) + known.lost() >= 18_000, "every open has arrived or is counted"
     node.stop(container)
 
 
@@ -319,6 +371,10 @@ def _run_and_remove(node: Containerd, name: str) -> Container:
 def _capabilities(pid: int) -> int:
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.split("CapEff:")[1].split()[0], 16)
+
+
+def _full(folder: Path) -> bool:
+    return sum(map(len, _rounds(folder))) >= 1 << 20
 
 
 def _rounds(folder: Path) -> list[bytes]:
