@@ -101,7 +101,7 @@ def faust_app(settings: CorrelatorSettings) -> faust.App:
         settings.correlator_group,
         broker=[f"kafka://{server.strip()}" for server in servers],
         broker_credentials=_credentials(settings),
-        store="memory://",
+        store="rocksdb://",
         datadir=str(settings.state_dir),
         tabledir=str(settings.state_dir / "tables"),
         Table=DurableTable,
@@ -123,8 +123,9 @@ def faust_app(settings: CorrelatorSettings) -> faust.App:
 
 def table(app: faust.App, name: str, settings: CorrelatorSettings, *, on_disk: bool) -> Any:
     """A table of bytes. Those in memory can be written outside an agent too."""
-    # Copied: Faust takes options out of the dictionary that it is given.
-    placed: dict[str, Any] = {"store": "rocksdb://", "options": dict(_ROCKSDB)} if on_disk else {}
+    # Copied: Faust takes options out of the dictionary that it is given. A store without a path is
+    # no store to it: then the app's is taken, which is on disk and needs to have none.
+    placed: dict[str, Any] = {"options": dict(_ROCKSDB)} if on_disk else {"store": "memory:///"}
     return app.Table(
         name,
         key_type=bytes,
