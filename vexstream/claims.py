@@ -65,7 +65,7 @@ def _undiverted(path: bytes, package: str, image: Image) -> bytes:
 
 
 def _at_location(artifact: Artifact, image: Image) -> Claim:
-    """Go, Rust, ELF notes, .NET assemblies: the file in which Syft found the package.
+    """Go, Rust, .NET assemblies: the file in which Syft found the package.
 
     What is linked into one file cannot be told apart: the file's use is use of all of it.
     """
@@ -86,10 +86,11 @@ def _java(artifact: Artifact, image: Image) -> Claim:
 
 _SELF_CONTAINED = frozenset({
     "bash", "bun", "busybox", "consul", "deno", "envoy", "github.com/hashicorp/vault", "haproxy",
-    "helm", "httpd", "lighttpd", "memcached", "nginx", "node", "redis", "traefik", "valkey",
+    "helm", "memcached", "nginx", "node", "traefik",
 })  # fmt: skip
 """Programs no part of which runs unless the file that Syft recognised does: no shared library of
-theirs is loaded by others."""
+theirs is loaded by others, and no second program is made of the same sources (as redis-cli is, or
+httpd's htpasswd)."""
 
 
 def _binary(artifact: Artifact, image: Image) -> Claim:
@@ -100,7 +101,13 @@ def _binary(artifact: Artifact, image: Image) -> Claim:
     return Claim(paths, incomplete="recognised by one file only: its libraries are not known")
 
 
-_ELF_NOTE: Mapping[str, Claimant] = {"elf-binary-package-note-json-payload": _at_location}
+def _noted(artifact: Artifact, image: Image) -> Claim:
+    """An operating system's package that a note in one of its programs names."""
+    paths = spell_all(image, artifact.locations)
+    return Claim(paths, incomplete="known by a note in its program: its other files are not known")
+
+
+_ELF_NOTE: Mapping[str, Claimant] = {"elf-binary-package-note-json-payload": _noted}
 
 CLAIMANTS: Mapping[str, Mapping[str, Claimant]] = {
     "deb": {"dpkg-db-entry": _deb, **_ELF_NOTE},
@@ -127,6 +134,8 @@ CLAIMANTS: Mapping[str, Mapping[str, Claimant]] = {
 }
 """Syft's package type -> Syft's type of metadata -> who reads the claim out of it. Metadata of
 other types (lock files, archives of packages) declares a package that need not be installed."""
+
+JAVA_TYPES = frozenset({"java-archive", "jenkins-plugin"})
 
 OS_TYPES = frozenset({"deb", "apk", "rpm", "alpm", "portage"})
 """Package types of operating systems: their file lists are whole."""

@@ -40,6 +40,7 @@ def gem(artifact: Artifact, image: Image) -> Claim:
     places = [place for place in artifact.locations if place.endswith(".gemspec")]
     record = next(iter(spell_all(image, places)), None)
     paths: list[bytes] = []
+    incomplete = None
     for place in places:
         folder, name = posixpath.split(place)
         if posixpath.basename(folder) == "default":
@@ -49,13 +50,14 @@ def gem(artifact: Artifact, image: Image) -> Claim:
             return Claim(paths, incomplete=reason, record=record)
         home = posixpath.dirname(folder).encode("utf-8", "replace")
         stem = name.removesuffix(".gemspec").encode("utf-8", "replace")
-        found = list(image.root.files_under(home + b"/gems/" + stem))
-        if not found:
+        found = _below(image, home + b"/gems/" + stem)
+        if not found.paths:
             return Claim(paths, incomplete="the gem's directory is not there", record=record)
-        paths += [*found, *_extensions(image, home + b"/extensions", stem)]
+        paths += [*found.paths, *_extensions(image, home + b"/extensions", stem)]
+        incomplete = incomplete or found.incomplete
     if not places:
         return Claim(incomplete="its gemspec is not known")
-    return Claim(paths, record=record)
+    return Claim(paths, incomplete, record)
 
 
 def _default_gem(artifact: Artifact, image: Image, folder: str) -> Claim:
@@ -83,12 +85,14 @@ def composer(artifact: Artifact, image: Image) -> Claim:
     if not vendors or ".." in artifact.name or not artifact.name:
         return Claim(incomplete="Composer's vendor directory is not known")
     paths: list[bytes] = []
+    incomplete = None
     for vendor in sorted(vendors):
-        found = list(image.root.files_under(f"{vendor}/{artifact.name}".encode("utf-8", "replace")))
-        if not found:
+        found = _below(image, f"{vendor}/{artifact.name}".encode("utf-8", "replace"))
+        if not found.paths:
             return Claim(paths, incomplete="installed outside Composer's vendor directory")
-        paths += found
-    return Claim(paths)
+        paths += found.paths
+        incomplete = incomplete or found.incomplete
+    return Claim(paths, incomplete)
 
 
 def conda(artifact: Artifact, image: Image) -> Claim:
@@ -120,11 +124,20 @@ def _directories(artifact: Artifact, image: Image, name: str, others: Collection
     paths: list[bytes] = []
     incomplete = None
     for home in sorted(home for home in homes if home):
-        for path in image.root.files_under(home, others, links=True):
-            paths.append(path)
-            if not _stays(image, path, home):
-                incomplete = _ELSEWHERE
+        found = _below(image, home, others)
+        paths += found.paths
+        incomplete = incomplete or found.incomplete
     return Claim(paths, incomplete, record=manifests[0])
+
+
+def _below(image: Image, directory: bytes, others: Collection[bytes] = ()) -> Claim:
+    """All below a directory, symlinks included; ``others`` are directories of other packages."""
+    home = image.root.realpath(directory)
+    if home is None:
+        return Claim()
+    paths = list(image.root.files_under(home, others, links=True))
+    strays = any(not _stays(image, path, home) for path in paths)
+    return Claim(paths, incomplete=_ELSEWHERE if strays else None)
 
 
 def _stays(image: Image, path: bytes, home: bytes) -> bool:

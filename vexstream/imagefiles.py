@@ -1,6 +1,6 @@
 """What claims are made of: the image's files with what is known of them, and a claim's form."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -11,10 +11,17 @@ from vexstream.rootfs import RootFs
 class Image:
     """The file tree of the image, and the few file contents that claims need."""
 
-    def __init__(self, root: RootFs, contents: Mapping[bytes, bytes] | None = None) -> None:
-        """``contents`` has dpkg's lists and diversions, and Python's ``.pth`` files, by path."""
+    def __init__(
+        self,
+        root: RootFs,
+        contents: Mapping[bytes, bytes] | None = None,
+        bundles: Set[bytes] = frozenset(),
+    ) -> None:
+        """``contents`` has dpkg's lists and diversions, and Python's ``.pth`` files, by path;
+        ``bundles`` the JavaScript that a bundler wrote."""
         self.root = root
         self.contents = contents or {}
+        self.bundles = bundles
         self.npm_homes: frozenset[bytes] = frozenset()
         """Canonical directories of the npm packages that have an artifact of their own."""
 

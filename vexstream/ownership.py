@@ -12,16 +12,26 @@ kernel reports paths without symlinks. Then:
    those that another language package claims: ``node-acorn`` brings sixteen npm packages.
 4. Hard links of an owned file that nobody claims belong to the owners of the file.
 5. Bytecode belongs to the owner of its source: in ``__pycache__`` (``filekinds.owner_path``), in
-   the place of a source that was removed, or in a tree of its own (PYTHONPYCACHEPREFIX).
-6. A package of whose claimed code nothing is there was moved, compiled or bundled: its remaining
-   files show its use, but no silence shows that it is unused.
+   the place of a source that was removed, or in a tree of its own (PYTHONPYCACHEPREFIX, PHP's
+   opcache.file_cache).
+6. A file with the content of a package's code belongs to that package as well: it was copied there
+   (``cp libssl.so.3 /app/``), moved there by a later layer, or vendored. Not when its owner is of
+   the same name: that is another version of it, with findings of its own. Small files
+   (``services.scanner.layers.MIN_ALIKE_BYTES``) and documentation aside.
+7. A program or a library of the operating system that is not where its package lists it, while one
+   of its name that nobody owns is elsewhere, was moved before the image was made.
+8. A package of whose claimed code nothing is there was moved, compiled or bundled: its remaining
+   files show its use, but no silence shows that it is unused. Nor does it where a file holds copies
+   that run in its place (vexstream/bundled.py).
 """
 
+import posixpath
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from vexstream.bundled import in_place_of
 from vexstream.claims import OS_TYPES, claim
 from vexstream.claims_directories import npm_homes
 from vexstream.filekinds import Kind, kind, owner_path
@@ -34,8 +44,13 @@ NO_FILES = "none of its files is in the image"
 ONLY_METADATA = "it owns only documentation and records of its installation"
 NO_CODE = "none of the code that it installed is in the image"
 
-_IN_TREE = re.compile(rb"(?<!/__pycache__)/([^/.]+)\.[a-z]+-\d+(?:\.opt-\w+)?\.pyc\Z")
+_IN_TREE = re.compile(
+    rb"(?<!/__pycache__)/([^/.]+)\.[a-z]+-\d+(?:\.opt-\w+)?\.pyc\Z|/([^/]+\.php)\.bin\Z"
+)
 """Bytecode that is not beside its source."""
+_PROGRAM_OR_LIBRARY = re.compile(
+    rb".*(?:/s?bin|/libexec)/[^/]+\Z|.*\.so(?:\.[0-9.]+)?\Z", re.DOTALL
+)
 
 
 def assign(artifacts: Sequence[Artifact], image: Image) -> tuple[Package, ...]:
@@ -47,9 +62,12 @@ def assign(artifacts: Sequence[Artifact], image: Image) -> tuple[Package, ...]:
     complete = _with_installers(artifacts, claims, owned, image.root)
     _give_link_targets(artifacts, found)
     _give_hard_links(owned, image.hard_links)
+    instead = in_place_of(artifacts, owned, image)
+    _give_moved(artifacts, found, image.root)
+    _give_alike(artifacts, found, image.root)
     _give_bytecode(owned, image.root)
     return tuple(
-        _package(artifact, one, None if whole else made.incomplete)
+        _package(artifact, one, None if whole else made.incomplete, instead.get(artifact.id))
         for artifact, made, one, whole in zip(artifacts, claims, found, complete, strict=True)
     )
 
@@ -131,16 +149,59 @@ def _give_hard_links(owned: Sequence[set[bytes]], hard_links: Iterable[Iterable[
             files |= given[path]
 
 
+def _give_moved(artifacts: Sequence[Artifact], found: Sequence[_Resolved], root: RootFs) -> None:
+    wanted: dict[bytes, list[set[bytes]]] = defaultdict(list)
+    for artifact, one in zip(artifacts, found, strict=True):
+        if artifact.type in OS_TYPES:
+            for path in filter(_PROGRAM_OR_LIBRARY.match, one.absent):
+                wanted[posixpath.basename(path)].append(one.files)
+    if not wanted:
+        return
+    claimed = set().union(*(one.files for one in found))
+    for path in root.files_under(b"/"):
+        if path not in claimed:
+            for files in wanted.get(posixpath.basename(path), ()):
+                files.add(path)
+
+
+def _give_alike(artifacts: Sequence[Artifact], found: Sequence[_Resolved], root: RootFs) -> None:
+    groups = root.alike()
+    former = {path for group in groups for path in group.former}
+    known = former.union(*(group.paths for group in groups))
+    owners_of: dict[bytes, list[int]] = defaultdict(list)
+    for number, one in enumerate(found):
+        for path in one.files & known | {*map(root.whereabouts, one.absent)} & former:
+            owners_of[path].append(number)
+    for group in groups:
+        origins = {
+            number
+            for path in (*group.paths, *group.former)
+            if _is_code(path, program=group.program)
+            for number in owners_of.get(path, ())
+        }
+        for path in group.paths if origins else ():
+            mine = owners_of.get(path, ())
+            names = {(artifacts[n].type, artifacts[n].name) for n in mine}
+            for number in origins.difference(mine):
+                if (artifacts[number].type, artifacts[number].name) not in names:
+                    found[number].files.add(path)
+
+
+def _is_code(path: bytes, *, program: bool) -> bool:
+    what = kind(path)
+    return what is Kind.CODE or (program and what is Kind.DATA)
+
+
 def _give_bytecode(owned: Sequence[set[bytes]], root: RootFs) -> None:
     """Trees of bytecode repeat a source's whole path below their own directory."""
-    pyc = (path for path in root.files_under(b"/") if path.endswith(b".pyc"))
-    trees = [path for path in pyc if _IN_TREE.search(path)]
+    compiled = (path for path in root.files_under(b"/") if path.endswith((b".pyc", b".php.bin")))
+    trees = [path for path in compiled if _IN_TREE.search(path)]
     if not trees:
         return
     claimed = set().union(*owned)
     given: dict[bytes, set[bytes]] = defaultdict(set)
     for path in trees:
-        source = _IN_TREE.sub(rb"/\1.py", path)
+        source = _IN_TREE.sub(lambda m: b"/" + (m[2] or m[1] + b".py"), path)
         while source and source not in claimed:
             source = source[source.find(b"/", 1) :] if source.count(b"/") > 1 else b""
         if source:
@@ -150,9 +211,11 @@ def _give_bytecode(owned: Sequence[set[bytes]], root: RootFs) -> None:
             files |= given[source]
 
 
-def _package(artifact: Artifact, found: _Resolved, incomplete: str | None) -> Package:
+def _package(
+    artifact: Artifact, found: _Resolved, incomplete: str | None, instead: str | None
+) -> Package:
     paths = tuple(sorted({owner_path(path) for path in found.files}))
-    unobservable = incomplete
+    unobservable = incomplete or instead
     if unobservable is None and not paths:
         unobservable = NO_FILES
     elif unobservable is None and all(kind(path) is Kind.METADATA for path in paths):

@@ -1,7 +1,8 @@
 """The merged file tree of an image: layers on one another, symlinks resolved as the kernel would.
 
-Only names are kept, no contents. Paths are bytes, as the kernel has them, and everything stays
-inside the root: absolute symlinks begin at it, ``..`` does not leave it.
+Only names are kept, and of each content a number that is equal for equal ones. Paths are bytes, as
+the kernel has them, and everything stays inside the root: absolute symlinks begin at it, ``..``
+does not leave it.
 
 A later layer wins over an earlier one, as containerd and Docker unpack them for overlayfs: each
 layer by itself, without a look at those below. So a directory is merged with a directory and
@@ -13,7 +14,7 @@ usr-merged ``lib`` hides all of ``usr/lib`` from ``/lib``); ``.wh.name`` removes
 
 from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
 
@@ -42,6 +43,10 @@ class Entry:
     path: bytes
     kind: EntryKind
     target: bytes = b""
+    content: int = 0
+    """A file's: equal for equal contents; 0 when nobody wants to know."""
+    program: bool = False
+    """A file that may be executed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +59,34 @@ class FileAt:
     """The path's last name is a symlink; those before it are not meant."""
 
 
+@dataclass(slots=True)
+class Alike:
+    """Files of one content."""
+
+    paths: list[bytes] = field(default_factory=list)
+    """Those that are there."""
+    former: list[bytes] = field(default_factory=list)
+    """Those that a later layer replaced or removed."""
+    program: bool = False
+    """One of them may be executed, or might have been."""
+
+
 class RootFsError(ValueError):
     """A layer holds an entry that no file tree can hold."""
 
 
 class _File:
-    """A regular file; names that are hard links of one another share one."""
+    """A regular file."""
+
+    __slots__ = ("content", "program")
+
+    def __init__(self, content: int, program: bool) -> None:
+        self.content = content
+        self.program = program
+
+
+class _Linked(_File):
+    """A file with several names, which share it."""
 
     __slots__ = ()
 
@@ -74,8 +101,8 @@ _Directory: TypeAlias = "dict[bytes, _Node]"
 _Node: TypeAlias = "_Directory | bytes | _File | _Special"
 """bytes is the target of a symlink."""
 
-_SINGLE = _File()
-"""Every regular file that has one name only: no object per file."""
+_UNKNOWN = _File(0, program=False)
+"""Every file of which the content is not known: no object per file."""
 _SPECIAL = _Special()
 
 
@@ -84,6 +111,8 @@ class RootFs:
 
     def __init__(self) -> None:
         self._root: _Directory = {}
+        self._former: list[tuple[bytes, _File]] = []
+        """Files of known content that are no longer where they were."""
 
     def apply(self, layer: Iterable[Entry]) -> None:
         """Puts a layer on top.
@@ -98,17 +127,36 @@ class RootFs:
                 continue
             path, directory = self._make(parents, fresh)
             if name == _OPAQUE:
-                _empty(path, directory, fresh)
+                self._empty(path, directory, fresh)
             elif name.startswith(_WHITEOUT):
-                directory.pop(name[len(_WHITEOUT) :], None)
+                hidden = name[len(_WHITEOUT) :]
+                self._lose(path + b"/" + hidden, directory.pop(hidden, None))
             else:
-                self._put(directory, name, entry)
+                self._put(path, directory, name, entry)
                 fresh.add(path + b"/" + name)
 
     def realpath(self, path: bytes) -> bytes | None:
         """The path without symlinks; None when it leads nowhere or in circles."""
         found = self._find(_split(path), follow=True)
         return found and found[0]
+
+    def whereabouts(self, path: bytes) -> bytes:
+        """The path without symlinks, as far as it leads; the rest of it as it is."""
+        for _ in range(MAX_LINKS):
+            there, directory, rest = self._deepest(_split(path))
+            node = directory.get(rest[0]) if rest else None
+            if not isinstance(node, bytes):
+                return b"/".join((there, *rest))
+            path = b"/".join((node if node.startswith(b"/") else there + b"/" + node, *rest[1:]))
+        return path
+
+    def _deepest(self, names: list[bytes]) -> tuple[bytes, _Directory, list[bytes]]:
+        """The last directory on a path, and what of the path is beyond it."""
+        for there in range(len(names), 0, -1):
+            found = self._find(names[:there], follow=True)
+            if found is not None and isinstance(found[1], dict):
+                return found[0].rstrip(b"/"), found[1], names[there:]
+        return b"", self._root, names
 
     def file_at(self, path: bytes) -> FileAt | None:
         """The regular file to which the path leads; None when it leads to none."""
@@ -152,15 +200,29 @@ class RootFs:
     def hard_links(self) -> list[list[bytes]]:
         """The names of every file that has several."""
         groups: dict[_File, list[bytes]] = defaultdict(list)
-        waiting = [(b"", self._root)]
-        while waiting:
-            path, names = waiting.pop()
-            for name, node in names.items():
-                if isinstance(node, dict):
-                    waiting.append((path + b"/" + name, node))
-                elif isinstance(node, _File) and node is not _SINGLE:
-                    groups[node].append(path + b"/" + name)
+        for path, node in _files(b"", self._root):
+            if isinstance(node, _Linked):
+                groups[node].append(path)
         return [names for names in groups.values() if len(names) > 1]
+
+    def alike(self) -> list[Alike]:
+        """Files with the same content as another one, be it one that was moved or replaced."""
+        seen: set[int] = set()
+        repeated: set[int] = set()
+        for _, node in _files(b"", self._root):
+            (repeated if node.content in seen else seen).add(node.content)
+        repeated |= seen & {node.content for _, node in self._former}
+        repeated.discard(0)
+        found = {content: Alike() for content in repeated}
+        for path, node in _files(b"", self._root):
+            if group := found.get(node.content):
+                group.paths.append(path)
+                group.program |= node.program
+        for path, node in self._former:
+            if group := found.get(node.content):
+                group.former.append(path)
+                group.program |= node.program
+        return list(found.values())
 
     def _find(self, names: list[bytes], *, follow: bool) -> tuple[bytes, _Node] | None:
         """``names`` is consumed."""
@@ -190,16 +252,18 @@ class RootFs:
                 return _join([*(step for step, _ in trail), name]), node
         return _join([step for step, _ in trail]), directory
 
-    def _put(self, directory: _Directory, name: bytes, entry: Entry) -> None:
+    def _put(self, path: bytes, directory: _Directory, name: bytes, entry: Entry) -> None:
+        if entry.kind is EntryKind.DIRECTORY and isinstance(directory.get(name), dict):
+            return
+        self._lose(path + b"/" + name, directory.get(name))
         if entry.kind is EntryKind.DIRECTORY:
-            if not isinstance(directory.get(name), dict):
-                directory[name] = {}
+            directory[name] = {}
         elif entry.kind is EntryKind.SYMLINK:
             directory[name] = entry.target
         elif entry.kind is EntryKind.HARDLINK:
             directory[name] = self._linked(entry.target)
         elif entry.kind is EntryKind.FILE:
-            directory[name] = _SINGLE
+            directory[name] = _File(entry.content, entry.program) if entry.content else _UNKNOWN
         else:
             directory[name] = _SPECIAL
 
@@ -213,9 +277,30 @@ class RootFs:
         found = self._find(parents, follow=True)
         directory = found[1] if found else None
         node = directory.get(name) if isinstance(directory, dict) else None
-        if node is _SINGLE and isinstance(directory, dict):
-            node = directory[name] = _File()
-        return _SINGLE if node is None or isinstance(node, dict) else node
+        if type(node) is _File and isinstance(directory, dict):
+            node = directory[name] = _Linked(node.content, node.program)
+        return _UNKNOWN if node is None or isinstance(node, dict) else node
+
+    def _lose(self, path: bytes, node: "_Node | None") -> None:
+        """Remembers the files that are no longer there."""
+        if isinstance(node, _File):
+            if node.content:
+                self._former.append((path, node))
+        elif isinstance(node, dict):
+            self._former += [lost for lost in _files(path, node) if lost[1].content]
+
+    def _empty(self, top: bytes, directory: _Directory, fresh: Set[bytes]) -> None:
+        """Removes from a directory what this layer did not put there, at every depth."""
+        kept = _with_parents(path for path in fresh if path.startswith(top + b"/"))
+        waiting = [(top, directory)]
+        while waiting:
+            path, names = waiting.pop()
+            for name in list(names):
+                below, node = path + b"/" + name, names[name]
+                if below not in kept:
+                    self._lose(below, names.pop(name))
+                elif isinstance(node, dict):
+                    waiting.append((below, node))
 
     def _make(self, parents: list[bytes], fresh: Set[bytes]) -> tuple[bytes, _Directory]:
         """The directory in which an entry goes; what is missing on the way to it is made.
@@ -241,6 +326,7 @@ class RootFs:
                 names += reversed(_split(node))
                 continue
             if not isinstance(node, dict):
+                self._lose(_path(trail) + b"/" + name, node)
                 node = directory[name] = {}
             trail.append((name, directory))
             directory = node
@@ -251,18 +337,16 @@ def _path(trail: list[tuple[bytes, _Directory]]) -> bytes:
     return b"".join(b"/" + step for step, _ in trail)
 
 
-def _empty(top: bytes, directory: _Directory, fresh: Set[bytes]) -> None:
-    """Removes from a directory what this layer did not put there, at every depth."""
-    kept = _with_parents(path for path in fresh if path.startswith(top + b"/"))
+def _files(top: bytes, directory: _Directory) -> Iterator[tuple[bytes, _File]]:
+    """All regular files below a directory."""
     waiting = [(top, directory)]
     while waiting:
         path, names = waiting.pop()
-        for name in list(names):
-            below, node = path + b"/" + name, names[name]
-            if below not in kept:
-                del names[name]
+        for name, node in names.items():
+            if isinstance(node, _File):
+                yield path + b"/" + name, node
             elif isinstance(node, dict):
-                waiting.append((below, node))
+                waiting.append((path + b"/" + name, node))
 
 
 def _with_parents(paths: Iterable[bytes]) -> set[bytes]:

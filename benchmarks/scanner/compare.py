@@ -21,7 +21,6 @@ from benchmarks.scanner.images import SUBJECTS, Prepared, Subject, base_layer, p
 from benchmarks.scanner.witness import Name, Owners, used_files
 from services.local import image_base
 from services.scanner.layers import unpack
-from vexstream.imagefiles import Image
 
 ROOT = Path(__file__).parents[2]
 REPORT = ROOT / "docs/scanner-comparison.md"
@@ -74,7 +73,7 @@ def compare(subject: Subject, there: Prepared, syft: str, folder: Path) -> Row:
     programs = {owners.executed[path] for path in executed}
     document = _sbom(syft, there.layout, folder)
     unpacked = unpack(list(there.layers), _PLENTY)
-    image = Image(unpacked.root, unpacked.contents)
+    image = unpacked.image()
     mapped, unknown = rivals.ours(document, image, opened, programs)
     whole = json.loads(document)
     packages = {(a["type"], a["name"].lower()) for a in whole["artifacts"]}

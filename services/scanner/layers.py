@@ -1,4 +1,4 @@
-"""Reads the layers of an OCI layout: the names of their entries, and the few contents we need.
+"""Reads the layers of an OCI layout: the names of their entries, and what their contents tell.
 
 Streaming and bounded, for an image is untrusted input: the unpacked bytes, the entries and the
 length of their names all have limits, and a header cannot ask for more memory than its own limit.
@@ -6,18 +6,20 @@ length of their names all have limits, and a header cannot ask for more memory t
 
 import gzip
 import io
+import posixpath
 import re
 import tarfile
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
 import zstandard
 
 from services.scanner.errors import SbomFailedError, TooLargeError
+from vexstream.imagefiles import Image
 from vexstream.rootfs import Entry, EntryKind, RootFs, RootFsError
 
 MAX_ENTRIES = 3_000_000
@@ -35,6 +37,19 @@ _CONTENTS = re.compile(
 )
 """dpkg's own file lists (Syft reads the md5sums only, which a package need not have), and the
 files by which a Python package may lie elsewhere."""
+MIN_ALIKE_BYTES = 256
+"""A file below this has no code of its own worth the name; many are alike by chance."""
+_SCRIPT = re.compile(rb"(?!.*/node_modules/).*\.[cm]?js\Z", re.DOTALL)
+_BUNDLE = re.compile(
+    rb"__webpack_|webpackChunk|webpackJsonp|TURBOPACK|parcelRequire|__commonJS"
+    rb"|getDefaultExportFromCjs|exports:\s{0,40}\{\s{0,40}\}\s{0,40}\}"
+    rb"|^[ \t]*// (?:\.\./)*node_modules/",
+    re.MULTILINE,
+)
+"""What bundlers leave: webpack, Turbopack, Parcel, esbuild, Rolldown, Rollup, Browserify."""
+_BUNDLE_LINE_BYTES = 1000
+_BUNDLE_BYTES = 64 * 1024
+"""Nobody writes such a line, or so large a script, by hand; and not every bundler leaves a mark."""
 _BLOCK = 512
 _STEP = 1024 * 1024
 
@@ -50,6 +65,12 @@ class Unpacked:
     root: RootFs = field(default_factory=RootFs)
     contents: dict[bytes, bytes] = field(default_factory=dict)
     """Content of the files of package databases that exist in the merged tree."""
+    bundles: set[bytes] = field(default_factory=set)
+    """JavaScript outside node_modules that a bundler wrote, copies of packages in it."""
+
+    def image(self) -> Image:
+        """What packages are mapped to."""
+        return Image(self.root, self.contents, self.bundles)
 
 
 @dataclass(slots=True)
@@ -83,7 +104,7 @@ def unpack(layers: list[Path], max_unpacked_bytes: int) -> Unpacked:
     unpacked, budget = Unpacked(), _Budget(max_unpacked_bytes)
     for layer in layers:
         try:
-            unpacked.root.apply(_entries(layer, budget, unpacked.contents))
+            unpacked.root.apply(_entries(layer, budget, unpacked))
         except (RootFsError, tarfile.TarError, EOFError, OSError, zlib.error, ValueError) as error:
             raise SbomFailedError(
                 f"layer {layer.name[:19]} cannot be read: {type(error).__name__}: {error}"
@@ -92,10 +113,12 @@ def unpack(layers: list[Path], max_unpacked_bytes: int) -> Unpacked:
             raise SbomFailedError(f"layer {layer.name[:19]} is damaged: {error}") from error
     for path in [path for path in unpacked.contents if not unpacked.root.is_file(path)]:
         del unpacked.contents[path]
+    found = map(unpacked.root.file_at, unpacked.bundles)
+    unpacked.bundles = {file.path for file in found if file is not None}
     return unpacked
 
 
-def _entries(layer: Path, budget: _Budget, contents: dict[bytes, bytes]) -> Iterator[Entry]:
+def _entries(layer: Path, budget: _Budget, unpacked: Unpacked) -> Iterator[Entry]:
     with ExitStack() as stack:
         tape = _Tape(_plain(layer, stack), budget)
         archive: Any = stack.enter_context(
@@ -107,9 +130,8 @@ def _entries(layer: Path, budget: _Budget, contents: dict[bytes, bytes]) -> Iter
             archive.members.clear()  # tarfile remembers every entry otherwise
             entry = _entry(member)
             budget.take(entry)
-            path = b"/" + entry.path.lstrip(b"./")
-            if entry.kind is EntryKind.FILE and _CONTENTS.match(path):
-                contents[path] = _content(archive, member, budget)
+            if entry.kind is EntryKind.FILE and member.sparse is None:
+                entry = _read(entry, tape, member.size, budget, unpacked)
             yield entry
         if not tape.at_end():
             # tarfile stops without a word at a header that it does not understand.
@@ -119,7 +141,7 @@ def _entries(layer: Path, budget: _Budget, contents: dict[bytes, bytes]) -> Iter
 def _entry(member: tarfile.TarInfo) -> Entry:
     path = _bytes(member.name)
     if member.isreg():
-        return Entry(path, EntryKind.FILE)
+        return Entry(path, EntryKind.FILE, program=bool(member.mode & 0o111))
     if member.isdir():
         return Entry(path, EntryKind.DIRECTORY)
     if member.issym():
@@ -133,17 +155,40 @@ def _bytes(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape")
 
 
-def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, budget: _Budget) -> bytes:
-    budget.content_bytes -= member.size
-    if budget.content_bytes < 0:
-        raise TooLargeError(
-            f"the lists of packages' files have more than {MAX_CONTENT_BYTES} bytes"
-        )
-    file = archive.extractfile(member)
-    parts: list[bytes] = []
-    while file and (part := file.read(64 * 1024)):
-        parts.append(part)
-    return b"".join(parts)
+def _read(entry: Entry, tape: "_Tape", size: int, budget: _Budget, unpacked: Unpacked) -> Entry:
+    """What the content of a file tells."""
+    path = posixpath.normpath(b"/" + entry.path.lstrip(b"/"))
+    unpacked.bundles.discard(path)  # of a lower layer
+    wanted, script = bool(_CONTENTS.match(path)), bool(_SCRIPT.match(path))
+    if wanted:
+        budget.content_bytes -= size
+        if budget.content_bytes < 0:
+            raise TooLargeError(
+                f"the lists of packages' files have more than {MAX_CONTENT_BYTES} bytes"
+            )
+    elif size < MIN_ALIKE_BYTES:
+        return entry
+    kept: list[bytes] = []
+    bundle, checksum, end = script and size >= _BUNDLE_BYTES, 0, b""
+    for part in tape.parts(size):
+        checksum = zlib.crc32(part, checksum)
+        if wanted:
+            kept.append(part)
+        if script and not bundle:
+            bundle = _is_bundled(end + part)
+            end = part[-_BUNDLE_LINE_BYTES:]
+    if bundle:
+        unpacked.bundles.add(path)
+    if wanted:
+        unpacked.contents[path] = b"".join(kept)
+    # Files that only seem alike share an owner too many: no checksum has to be proof against that.
+    return replace(entry, content=size << 32 | checksum) if size >= MIN_ALIKE_BYTES else entry
+
+
+def _is_bundled(script: bytes) -> bool:
+    if _BUNDLE.search(script):
+        return True
+    return any(len(line) >= _BUNDLE_LINE_BYTES for line in script.split(b"\n"))
 
 
 def _plain(layer: Path, stack: ExitStack) -> _Reader:
@@ -187,6 +232,12 @@ class _Tape:
         if self._budget.unpacked_bytes < 0:
             raise TooLargeError("the layers unpack to more than VEXSTREAM_MAX_UNPACKED_MIB")
         return self._last
+
+    def parts(self, size: int) -> Iterator[bytes]:
+        """The next bytes; fewer when the archive ends before."""
+        while size > 0 and (part := self.read(min(_STEP, size))):
+            size -= len(part)
+            yield part
 
     def tell(self) -> int:
         return self._position

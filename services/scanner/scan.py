@@ -22,7 +22,6 @@ from services.scanner.tools import Tools
 from vexstream import findings, given, ownership, sbom
 from vexstream.given import Given
 from vexstream.identity import Image
-from vexstream.imagefiles import Image as ImageFiles
 from vexstream.scan import FailureReason, Package, Scan, ScanFailure
 
 log = structlog.get_logger()
@@ -162,7 +161,7 @@ def _packages(document: bytes, unpacked: Unpacked) -> tuple[sbom.Sbom, tuple[Pac
         made = sbom.parse(document)
     except sbom.SbomError as error:
         raise SbomFailedError(str(error)) from error
-    return made, ownership.assign(made.artifacts, ImageFiles(unpacked.root, unpacked.contents))
+    return made, ownership.assign(made.artifacts, unpacked.image())
 
 
 def _said_by(found: Given) -> dict[str, str]:

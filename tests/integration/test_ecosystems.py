@@ -7,6 +7,7 @@ the installers themselves list.
 
 import asyncio
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,7 +25,6 @@ from services.scanner.tools import Tools
 from tests.support import ecosystems
 from vexstream import ownership, sbom
 from vexstream.filekinds import owner_path
-from vexstream.imagefiles import Image
 from vexstream.scan import Package
 
 pytestmark = pytest.mark.real
@@ -109,6 +109,14 @@ def _fill(root: Path, work: Path, cache: Path) -> frozenset[str]:
         ecosystems.jar(root / "opt/j/app.war", ["org.d:app:1.0"],
                        {"WEB-INF/lib/inner-1.0.jar": inner})  # fmt: skip
 
+    def classes() -> None:
+        ecosystems.shared_classes(root, folder("classes"), "opt/shared")
+
+    def bundle() -> None:
+        home = ecosystems.npm(root, "srv/bundled", {"ms": "2.1.2"})
+        ecosystems.bundle(home, "dist/shop.js", "console.log(require('ms')(1000))")
+        shutil.rmtree(home / "src")
+
     def npm() -> None:
         home = ecosystems.npm(root, "srv/npm", {"debug": "2.6.9", "ms": "2.1.3",
                                                 "@sindresorhus/is": "4.6.0"})  # fmt: skip
@@ -120,6 +128,8 @@ def _fill(root: Path, work: Path, cache: Path) -> frozenset[str]:
         "old python": old_python,
         "uv": uv,
         "npm": npm,
+        "bundle": bundle,
+        "shared classes": classes,
         "pnpm": lambda: ecosystems.npm(root, "srv/pnpm", {"debug": "2.6.9"}, pnpm=True),
         "rpm": lambda: ecosystems.rpm(root, folder("rpm"), ["alpha", "beta"]),
         "alpm": lambda: ecosystems.alpm(root, folder("alpm"), "gamma"),
@@ -137,7 +147,19 @@ def _fill(root: Path, work: Path, cache: Path) -> frozenset[str]:
             step()
         except pytest.skip.Exception:
             gone.add(name)
+    _copy(root)
     return frozenset(gone)
+
+
+def _copy(root: Path) -> None:
+    copies = {
+        "lib/libssl.so.3": next(root.glob("usr/lib/*/libssl.so.3")),
+        "fetch": root / "usr/bin/curl.real",
+        "routing.py": root / f"opt/a/{SITE}/werkzeug/routing/map.py",
+    }
+    for target, source in copies.items():
+        (root / "app" / target).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, root / "app" / target)
 
 
 @pytest.fixture(scope="module")
@@ -157,8 +179,7 @@ def scanned(syft: Path, image_cache: Path) -> Iterator[Scanned]:
         tools = Tools(ScannerSettings(syft=str(syft), grype=sys.executable))
         document = asyncio.run(tools.sbom(layout, work))
         unpacked = unpack([base / "layer.tar"], PLENTY)
-        image = Image(unpacked.root, unpacked.contents)
-        packages = ownership.assign(sbom.parse(document.read_bytes()).artifacts, image)
+        packages = ownership.assign(sbom.parse(document.read_bytes()).artifacts, unpacked.image())
         yield Scanned(root, packages, frozenset(unpacked.root.files_under(b"/")), gone)
 
 
@@ -322,3 +343,45 @@ def test_modules_of_one_binary_own_it_together(scanned: Scanned) -> None:
     for module in ("stdlib", "rsc.io/quote", "golang.org/x/text"):
         assert scanned.one("go-module", module).files == (b"/usr/local/bin/shop",)
     assert scanned.one("rust-crate", "smallvec").files == (b"/usr/local/bin/crates",)
+
+
+def test_copies_of_a_packages_code_are_its_own(scanned: Scanned) -> None:
+    """As a Dockerfile makes them: of a library, of a module, of a program under another name."""
+    copied = {("deb", "libssl3"): b"/app/lib/libssl.so.3", ("deb", "curl"): b"/app/fetch",
+              ("python", "werkzeug"): b"/app/routing.py"}  # fmt: skip
+    for (kind, name), path in copied.items():
+        owners = [p for p in scanned.packages if p.type == kind and path in p.files]
+        assert {p.name.lower() for p in owners} == {name}, path
+
+
+def test_a_bundle_runs_in_the_place_of_npm_packages(scanned: Scanned) -> None:
+    """strace says so: node opens the bundle alone."""
+    scanned.needs("bundle")
+    home = scanned.root / "srv/bundled"
+    opened = _opened(home, ["node", "dist/shop.js"])
+    assert any(path.endswith("/dist/shop.js") for path in opened)
+    assert not any("/node_modules/" in path for path in opened)
+    ms = scanned.one("npm", "ms", "/srv/bundled/")
+    assert ms.unobservable == "the bundle /srv/bundled/dist/shop.js may hold a copy of it"
+    assert scanned.one("npm", "ms", "/srv/npm/node_modules/ms/").unobservable is None
+
+
+def test_shared_classes_run_in_the_place_of_jars(scanned: Scanned) -> None:
+    """strace says so: the JVM looks at the size and time of the jar and never opens it."""
+    scanned.needs("shared classes")
+    home = scanned.root / "opt/shared"
+    command = ["java", "-XX:SharedArchiveFile=shop.jsa", "-cp", "shop.jar:lent-1.0.jar", "Shop"]
+    opened = _opened(home, command)
+    assert any(path.endswith("/shop.jsa") for path in opened)
+    assert not any(path.endswith(".jar") for path in opened)
+    lent = scanned.one("java-archive", "lent")
+    assert lent.unobservable == "the shared classes in /opt/shared/shop.jsa may be its own"
+
+
+def _opened(home: Path, command: list[str]) -> list[str]:
+    """The files that a program opened."""
+    ecosystems.need("strace", "apt-get install strace")
+    with tempfile.NamedTemporaryFile() as log:
+        trace = ["strace", "-f", "-y", "-e", "trace=open,openat,openat2", "-o", log.name]
+        ecosystems.run([*trace, *command], home)
+        return re.findall(r" = \d+<(/[^>]*)>", Path(log.name).read_text("utf-8", "replace"))

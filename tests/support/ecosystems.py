@@ -286,3 +286,36 @@ def uv(root: Path, work: Path, place: str, mode: str, *wanted: str) -> None:
     run([sys.executable, "-m", "venv", "--without-pip", home], root)
     run([work / "tools/bin/uv", "pip", "install", "--python", home / "bin/python", "--link-mode",
          mode, "--cache-dir", root / f"root/.cache/{home.name}", *wanted], work)  # fmt: skip
+
+
+def bundle(home: Path, place: str, script: str) -> None:
+    """A script with all that it requires in one minified file, as a build step writes it."""
+    need("npm", "apt-get install npm")
+    write(home, {"src/index.js": script})
+    run(["npm", "exec", "--yes", "esbuild@0.25.12", "--", "src/index.js", "--bundle", "--minify",
+         "--platform=node", f"--outfile={place}", "--log-level=error"], home)  # fmt: skip
+
+
+_SHOP = """
+public class Shop { public static void main(String[] a) { org.example.Lent.hello(); } }
+"""
+_LENT = """
+package org.example;
+public class Lent { public static void hello() { System.out.println("hello"); } }
+"""
+
+
+def shared_classes(root: Path, work: Path, place: str) -> list[str]:
+    """A program with a library, and an archive of the classes of both; the command that runs it."""
+    for program in ("javac", "jar", "java"):
+        need(program, "apt-get install default-jdk-headless")
+    home = root / place
+    home.mkdir(parents=True)
+    write(work, {"Shop.java": _SHOP, "Lent.java": _LENT})
+    run(["javac", "-d", "classes", "Shop.java", "Lent.java"], work)
+    run(["jar", "--create", "--file", home / "shop.jar", "-C", "classes", "Shop.class"], work)
+    lent = (work / "classes/org/example/Lent.class").read_bytes()
+    jar(home / "lent-1.0.jar", ["org.example:lent:1.0"], {"org/example/Lent.class": lent})
+    command = ["java", "-cp", "shop.jar:lent-1.0.jar", "Shop"]
+    run([command[0], "-XX:ArchiveClassesAtExit=shop.jsa", *command[1:]], home)
+    return [command[0], "-XX:SharedArchiveFile=shop.jsa", *command[1:]]

@@ -21,12 +21,16 @@ def image(
     links: dict[bytes, bytes] | None = None,
     hard: dict[bytes, bytes] | None = None,
     contents: dict[bytes, bytes] | None = None,
+    alike: dict[bytes, int] | None = None,
+    bundles: frozenset[bytes] = frozenset(),
 ) -> Image:
+    """``alike`` are files by path, with a number for their content."""
     root = RootFs()
     root.apply(Entry(path, EntryKind.FILE) for path in files)
+    root.apply(Entry(path, EntryKind.FILE, content=same) for path, same in (alike or {}).items())
     root.apply(Entry(path, EntryKind.SYMLINK, to) for path, to in (links or {}).items())
     root.apply(Entry(path, EntryKind.HARDLINK, to) for path, to in (hard or {}).items())
-    return Image(root, contents)
+    return Image(root, contents, bundles)
 
 
 _METADATA = {"deb": "dpkg-db-entry", "apk": "apk-db-entry", "rpm": "rpm-db-entry",
@@ -384,3 +388,115 @@ def test_what_a_lock_file_declares_is_not_observable(package_type: str) -> None:
 def test_unmapped_types_say_so() -> None:
     found = one(artifact("swift", "x"), image())
     assert found.unobservable == "files of swift packages are not mapped yet"
+
+
+def test_a_copy_of_a_packages_code_belongs_to_it_too() -> None:
+    place = image(alike={b"usr/lib/libssl.so.3": 1, b"app/libssl.so.3": 1, b"app/ssl.dat": 1})
+    assert one(deb("libssl3", "/usr/lib/libssl.so.3"), place).files == (
+        b"/app/libssl.so.3", b"/app/ssl.dat", b"/usr/lib/libssl.so.3"
+    )  # fmt: skip
+
+
+def test_a_copy_of_data_is_not_use_of_the_package_unless_it_can_be_executed() -> None:
+    place = image(alike={b"usr/share/x/LICENSE": 1, b"app/LICENSE": 1})
+    assert one(deb("x", "/usr/share/x/LICENSE"), place).files == (b"/usr/share/x/LICENSE",)
+    root = RootFs()
+    for path in (b"usr/lib/git-core/git-remote", b"app/remote"):
+        root.apply([Entry(path, EntryKind.FILE, content=1, program=True)])
+    found = one(deb("git", "/usr/lib/git-core/git-remote"), Image(root))
+    assert b"/app/remote" in found.files
+
+
+def test_vendored_code_belongs_to_both_but_not_to_another_version_of_its_owner() -> None:
+    at = "/srv/node_modules/{}/package.json"
+    place = image(
+        b"srv/node_modules/a/package.json", b"srv/node_modules/b/package.json",
+        b"srv/node_modules/b/node_modules/a/package.json",
+        alike={b"srv/node_modules/a/index.js": 1, b"srv/node_modules/b/vendor/a.js": 1,
+               b"srv/node_modules/b/node_modules/a/index.js": 1},
+    )  # fmt: skip
+    first, vendoring, second = assign(
+        [artifact("npm", "a", at=(at.format("a"),)), artifact("npm", "b", at=(at.format("b"),)),
+         artifact("npm", "a", at=(at.format("b/node_modules/a"),))], place,
+    )  # fmt: skip
+    assert b"/srv/node_modules/b/vendor/a.js" in vendoring.files
+    assert b"/srv/node_modules/b/vendor/a.js" in first.files
+    assert b"/srv/node_modules/b/node_modules/a/index.js" not in first.files
+    assert b"/srv/node_modules/b/node_modules/a/index.js" in second.files
+
+
+@pytest.mark.parametrize("second", [b"usr/bin/.wh.tool", b"usr/.wh.bin", b"usr/.wh..wh..opq"])
+def test_what_a_later_layer_moved_still_belongs_to_its_package(second: bytes) -> None:
+    root = RootFs()
+    root.apply([Entry(b"bin", EntryKind.SYMLINK, b"usr/bin"),
+                Entry(b"usr/bin/tool", EntryKind.FILE, content=1),
+                Entry(b"etc/tool.conf", EntryKind.FILE)])  # fmt: skip
+    root.apply([Entry(second, EntryKind.FILE), Entry(b"opt/renamed", EntryKind.FILE, content=1)])
+    found = one(deb("tool", "/bin/tool", "/etc/tool.conf"), Image(root))
+    assert b"/opt/renamed" in found.files
+
+
+def test_a_program_that_was_moved_and_replaced_by_a_script_belongs_to_its_package() -> None:
+    root = RootFs()
+    root.apply([Entry(b"usr/bin/tool", EntryKind.FILE, content=1)])
+    root.apply([Entry(b"usr/bin/tool", EntryKind.FILE, content=2),
+                Entry(b"usr/bin/tool.real", EntryKind.FILE, content=1)])  # fmt: skip
+    assert one(deb("tool", "/usr/bin/tool"), Image(root)).files == (
+        b"/usr/bin/tool", b"/usr/bin/tool.real"
+    )  # fmt: skip
+
+
+def test_a_program_moved_before_the_image_was_made_is_known_by_its_name() -> None:
+    place = image(b"app/lib/libx.so.1", b"usr/bin/xtool", b"app/b.py", links={b"lib": b"usr/lib"})
+    found = one(deb("x", "/lib/libx.so.1", "/usr/bin/xtool", "/lib/x/b.py"), place)
+    assert found.files == (b"/app/lib/libx.so.1", b"/usr/bin/xtool")
+
+
+def test_phps_cache_of_compiled_files_belongs_to_the_owner_of_the_source() -> None:
+    cached = b"/cache/0123456789abcdef/srv/vendor/acme/zeta/src/A.php.bin"
+    place = image(b"srv/vendor/composer/installed.json", b"srv/vendor/acme/zeta/src/A.php", cached)
+    at = ("/srv/vendor/composer/installed.json",)
+    assert cached in one(artifact("php-composer", "acme/zeta", at=at), place).files
+
+
+@pytest.mark.parametrize(
+    ("bundle", "observable"),
+    [(b"srv/app/dist/main.js", False), (b"opt/yarn/lib/cli.js", True),
+     (b"usr/share/nodejs/x/dist/x.js", True), (b"srv/other/main.js", True)],
+)  # fmt: skip
+def test_npm_packages_beside_a_bundle_may_run_from_it(bundle: bytes, observable: bool) -> None:
+    """Not those of another application, and not where a package brought the bundle."""
+    ms = "/srv/app/node_modules/ms/"
+    place = image(ms.encode() + b"package.json", ms.encode() + b"index.js", b"srv/app/package.json",
+                  bundle, bundles=frozenset({b"/" + bundle}))  # fmt: skip
+    found = assign([artifact("npm", "ms", at=(ms + "package.json",)),
+                    artifact("npm", "app", at=("/srv/app/package.json",)),
+                    deb("node-x", "/usr/share/nodejs/x/dist/x.js")], place)  # fmt: skip
+    assert (found[0].unobservable is None) == observable
+    assert found[0].unobservable is None or "/srv/app/dist/main.js" in found[0].unobservable
+    assert found[2].unobservable != found[0].unobservable or observable
+
+
+@pytest.mark.parametrize(
+    ("archive", "observable"),
+    [(b"srv/app.jsa", False), (b"srv/app.aot", False), (b"opt/.scc/C290M4F1A64P_x_G41L00", False),
+     (b"opt/jdk/lib/server/classes.jsa", True), (b"opt/jdk/lib/server/classes_nocoops.jsa", True)],
+)  # fmt: skip
+def test_java_may_run_from_an_archive_of_shared_classes(archive: bytes, observable: bool) -> None:
+    found = one(artifact("java-archive", "x", at=("/srv/x.jar",)), image(b"srv/x.jar", archive))
+    assert (found.unobservable is None) == observable
+
+
+@pytest.mark.parametrize(
+    ("package_type", "name", "at", "home"),
+    [("php-composer", "acme/zeta", "/srv/vendor/composer/installed.json", b"srv/vendor/acme/zeta"),
+     ("gem", "rack", "/g/specifications/rack-1.gemspec", b"g/gems/rack-1")],
+)  # fmt: skip
+def test_a_directory_of_a_package_that_lies_elsewhere_makes_it_unobservable(
+    package_type: str, name: str, at: str, home: bytes
+) -> None:
+    place = image(
+        at.encode(), home + b"/a.rb", b"opt/src/b.rb", links={home + b"/src": b"/opt/src"}
+    )
+    found = one(artifact(package_type, name, at=(at,)), place)
+    assert found.unobservable == "a directory of it is a symlink to somewhere else"

@@ -10,7 +10,7 @@ import zstandard
 
 from services.scanner import layers
 from services.scanner.errors import SbomFailedError, TooLargeError
-from services.scanner.layers import unpack
+from services.scanner.layers import MIN_ALIKE_BYTES, unpack
 
 PLENTY = 64 * 1024 * 1024
 
@@ -114,3 +114,51 @@ def test_the_number_of_entries_is_limited(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_path_longer_than_the_kernel_takes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TooLargeError, match="path"):
         unpack([layer(tmp_path, tar(("d/" * 3000 + "f", b"")))], PLENTY)
+
+
+def test_equal_contents_are_known_over_all_layers(tmp_path: Path) -> None:
+    code, small = b"x" * MIN_ALIKE_BYTES, b"x" * (MIN_ALIKE_BYTES - 1)
+    lower = layer(tmp_path, tar(("a", code), ("s", small), ("gone", code + b"y")), "1")
+    upper = layer(tmp_path, tar(("b", code), ("t", small), (".wh.gone", b""),
+                                ("there", code + b"y"), ("lone", code + b"z")), "2")  # fmt: skip
+    groups = unpack([lower, upper], PLENTY).root.alike()
+    assert sorted((sorted(g.paths), g.former) for g in groups) == [
+        ([b"/a", b"/b"], []), ([b"/there"], [b"/gone"])
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "bundle"),
+    [
+        ("./app/.next/server/a.js", b"(()=>{var e={}};t[n]={exports:{}};" + b" " * 999, True),
+        ("app/a.mjs", b"// node_modules/x/index.mjs\nvar x = 1;\n" * 20, True),
+        ("app/a.cjs", b"a" * 1000, True),
+        ("app/a.js", b"let a = 1;\n" * 6000, True),
+        ("app/a.js", b"let a = require('x');\n" * 100, False),
+        ("app/node_modules/x/dist/x.js", b"a" * 1000, False),
+        ("app/a.css", b"a" * 1000, False),
+    ],
+)
+def test_what_a_bundler_wrote_is_known(
+    tmp_path: Path, name: str, content: bytes, bundle: bool
+) -> None:
+    found = unpack([layer(tmp_path, tar((name, content)))], PLENTY).bundles
+    assert found == ({b"/" + name.removeprefix("./").encode()} if bundle else set())
+
+
+def test_a_mark_of_a_bundler_between_two_parts_is_found(tmp_path: Path) -> None:
+    lines = b"let a = 1;\n"
+    head = lines * (layers._STEP // len(lines))
+    mark = b"// node_modules/x/index.js\n"
+    place = layers._STEP - 10 - len(head) % len(lines)
+    script = (head[:place] + b"\n" + mark + lines * 100)[-(layers._STEP - 5 + 2000) :]
+    assert layers._is_bundled(script)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layers, "_BUNDLE_BYTES", 1 << 30)
+        assert unpack([layer(tmp_path, tar(("a.js", script)))], PLENTY).bundles
+
+
+def test_a_bundle_that_a_later_layer_replaced_is_none(tmp_path: Path) -> None:
+    lower = layer(tmp_path, tar(("a.js", b"a" * 1000), ("b.js", b"a" * 1000)), "1")
+    upper = layer(tmp_path, tar(("a.js", b"let a\n"), (".wh.b.js", b"")), "2")
+    assert unpack([lower, upper], PLENTY).bundles == set()

@@ -1,0 +1,57 @@
+"""Files that hold copies of packages and run in their place: the packages' own files stay closed.
+
+A bundle that webpack or esbuild wrote, and a Java archive of shared classes (AppCDS, an AOT cache,
+OpenJ9's cache), name what is in them in no way that can be relied on. So of every package that may
+be in one, no silence of its files shows that it is unused.
+"""
+
+import re
+from collections.abc import Mapping, Sequence, Set
+
+from vexstream.claims import JAVA_TYPES
+from vexstream.imagefiles import Image
+from vexstream.sbom import Artifact
+
+_MODULES = b"/node_modules/"
+_SHARED_CLASSES = re.compile(
+    rb"(?!.*/lib/server/classes[^/]*\.jsa\Z).*(?:\.jsa|\.aot|/C\d+[MD]\d+\w*_[^/]+_G\d+L\d+)\Z",
+    re.DOTALL,
+)
+"""HotSpot's and OpenJ9's. The archive of the JDK's own classes, in lib/server, holds no others."""
+
+
+def in_place_of(
+    artifacts: Sequence[Artifact], owned: Sequence[Set[bytes]], image: Image
+) -> Mapping[str, str]:
+    """Artifact id -> why something else may run in the place of its files."""
+    by_packages: set[bytes] = set().union(
+        *(
+            files
+            for artifact, files in zip(artifacts, owned, strict=True)
+            if not _is_application(artifact)
+        )
+    )
+    bundles = sorted(image.bundles - by_packages)
+    classes = next(
+        (path for path in image.root.files_under(b"/")
+         if _SHARED_CLASSES.match(path) and path not in by_packages), None,
+    )  # fmt: skip
+    found = {}
+    for artifact, files in zip(artifacts, owned, strict=True):
+        if artifact.type == "npm" and bundles:
+            homes = tuple({p.partition(_MODULES)[0] + b"/" for p in files if _MODULES in p})
+            bundle = next((path for path in bundles if path.startswith(homes)), None)
+            if bundle is not None:
+                found[artifact.id] = f"the bundle {_text(bundle)} may hold a copy of it"
+        elif artifact.type in JAVA_TYPES and classes is not None:
+            found[artifact.id] = f"the shared classes in {_text(classes)} may be its own"
+    return found
+
+
+def _is_application(artifact: Artifact) -> bool:
+    """An npm package that was not installed into node_modules."""
+    return artifact.type == "npm" and not any("/node_modules/" in p for p in artifact.locations)
+
+
+def _text(path: bytes) -> str:
+    return path.decode("utf-8", "backslashreplace")
