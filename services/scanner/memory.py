@@ -81,8 +81,14 @@ class Memory:
             return
         del self._parts[chunk.config_digest]
         chunks = tuple(parts[index] for index in range(chunk.count))
-        retry_at = None if scan.failure is None else time.monotonic()
-        self._put(Known(scan.image, chunks, database_of(scan), scan.failure is None, retry_at))
+        heard = Known(scan.image, chunks, database_of(scan), scan.failure is None)
+        if scan.failure is not None:
+            former = self._known.get(chunk.config_digest)
+            # Who has just failed as well does not begin anew.
+            failures = former.failures if former else 0
+            retry_at = max(time.monotonic(), (former and former.retry_at) or 0)
+            heard = replace(heard, retry_at=retry_at, failures=failures)
+        self._put(heard)
 
     def _put(self, known: Known) -> None:
         former = self._known.pop(known.image.config_digest, None)

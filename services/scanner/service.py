@@ -23,6 +23,7 @@ from services.common.topics import Topic, ensure_topics
 from services.scanner.follow import Follower
 from services.scanner.memory import Memory
 from services.scanner.publish import Publisher, partition_of
+from services.scanner.relay import Relay, Trail
 from services.scanner.scan import Scanner
 from services.scanner.settings import ScannerSettings
 from services.scanner.sources import image_sources
@@ -67,6 +68,7 @@ async def run(settings: ScannerSettings, stop: asyncio.Event) -> None:
             worker = Worker(
                 settings, Scanner(settings, source, tools), tools, publisher, memory,
                 lambda digest: _is_assigned(consumer, digest),
+                Relay(consumer, sender, Topic.IMAGE_SEEN.name_in(settings)).hand_on,
             )  # fmt: skip
             async with _followed(settings, memory) as following:
                 health.reason = None
@@ -156,7 +158,8 @@ async def _handle(
 ) -> None:
     try:
         seen = decode_image_seen(record.value or b"")
-        await worker.seen(seen.image, scan_anyway=seen.runtime == RESCAN)
+        trail = Trail.read(record.headers)
+        await worker.seen(seen.image, scan_anyway=seen.runtime == RESCAN, trail=trail)
     except KafkaError:
         raise  # not the record's fault: the process starts again and reads it again
     except Exception as error:

@@ -13,23 +13,39 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
 from schemas.messages import split_scan
 from services.scanner.memory import Known, Memory, database_of, joined, renamed
 from services.scanner.publish import Publisher
+from services.scanner.relay import Trail
 from services.scanner.scan import Scanner
 from services.scanner.settings import ScannerSettings
 from services.scanner.tool import ToolFailedError
 from services.scanner.tools import Database, Tools
 from vexstream.identity import Digest, Image
-from vexstream.scan import Scan
+from vexstream.scan import FailureReason, Scan, ScanFailure
 
 log = structlog.get_logger()
 
 _MAX_DOUBLINGS = 6
 _SPREAD_STEPS = 2**32
+_NEW = Trail()
+
+
+class HandOn(Protocol):
+    """How to give an image to another scanner; see ``Relay.hand_on``."""
+
+    async def __call__(
+        self, image: Image, trail: Trail, reason: str, *, scan_anyway: bool
+    ) -> bool: ...
+
+
+async def _nobody(image: Image, trail: Trail, reason: str, *, scan_anyway: bool) -> bool:
+    del image, trail, reason, scan_anyway
+    return False
 
 
 class Worker:
@@ -43,30 +59,37 @@ class Worker:
         publisher: Publisher,
         memory: Memory,
         mine: Callable[[Digest], bool] = lambda _: True,
+        hand_on: HandOn = _nobody,
     ) -> None:
-        """``mine`` tells whether this scanner, among several, has to look after an image."""
+        """``mine`` tells whether this scanner, among several, has to look after an image;
+        ``hand_on`` gives one that cannot be had here to another."""
         self._settings = settings
         self._scanner = scanner
         self._tools = tools
         self._publisher = publisher
         self._memory = memory
         self._mine = mine
+        self._hand_on = hand_on
         self._checked_at: float | None = None
         self._current: Database | None = None
         self._changed_at = time.monotonic()
 
-    async def seen(self, image: Image, *, scan_anyway: bool = False) -> None:
+    async def seen(self, image: Image, *, scan_anyway: bool = False, trail: Trail = _NEW) -> None:
         """Scans the image, publishes what is known of it, or does nothing when all is known.
 
-        With ``scan_anyway`` somebody asks for a scan although there may be one.
+        With ``scan_anyway`` somebody asks for a scan although there may be one. With a ``trail``
+        other scanners had to do what they could not do.
         """
         known = self._memory.get(image.config_digest)
         merged = known.image.merged(image) if known else image
         await self._look_at_database()
-        if known is None or scan_anyway or self._retry_is_due(known, merged):
-            await self._scan(merged, known)
-        elif self._rescan_is_due(known):
-            await self._rescan(merged, known)
+        handed = bool(trail.partitions)
+        if known is None or scan_anyway or (handed and not known.complete) or (
+            self._retry_is_due(known, merged)
+        ):  # fmt: skip
+            await self._scan(merged, known, trail, scan_anyway=scan_anyway)
+        elif self._rescan_is_due(known) or (handed and self._is_outdated(known)):
+            await self._rescan(merged, known, trail)
         elif merged != known.image:
             await self._rename(known, merged)
 
@@ -85,36 +108,55 @@ class Worker:
         return time.monotonic() >= known.retry_at or merged != known.image
 
     def _rescan_is_due(self, known: Known) -> bool:
-        if self._current is None or known.database == self._current or not known.complete:
+        if not self._is_outdated(known):
             return False
         place = int(known.image.config_digest.removeprefix("sha256:")[:8], 16) / _SPREAD_STEPS
         begins = self._changed_at + place * self._settings.rescan_spread_seconds
         return time.monotonic() >= max(begins, known.retry_at or 0)
 
-    async def _scan(self, image: Image, known: Known | None) -> None:
+    def _is_outdated(self, known: Known) -> bool:
+        return known.complete and self._current not in (None, known.database)
+
+    async def _scan(
+        self, image: Image, known: Known | None, trail: Trail, *, scan_anyway: bool
+    ) -> None:
         log.info("scanning", image=image.config_digest, names=image.names)
         scan = await self._scanner.scan(image)
         await self._look_at_database()  # Grype may have fetched a newer one just now
-        await self._conclude(scan, known)
+        await self._conclude(scan, known, trail, scan_anyway=scan_anyway)
 
-    async def _rescan(self, image: Image, known: Known) -> None:
+    async def _rescan(self, image: Image, known: Known, trail: Trail = _NEW) -> None:
         """From the stored SBOM; from the image where there is none."""
         log.info("matching again", image=image.config_digest, names=image.names)
         former = await asyncio.to_thread(joined, known)
         scan = await self._scanner.match_again(replace(former, image=image))
         if scan is None:
             scan = await self._scanner.scan(image)
-        await self._conclude(scan, known)
+        await self._conclude(scan, known, trail, scan_anyway=False)
 
-    async def _conclude(self, scan: Scan, known: Known | None) -> None:
+    async def _conclude(
+        self, scan: Scan, known: Known | None, trail: Trail, *, scan_anyway: bool
+    ) -> None:
         if scan.failure is None:
             await self._publish(scan, known)
             return
-        log.error("cannot scan", image=scan.image.config_digest, reason=scan.failure.reason,
-                  detail=scan.failure.detail)  # fmt: skip
         failures = known.failures + 1 if known else 1
         wait = self._settings.retry_seconds * 2 ** min(failures - 1, _MAX_DOUBLINGS)
         retry_at = time.monotonic() + wait
+        if scan.failure.reason is FailureReason.IMAGE_UNAVAILABLE:
+            reason = scan.failure.detail
+            if await self._hand_on(scan.image, trail, reason, scan_anyway=scan_anyway):
+                log.info("handed on", image=scan.image.config_digest, reason=reason)
+                known = known or Known(scan.image, (), None, complete=False)
+                self._memory.put(replace(known, retry_at=retry_at, failures=failures))
+                return
+            scan = _with_reasons(scan, scan.failure, trail)
+        await self._fail(scan, known, retry_at, failures)
+
+    async def _fail(self, scan: Scan, known: Known | None, retry_at: float, failures: int) -> None:
+        assert scan.failure is not None  # noqa: S101 - this is about one
+        log.error("cannot scan", image=scan.image.config_digest, reason=scan.failure.reason,
+                  detail=scan.failure.detail)  # fmt: skip
         # Another scanner may have had the image, while this one had not.
         known = self._memory.get(scan.image.config_digest) or known
         if known is None or not known.complete:
@@ -170,3 +212,9 @@ class Worker:
                 await self._tools.update_database(Path(work))
             except ToolFailedError as error:
                 log.warning("Grype's database was not updated", error=str(error))
+
+
+def _with_reasons(scan: Scan, failure: ScanFailure, trail: Trail) -> Scan:
+    """What every scanner said that tried."""
+    detail = "; ".join((*trail.reasons, failure.detail))
+    return replace(scan, failure=replace(failure, detail=detail))

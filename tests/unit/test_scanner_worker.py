@@ -1,5 +1,6 @@
 """When an image is scanned, published again, or left alone; and what is kept in memory."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from aiokafka.partitioner import murmur2
 from schemas.messages import ScanChunk, join_scan, split_scan
 from services.scanner.memory import Known, Memory
 from services.scanner.publish import Publisher
+from services.scanner.relay import Trail
 from services.scanner.settings import ScannerSettings
 from services.scanner.tools import Database
 from services.scanner.worker import Worker
@@ -287,3 +289,90 @@ async def test_chunks_go_where_the_digest_goes_and_surplus_ones_are_removed(
         f"{CONFIG}#{index}".encode() for index in range(len(chunks) + 2)
     ]
     assert [value is None for _, value, _ in sender.records] == [False] * len(chunks) + [True] * 2
+
+
+class Ring:
+    """Two scanners that hand images to one another, as over two partitions."""
+
+    def __init__(self, folder: Path) -> None:
+        self.benches = [self._bench(folder, number) for number in range(2)]
+
+    def _bench(self, folder: Path, number: int) -> Bench:
+        bench = Bench(folder)
+
+        async def hand_on(image: Image, trail: Trail, reason: str, *, scan_anyway: bool) -> bool:
+            if 1 - number in trail.partitions:
+                return False
+            await self.benches[1 - number].worker.seen(
+                image, scan_anyway=scan_anyway, trail=trail.after([number], reason)
+            )
+            return True
+
+        bench.worker._hand_on = hand_on
+        return bench
+
+
+def unavailable(where: str) -> ScanFailure:
+    return ScanFailure(FailureReason.IMAGE_UNAVAILABLE, f"not in {where}")
+
+
+async def test_an_image_that_another_scanner_has_is_scanned_there_and_never_said_to_be_missing(
+    tmp_path: Path,
+) -> None:
+    without, having = Ring(tmp_path).benches
+    without.scanner.failure = unavailable("a")
+    await without.worker.seen(PLAIN)
+    await without.worker.seen(PLAIN)
+    assert without.topic.scans == []
+    assert [scan.failure for scan in having.topic.scans] == [None]
+    assert len(without.scanner.scanned) == len(having.scanner.scanned) == 1
+
+
+async def test_an_image_that_no_scanner_has_is_said_once_with_all_reasons(tmp_path: Path) -> None:
+    first, second = Ring(tmp_path).benches
+    first.scanner.failure, second.scanner.failure = unavailable("a"), unavailable("b")
+    await first.worker.seen(PLAIN)
+    assert first.topic.scans == []
+    [said] = second.topic.scans
+    assert said.failure == ScanFailure(FailureReason.IMAGE_UNAVAILABLE, "not in a; not in b")
+
+
+async def test_what_the_image_itself_makes_impossible_is_not_handed_on(tmp_path: Path) -> None:
+    first, second = Ring(tmp_path).benches
+    first.scanner.failure = ScanFailure(FailureReason.SBOM_FAILED, "broken")
+    await first.worker.seen(PLAIN)
+    assert [scan.failure for scan in first.topic.scans] == [first.scanner.failure]
+    assert second.scanner.scanned == []
+
+
+async def test_a_new_database_reaches_the_scanner_that_keeps_the_sbom(tmp_path: Path) -> None:
+    without, having = Ring(tmp_path).benches
+    without.scanner.failure = unavailable("a")
+    await without.worker.seen(PLAIN)
+    for chunk in split_scan(having.topic.scans[0]):
+        without.worker._memory.hear(chunk)
+    without.tools.found = having.tools.found = NEW
+    without.scanner.sbom_is_stored = False
+    await without.worker.seen(PLAIN)
+    assert having.scanner.matched == [PLAIN]
+    assert [scan.tools["grype_db_built"] for scan in having.topic.scans] == ["then", "now"]
+    await without.worker.seen(PLAIN)  # it has not heard of it yet, and does not ask again at once
+    assert len(having.scanner.matched) == 1
+
+
+def test_a_failure_of_another_does_not_begin_ones_own_waiting_anew() -> None:
+    memory = Memory()
+    later = time.monotonic() + 1000
+    memory.put(Known(PLAIN, (), None, complete=False, retry_at=later, failures=3))
+    for chunk in split_scan(Scan(PLAIN, 1, failure=unavailable("b"))):
+        memory.hear(chunk)
+    known = memory.get(CONFIG)
+    assert known is not None
+    assert (known.retry_at, known.failures, known.complete) == (later, 3, False)
+
+
+def test_a_trail_survives_the_headers_of_a_record() -> None:
+    trail = Trail().after([0, 7], "not here").after([3], "nor here: 'caf\N{LATIN SMALL LETTER E}'")
+    assert trail.partitions == {0, 3, 7}
+    assert Trail.read(trail.headers()) == trail
+    assert Trail.read([("vexstream-tried", b"x,,-1,\xff"), ("other", b"1")]) == Trail()
