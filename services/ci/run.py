@@ -18,7 +18,7 @@ from services.local.process import LocalError
 from services.local.tools import cache_dir, find_tool, workspace
 from services.publish.signing import Signer
 from services.scanner.errors import ToolMissingError
-from services.scanner.images import ContainerdImages
+from services.scanner.images import ContainerdImages, Ctr
 from services.scanner.scan import Scanner
 from services.scanner.settings import ScannerSettings
 from services.scanner.tools import Tools
@@ -141,10 +141,7 @@ async def _require_database(tools: Tools, directory: Path) -> None:
 
 
 async def _scan(settings: ScannerSettings, tools: Tools, image: Image) -> Scan:
-    source = ContainerdImages(
-        settings.ctr, settings.containerd_address, settings.containerd_namespace,
-        settings.scan_timeout_seconds, settings.max_image_mib,
-    )  # fmt: skip
+    source = ContainerdImages(Ctr(settings), settings.max_image_mib)
     scan = await Scanner(settings, source, tools).scan(image)
     if scan.failure is not None:
         raise ScanFailedError(f"{scan.failure.reason}: {scan.failure.detail}")

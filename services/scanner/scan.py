@@ -100,6 +100,8 @@ class Scanner:
         await asyncio.to_thread(self._sboms.put, image.config_digest, document)
         tools = {"syft": made.syft_version, "syft_schema": made.schema_version,
                  "distro": made.distro, **_said_by(found)}  # fmt: skip
+        if fetched.remark:
+            tools["files_of"] = fetched.remark
         return Scan(known_as, self._clock(), tools, found.packages, found.report.findings)
 
     async def _match_again(self, former: Scan, work: Path) -> Scan | None:

@@ -16,6 +16,7 @@ class Source(StrEnum):
     DOCKER = "docker"
     REGISTRY = "registry"
     FOLDER = "folder"
+    RUNNING = "running"
 
 
 class ScannerSettings(CommonSettings):
@@ -23,7 +24,8 @@ class ScannerSettings(CommonSettings):
 
     image_sources: tuple[Source, ...] = (Source.CONTAINERD, Source.DOCKER, Source.REGISTRY)
     """Where images are looked for, in this order: a JSON list of containerd, docker, registry,
-    folder."""
+    folder, running. The last, the root file systems of running containers, needs rights on its
+    node that the others do not."""
     containerd_address: str = "/run/containerd/containerd.sock"
     containerd_namespace: str = "k8s.io"
     ctr: str = "ctr"

@@ -3,9 +3,10 @@
 from services.scanner.archives import ImageFolder
 from services.scanner.docker_images import DockerImages
 from services.scanner.errors import ToolMissingError
-from services.scanner.images import ContainerdImages
+from services.scanner.images import ContainerdImages, Ctr
 from services.scanner.registry import RegistryImages
 from services.scanner.registry_auth import Credentials, docker_config
+from services.scanner.running import RunningContainers
 from services.scanner.settings import ScannerSettings, Source
 from services.scanner.stores import ImageSource, Sources
 from services.scanner.tool import find
@@ -22,14 +23,15 @@ def image_sources(settings: ScannerSettings) -> Sources:
 
 def _source(source: Source, settings: ScannerSettings) -> ImageSource:
     timeout, largest = settings.scan_timeout_seconds, settings.max_image_mib
-    if source is Source.CONTAINERD:
-        ctr = find(
+    if source in (Source.CONTAINERD, Source.RUNNING):
+        find(
             settings.ctr, "VEXSTREAM_CTR",
-            "install containerd's client, or leave containerd out of VEXSTREAM_IMAGE_SOURCES",
+            f"install containerd's client, or leave {source} out of VEXSTREAM_IMAGE_SOURCES",
         )  # fmt: skip
-        return ContainerdImages(
-            ctr, settings.containerd_address, settings.containerd_namespace, timeout, largest
-        )
+        ctr = Ctr(settings)
+        if source is Source.CONTAINERD:
+            return ContainerdImages(ctr, largest)
+        return RunningContainers(ctr, timeout, settings.max_unpacked_mib)
     if source is Source.DOCKER:
         return DockerImages(settings.docker_address, timeout, largest)
     if source is Source.REGISTRY:

@@ -32,6 +32,8 @@ class Fetched:
     manifest_digests: tuple[Digest, ...]
     """Its manifest, and the indexes that led to it; none when it had no manifest there."""
     source: str
+    remark: str = ""
+    """Why the content may not be that of the image alone."""
 
 
 class ImageSource(Protocol):

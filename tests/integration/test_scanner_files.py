@@ -19,7 +19,7 @@ from services.local.containerd import Containerd
 from services.local.image import DEMO
 from services.local.image_archive import ImageArchive
 from services.scanner.errors import TooLargeError
-from services.scanner.images import ContainerdImages
+from services.scanner.images import ContainerdImages, Ctr
 from services.scanner.sboms import SbomStore
 from services.scanner.scan import Scanner
 from services.scanner.settings import ScannerSettings
@@ -71,10 +71,7 @@ def settings(
 def scan(settings: ScannerSettings, image: Image, **changes: Any) -> Scan:
     """Scans with changed settings."""
     changed = settings.model_copy(update=changes)
-    source = ContainerdImages(
-        changed.ctr, changed.containerd_address, changed.containerd_namespace,
-        changed.scan_timeout_seconds, changed.max_image_mib,
-    )  # fmt: skip
+    source = ContainerdImages(Ctr(changed), changed.max_image_mib)
     return asyncio.run(Scanner(changed, source, Tools(changed)).scan(image))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.scanner.errors import ToolMissingError
-from services.scanner.images import ContainerdImages
+from services.scanner.images import ContainerdImages, Ctr
 from services.scanner.settings import ScannerSettings
 from services.scanner.tool import Limits, ToolFailedError, find, run
 from services.scanner.tools import Tools
@@ -109,6 +109,7 @@ async def test_a_damaged_blob_is_not_used(tmp_path: Path) -> None:
     program = tmp_path / "ctr"
     program.write_text("#!/bin/sh\nprintf 'something else'\n")
     os.chmod(program, 0o755)
-    images = ContainerdImages(str(program), "/sock", "k8s.io", 10, 1)
+    settings = ScannerSettings(ctr=str(program), containerd_address=str(program))
+    images = ContainerdImages(Ctr(settings), 1)
     with pytest.raises(Exception, match="damaged"):
         await images._blob(Digest("sha256:" + "0" * 64), tmp_path / "blob", 1)

@@ -1,0 +1,206 @@
+"""The last resort: an image of which no store has the layers, but a container runs."""
+
+import asyncio
+import os
+import stat
+import subprocess
+import tarfile
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+import pytest
+
+from services.local import grype_db as sample
+from services.local.containerd import Container, Containerd
+from services.local.image_archive import (
+    File,
+    ImageArchive,
+    ImageConfig,
+    layer_of_files,
+    write_archive,
+)
+from services.scanner.errors import ImageUnavailableError, SbomFailedError, TooLargeError
+from services.scanner.images import Ctr
+from services.scanner.layers import unpack
+from services.scanner.root_layer import LayerLimits, write_layer
+from services.scanner.running import RunningContainers
+from services.scanner.scan import Scanner
+from services.scanner.settings import ScannerSettings, Source
+from services.scanner.sources import image_sources
+from services.scanner.tools import Tools
+from vexstream.identity import Image
+from vexstream.rootfs import RootFs
+from vexstream.scan import FailureReason, Scan
+
+pytestmark = pytest.mark.real
+
+NEVER = float("inf")
+PLENTY = 1 << 30
+_PROGRAM = "#include <unistd.h>\nint main(void) { for (;;) pause(); }\n"
+_STATUS = """\
+Package: waiting
+Status: install ok installed
+Architecture: amd64
+Version: 1.0
+Maintainer: nobody <nobody@example.org>
+Description: waits
+
+"""
+
+
+@pytest.fixture
+def settings(
+    containerd: Containerd,
+    syft: Path,
+    grype: Path,
+    grype_db: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> ScannerSettings:
+    for name, value in sample.environment(grype_db).items():
+        monkeypatch.setenv(name, value)
+    return ScannerSettings(
+        image_sources=(Source.CONTAINERD, Source.RUNNING), syft=str(syft), grype=str(grype),
+        containerd_address=containerd.endpoint.removeprefix("unix://"), work_dir=tmp_path,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def waiting(tmp_path: Path) -> Callable[[str, dict[str, File]], ImageArchive]:
+    """Makes images: all have one lower layer, and a layer of their own."""
+    source, program = tmp_path / "wait.c", tmp_path / "wait"
+    source.write_text(_PROGRAM)
+    subprocess.run(["cc", "-static", "-O", "-o", program, source], check=True, capture_output=True)
+    lower = tmp_path / "lower.tar"
+    layer_of_files(
+        {
+            "/usr/bin/wait": File(program.read_bytes(), 0o755),
+            "/etc/os-release": File(b'ID=debian\nVERSION_ID="12"\n'),
+            "/var/lib/dpkg/status": File(_STATUS.encode()),
+            "/var/lib/dpkg/info/waiting.list": File(b"/.\n/usr/bin/wait\n"),
+        },
+        lower,
+    )
+
+    def make(name: str, files: dict[str, File]) -> ImageArchive:
+        upper = tmp_path / f"{name}-layer.tar"
+        layer_of_files(files, upper)
+        config = ImageConfig(entrypoint=("/usr/bin/wait",))
+        return write_archive(
+            tmp_path / f"{name}.tar", f"localhost/waiting/{name}:1", [lower, upper], config
+        )
+
+    return make
+
+
+def scan(settings: ScannerSettings, image: ImageArchive) -> Scan:
+    scanner = Scanner(settings, image_sources(settings), Tools(settings))
+    return asyncio.run(scanner.scan(Image(image.config_digest)))
+
+
+def _throw_layers_away(settings: ScannerSettings, image: ImageArchive) -> None:
+    """What containerd does by itself with discard_unpacked_layers = true."""
+    with tarfile.open(image.path) as archive:
+        blobs = {name.rpartition("/")[2] for name in archive.getnames() if "/sha256/" in name}
+    kept = {
+        digest.removeprefix("sha256:") for digest in (image.config_digest, image.manifest_digest)
+    }
+    layers = [f"sha256:{blob}" for blob in blobs - kept]
+    subprocess.run(
+        ["ctr", "--address", settings.containerd_address, "--namespace", "k8s.io",
+         "content", "rm", *layers], check=True, capture_output=True,
+    )  # fmt: skip
+
+
+def _stop(containerd: Containerd, containers: list[Container]) -> None:
+    for container in containers:
+        containerd.stop(container, grace_seconds=0)
+
+
+def test_an_image_that_only_a_container_still_has_is_scanned_and_the_scan_says_so(
+    settings: ScannerSettings,
+    containerd: Containerd,
+    waiting: Callable[[str, dict[str, File]], ImageArchive],
+) -> None:
+    """Another container, of an image on the same lower layer, is not taken for it."""
+    wanted = waiting("wanted", {"/opt/wanted": File(b"w")})
+    other = waiting("other", {"/opt/other": File(b"o")})
+    containers = []
+    for image in (other, wanted):
+        containerd.import_image(image.path, image.name)
+        containers.append(containerd.run(image.name, image.name.split("/")[2].split(":")[0]))
+    try:
+        whole = scan(settings, wanted)
+        assert whole.failure is None
+        assert "files_of" not in whole.tools
+        _throw_layers_away(settings, wanted)
+        found = scan(settings, wanted)
+        assert found.failure is None, found.failure
+        container = containers[1].id
+        assert found.tools["files_of"] == f"running container {container} with what it has changed"
+        assert found.packages == whole.packages
+        assert [p.files for p in found.packages] == [(b"/usr/bin/wait",)]
+        _stop(containerd, [containers.pop()])
+        gone = scan(settings, wanted)
+        assert gone.failure is not None
+        assert gone.failure.reason is FailureReason.IMAGE_UNAVAILABLE
+        assert "discard_unpacked_layers" in gone.failure.detail
+        assert "running containers stands on the layers" in gone.failure.detail
+    finally:
+        _stop(containerd, containers)
+
+
+def test_without_rights_on_the_node_the_error_names_them(
+    settings: ScannerSettings,
+    containerd: Containerd,
+    waiting: Callable[[str, dict[str, File]], ImageArchive],
+    tmp_path: Path,
+) -> None:
+    image = waiting("unreadable", {"/opt/unreadable": File(b"u")})
+    containerd.import_image(image.path, image.name)
+    container = containerd.run(image.name, "unreadable")
+    source = RunningContainers(Ctr(settings), 60, 64, proc=tmp_path / "not-the-hosts")
+    try:
+        with pytest.raises(ImageUnavailableError, match="CAP_SYS_PTRACE"):
+            asyncio.run(source.fetch(Image(image.config_digest), tmp_path))
+    finally:
+        _stop(containerd, [container])
+
+
+def test_a_root_is_read_without_leaving_it(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "a/mounted").mkdir(parents=True)
+    (root / "a/mounted/secret").write_text("x")
+    (root / "a/file").write_bytes(b"x" * 3000)
+    os.link(root / "a/file", root / "again")
+    (root / "out").symlink_to("/etc")
+    (root / "loop").symlink_to("loop")
+    os.mkfifo(root / "pipe")
+    os.mkdir(os.fsencode(root) + b"/caf\xe9")
+    Path(os.fsdecode(os.fsencode(root) + b"/caf\xe9/f")).write_text("")
+    os.mknod(root / "socket", stat.S_IFSOCK)
+    made = _write(root, tmp_path / "layer.tar", mounts={b"/a/mounted"})
+    assert sorted(made.files_under(b"/", links=True)) == [
+        b"/a/file", b"/again", b"/caf\xe9/f", b"/loop", b"/out"
+    ]  # fmt: skip
+    assert [sorted(names) for names in made.hard_links()] == [[b"/a/file", b"/again"]]
+
+
+def test_the_limits_hold_while_a_root_is_read(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    with (root / "huge").open("wb") as file:
+        file.truncate(1 << 40)  # a hole of a terabyte
+    with pytest.raises(TooLargeError, match="VEXSTREAM_MAX_UNPACKED_MIB"):
+        _write(root, tmp_path / "layer.tar")
+    with pytest.raises(SbomFailedError, match="VEXSTREAM_SCAN_TIMEOUT_SECONDS"):
+        _write(root, tmp_path / "layer.tar", until=0)
+
+
+def _write(root: Path, layer: Path, mounts: Collection[bytes] = (), until: float = NEVER) -> RootFs:
+    opened = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        write_layer(opened, mounts, layer, LayerLimits(64 << 20, until))
+    finally:
+        os.close(opened)
+    return unpack([layer], PLENTY).root
