@@ -13,6 +13,11 @@ _SCOPE = re.compile(
 )
 
 
+_CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
+_PODS_OF_PODMAN = "libpod_parent"
+"""Below it a pod's id comes before its containers'."""
+
+
 def find_root(configured: Path | None, mountinfo: Path = Path("/proc/self/mountinfo")) -> Path:
     """Where the unified hierarchy is mounted.
 
@@ -35,7 +40,8 @@ def find_root(configured: Path | None, mountinfo: Path = Path("/proc/self/mounti
 def candidates(path: str) -> list[str]:
     """What may be container ids in a cgroup path, the outermost first.
 
-    The outermost, because a container can make cgroups of any name within its own.
+    The outermost, because a container can make cgroups of any name within its own: below the first
+    name that only a container has, nothing else counts, whether that container is known or not.
 
     Knows the path styles of CRI and docker with cgroupfs (``/kubepods/burstable/pod<uid>/<id>``),
     with systemd (``….slice/cri-containerd-<id>.scope``, ``crio-``, ``docker-``), of podman
@@ -47,6 +53,9 @@ def candidates(path: str) -> list[str]:
         match = _SCOPE.match(component)
         if match:
             ids += [f"{above}/{component}", match[1]] if above else [match[1]]
+            is_pod = above == _PODS_OF_PODMAN and component == match[1]
+            if _CONTAINER_ID.fullmatch(match[1]) and not is_pod:
+                break
         above = component
     return ids
 
@@ -57,6 +66,7 @@ class CgroupIndex:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._paths: dict[int, str] = {}
+        self._above = ""
 
     @property
     def paths(self) -> Mapping[int, str]:
@@ -64,8 +74,26 @@ class CgroupIndex:
         return self._paths
 
     def learn(self, cgroup: int, path: str) -> None:
-        """The kernel said that this cgroup was made."""
-        self._paths[cgroup] = path
+        """The kernel said that this cgroup was made.
+
+        Its path begins at the kernel's root, which is above ours where the node is a container.
+        """
+        above = self._seen_below(cgroup, path)
+        if above is not None:
+            self._above = above
+        self._paths[cgroup] = path.removeprefix(self._above) or "/"
+
+    def _seen_below(self, cgroup: int, path: str) -> str | None:
+        """The part of a path that lies above our root; None when the cgroup is gone."""
+        names = path.strip("/").split("/")
+        for depth in range(len(names)):
+            try:
+                inode = os.stat(self.root.joinpath(*names[depth:])).st_ino
+            except OSError:
+                continue
+            if inode == cgroup:
+                return "".join(f"/{name}" for name in names[:depth])
+        return None
 
     def scan(self) -> None:
         """Learns every cgroup that is there now."""
@@ -84,16 +112,17 @@ class CgroupIndex:
         """The cgroups that belong to a container, those within it included."""
         return [cgroup for cgroup, path in self._paths.items() if container_id in candidates(path)]
 
-    def forget_missing(self, keep: set[int]) -> list[int]:
-        """Drops what is neither there any more nor to be kept; returns the dropped ids."""
-        gone = [
+    def missing(self) -> set[int]:
+        """What is not there any more."""
+        return {
             cgroup
             for cgroup, path in self._paths.items()
-            if cgroup not in keep and not (self.root / path.lstrip("/")).exists()
-        ]
-        for cgroup in gone:
-            del self._paths[cgroup]
-        return gone
+            if not (self.root / path.lstrip("/")).exists()
+        }
+
+    def forget(self, cgroup: int) -> None:
+        """Nothing more is to come of it."""
+        del self._paths[cgroup]
 
     def processes(self, cgroup: int) -> list[int]:
         """The processes that are in the cgroup now."""

@@ -87,6 +87,8 @@ class CoreSource:
         self._host_process = host_process
         self._scripts = ScriptResolver(host_proc)
         self._memory_files = 0
+        self.opened_by: str | None = None
+        """The program in the opening of files itself; None for the end of system calls."""
         self._object: BpfObject | None = None
         self._rings: list[RingBuffer] = []
         self._samples: list[RawEvent | ScriptEvent] = []
@@ -103,6 +105,7 @@ class CoreSource:
                     raise _denied(error) if _is_denied(error) else error from error
                 refused.append(f"{hooks}: {str(error).splitlines()[0]}")
                 continue
+            self.opened_by = hooks.opened_by
             log.info("probe attached", source=self.name, hooks=attached, opens=str(hooks),
                      refused=refused)  # fmt: skip
             return

@@ -57,6 +57,8 @@ class Tracker:
         self._owners: dict[int, str] = {}
         self._losses: Counter[tuple[int, str]] = Counter()
         self._scanned_at_us = 0
+        self._missing: set[int] = set()
+        """Cgroups of containers that were gone when it was last looked."""
 
     @property
     def containers(self) -> set[str]:
@@ -171,13 +173,22 @@ class Tracker:
         return batches
 
     def forget_gone_cgroups(self) -> list[int]:
-        """Drops cgroups that are gone and were nobody's; returns their ids."""
-        gone = self.index.forget_missing(set(self._owners))
+        """Drops cgroups that are gone; returns their ids.
+
+        A container's own only when they were gone the last time too: their last events have been
+        handled by then. A container that makes and removes cgroups must not fill the memory.
+        """
+        missing = self.index.missing()
+        gone = {c for c in missing if c not in self._owners or c in self._missing}
+        self._missing = missing - gone
         for cgroup in gone:
+            self.index.forget(cgroup)
             self._hold.drop(cgroup)
-            for key in [key for key in self._losses if key[0] == cgroup]:
-                del self._losses[key]
-        return gone
+            if owner := self._owners.pop(cgroup, None):
+                self._tracked[owner].cgroups.discard(cgroup)
+        for key in [key for key in self._losses if key[0] in gone]:
+            del self._losses[key]
+        return sorted(gone)
 
     def _owner(self, cgroup: int) -> str | None:
         owner = self._owners.get(cgroup)

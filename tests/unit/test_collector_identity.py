@@ -33,10 +33,26 @@ def test_the_container_is_found_in_every_path_style(path: str) -> None:
     assert ID in candidates(path)
 
 
-def test_the_outermost_id_comes_first() -> None:
-    inner = "f" * 64
-    found = candidates(f"/kubepods/pod1/{ID}/docker/{inner}")
-    assert found.index(ID) < found.index(inner), "a container names the cgroups within its own"
+@pytest.mark.parametrize("outer", [f"/kubepods/pod1/{ID}", f"/libpod_parent/libpod-{ID}"])
+def test_below_a_containers_id_no_other_counts(outer: str) -> None:
+    found = candidates(f"{outer}/docker/{HEX}")
+    assert ID in found
+    assert HEX not in found, "a container names the cgroups within its own"
+
+
+def test_a_pod_of_podman_is_no_container() -> None:
+    assert ID in candidates(f"/libpod_parent/{HEX}/libpod-{ID}")
+
+
+def test_a_node_that_is_a_container_is_not_taken_for_the_one_that_is_meant(tmp_path: Path) -> None:
+    node = f"/docker/{HEX}/kubelet"
+    lasting = tmp_path / "kubepods" / ID
+    lasting.mkdir(parents=True)
+    index = CgroupIndex(tmp_path)
+    index.learn(lasting.stat().st_ino, f"{node}/kubepods/{ID}")
+    index.learn(99, f"{node}/kubepods/brief")
+    assert index.path(lasting.stat().st_ino) == f"/kubepods/{ID}"
+    assert index.path(99) == "/kubepods/brief", "learnt from the one that is there"
 
 
 def test_a_container_without_an_id_is_known_with_its_namespace() -> None:
@@ -57,8 +73,8 @@ def test_an_index_finds_what_a_scan_and_the_kernel_told(tmp_path: Path) -> None:
     assert set(index.ids_of(ID)) == {group.parent.stat().st_ino, child, 99}
     assert index.processes(child) == [12, 13]
     assert index.processes(99) == []
-    assert index.forget_missing(keep={99}) == []
-    assert index.forget_missing(keep=set()) == [99]
+    assert index.missing() == {99}
+    index.forget(99)
     assert index.path(99) is None
 
 

@@ -217,6 +217,37 @@ def test_gone_cgroups_of_nobody_are_forgotten(tracker: Tracker, hold: Hold) -> N
     assert hold.take(10) == ([], Counter())
 
 
+def test_a_container_that_makes_and_removes_cgroups_fills_no_memory(tracker: Tracker) -> None:
+    own = tracker.index.root / "kubepods/pod1" / ID
+    own.mkdir(parents=True)
+    inside = own.stat().st_ino
+    tracker.begin(_info())
+    brief = [CgroupEvent(1000 + n, f"/kubepods/pod1/{ID}/{n}") for n in range(5)]
+    used = [_event(b"/bin/%d" % n, cgroup=1000 + n) for n in range(5)]
+    _run(tracker, _made(inside), _event(b"/bin/app", cgroup=inside), *brief, *used)
+    assert tracker.forget_gone_cgroups() == [], "events of it may be under way"
+    late = _run(tracker, _event(b"/bin/late", cgroup=1002))
+    assert _paths(late) == [b"/bin/late"]
+    assert tracker.forget_gone_cgroups() == [1000 + n for n in range(5)]
+    assert set(tracker.index.paths) == {inside}
+    batches = _run(tracker, _event(b"/bin/more", cgroup=inside), now_us=CREATED + 2 * SECOND)
+    assert (_paths(batches), [batch.lost for batch in batches]) == ([b"/bin/more"], [0])
+
+
+def test_a_cgroup_that_is_called_like_another_container_is_not_that_containers(
+    tracker: Tracker,
+) -> None:
+    hostile = "f" * 64
+    forged = CgroupEvent(11, f"/kubepods/pod1/{hostile}/{ID}")
+    tracker.begin(_info())
+    (batch,) = _run(tracker, _made(), forged, _event(b"/bin/forged", cgroup=11))
+    assert batch.accesses == (), "not even while the hostile one is not known yet"
+    assert tracker.processes(ID) == []
+    tracker.begin(_info(hostile))
+    by_id = {batch.container_id: _paths([batch]) for batch in tracker.cut(CREATED + 2 * SECOND)}
+    assert by_id == {ID: [], hostile: [b"/bin/forged"]}
+
+
 def test_a_hold_is_bounded_in_bytes_too() -> None:
     hold = Hold(max_events=100, max_bytes=1000, max_age_us=1)
     hold.add(_event(b"/" + b"x" * 400), 0)
