@@ -25,6 +25,10 @@ SCANS = Counter("vexstream_scanner_scans", "Scans ended", ["outcome"])
 SCAN_SECONDS = Histogram(
     "vexstream_scanner_scan_seconds", "Time of one scan", buckets=(1, 5, 15, 60, 300)
 )
+SCANS_RUNNING = Gauge("vexstream_scanner_scans_running", "Scans under way")
+SCAN_STEP = Gauge(
+    "vexstream_scanner_step_seconds", "How long the present step of a scan has taken", ["step"]
+)
 
 # correlator
 ACCESSES = Counter("vexstream_correlator_accesses", "File accesses merged")

@@ -10,7 +10,7 @@ import posixpath
 import re
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -94,17 +94,22 @@ class _Budget:
             )
 
 
-def unpack(layers: list[Path], max_unpacked_bytes: int) -> Unpacked:
-    """Merges the layers, lowest first.
+def unpack(
+    layers: list[Path], max_unpacked_bytes: int, told: Callable[[int], None] = lambda _: None
+) -> Unpacked:
+    """Merges the layers, lowest first; ``told`` is told how many bytes of them were read.
 
     Raises:
         SbomFailedError: a layer is damaged or of an unknown form.
         TooLargeError: a limit is passed.
     """
-    unpacked, budget = Unpacked(), _Budget(max_unpacked_bytes)
+    unpacked, budget, before = Unpacked(), _Budget(max_unpacked_bytes), 0
     for layer in layers:
         try:
-            unpacked.root.apply(_entries(layer, budget, unpacked))
+            with layer.open("rb") as file:
+                entries = _entries(file, budget, unpacked)
+                unpacked.root.apply(_counted(entries, file, before, told))
+                before += file.tell()
         except (RootFsError, tarfile.TarError, EOFError, OSError, zlib.error, ValueError) as error:
             raise SbomFailedError(
                 f"layer {layer.name[:19]} cannot be read: {type(error).__name__}: {error}"
@@ -118,7 +123,15 @@ def unpack(layers: list[Path], max_unpacked_bytes: int) -> Unpacked:
     return unpacked
 
 
-def _entries(layer: Path, budget: _Budget, unpacked: Unpacked) -> Iterator[Entry]:
+def _counted(
+    entries: Iterator[Entry], file: BinaryIO, before: int, told: Callable[[int], None]
+) -> Iterator[Entry]:
+    for entry in entries:
+        told(before + file.tell())
+        yield entry
+
+
+def _entries(layer: BinaryIO, budget: _Budget, unpacked: Unpacked) -> Iterator[Entry]:
     with ExitStack() as stack:
         tape = _Tape(_plain(layer, stack), budget)
         archive: Any = stack.enter_context(
@@ -135,7 +148,7 @@ def _entries(layer: Path, budget: _Budget, unpacked: Unpacked) -> Iterator[Entry
             yield entry
         if not tape.at_end():
             # tarfile stops without a word at a header that it does not understand.
-            raise SbomFailedError(f"layer {layer.name[:19]} is damaged: no tar header where due")
+            raise SbomFailedError("a layer is damaged: no tar header where due")
 
 
 def _entry(member: tarfile.TarInfo) -> Entry:
@@ -191,23 +204,20 @@ def _is_bundled(script: bytes) -> bool:
     return any(len(line) >= _BUNDLE_LINE_BYTES for line in script.split(b"\n"))
 
 
-def _plain(layer: Path, stack: ExitStack) -> _Reader:
+def _plain(file: BinaryIO, stack: ExitStack) -> _Reader:
     """The layer without compression, told by its first bytes: media types are wrong at times."""
-    file = stack.enter_context(layer.open("rb"))
     magic = file.read(6)
     file.seek(0)
     if magic.startswith(b"\x1f\x8b"):
         return cast(_Reader, stack.enter_context(gzip.GzipFile(fileobj=file)))
     if magic.startswith(b"\x28\xb5\x2f\xfd") or (magic[1:4] == b"\x2a\x4d\x18"):
         reader = zstandard.ZstdDecompressor(max_window_size=2**27).stream_reader(
-            file, read_across_frames=True
+            file, read_across_frames=True, closefd=False
         )
         return cast(_Reader, stack.enter_context(reader))
     if magic.startswith((b"BZh", b"\xfd7zXZ")):
-        raise SbomFailedError(
-            f"layer {layer.name[:19]} is compressed with bzip2 or xz, which OCI images do not use"
-        )
-    return cast(_Reader, file)
+        raise SbomFailedError("a layer is compressed with bzip2 or xz, which OCI images do not use")
+    return file
 
 
 class _Tape:

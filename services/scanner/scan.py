@@ -11,7 +11,7 @@ from pathlib import Path
 import structlog
 
 from services.common import metrics
-from services.scanner import layers
+from services.scanner import layers, progress
 from services.scanner.documents import Documents
 from services.scanner.errors import MatchFailedError, SbomFailedError, ScanError
 from services.scanner.layers import Unpacked
@@ -72,7 +72,8 @@ class Scanner:
             with tempfile.TemporaryDirectory(
                 prefix="vexstream-scan-", dir=self._settings.work_dir, ignore_cleanup_errors=True
             ) as work:
-                result = await action(Path(work))
+                async with progress.reported(image.config_digest):
+                    result = await action(Path(work))
         except ScanError as error:
             result = self._failed(image, error.reason, str(error))
         except Exception as error:  # a defect of ours: said as well, for silence looks like safety
@@ -88,10 +89,12 @@ class Scanner:
         return Scan(image, self._clock(), failure=ScanFailure(reason, detail[:_MAX_DETAIL]))
 
     async def _scan(self, image: Image, work: Path) -> Scan:
+        progress.step("fetching the image")
         fetched = await self._source.fetch(image, work)
         log.info("image is here", image=image.config_digest, source=fetched.source)
         known_as = image.merged(Image(image.config_digest, fetched.manifest_digests))
         document, unpacked = await self._read(known_as, fetched.layout, work)
+        progress.step("mapping packages to files")
         made, packages = await asyncio.to_thread(
             _packages, self._documents.content(document), unpacked
         )
@@ -117,6 +120,7 @@ class Scanner:
     async def _match(
         self, image: Image, document: Path, packages: tuple[Package, ...], work: Path
     ) -> Given:
+        progress.step("matching vulnerabilities")
         existing = self._documents.findings(image)
         if existing is not None:
             return await asyncio.to_thread(_given, existing, packages)
@@ -128,12 +132,17 @@ class Scanner:
 
     async def _read(self, image: Image, layout: Path, work: Path) -> tuple[Path, Unpacked]:
         """Syft and our own reading of the layers side by side: both go through the whole image."""
+        blobs = _layers(layout)
+        size = sum(blob.stat().st_size for blob in blobs if blob.is_file())
+        progress.step("reading layers", size // _MIB, "MiB")
         existing = await self._documents.sbom(image, work)
         syft = asyncio.create_task(_ready(existing) if existing else self._tools.sbom(layout, work))
         try:
             unpacked = await asyncio.to_thread(
-                layers.unpack, _layers(layout), self._settings.max_unpacked_mib * _MIB
-            )
+                layers.unpack, blobs, self._settings.max_unpacked_mib * _MIB,
+                lambda read: progress.at(read // _MIB),
+            )  # fmt: skip
+            progress.step("waiting for Syft")
             return await syft, unpacked
         finally:
             syft.cancel()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from services.scanner import progress
 from services.scanner.errors import ImageUnavailableError, TooLargeError
 from vexstream.identity import BadDigestError, Digest, Image, parse_digest
 
@@ -100,7 +101,10 @@ class Store(ABC):
         digest = chain[-1]
         layers = [_digest_of(layer) for layer in manifest.get("layers", [])]
         self._check_size(manifest)
-        for blob in dict.fromkeys([digest, image.config_digest, *layers]):
+        wanted = dict.fromkeys([digest, image.config_digest, *layers])
+        progress.step(f"fetching from {self.name}", len(wanted), "blobs")
+        for number, blob in enumerate(wanted):
+            progress.at(number)
             await self._blob(blob, blobs / blob.removeprefix("sha256:"), self._max_image_mib)
         write_index(layout, digest, manifest.get("mediaType", _MANIFEST_TYPE))
         return Fetched(layout, tuple(chain), self.name)

@@ -162,3 +162,14 @@ def test_a_bundle_that_a_later_layer_replaced_is_none(tmp_path: Path) -> None:
     lower = layer(tmp_path, tar(("a.js", b"a" * 1000), ("b.js", b"a" * 1000)), "1")
     upper = layer(tmp_path, tar(("a.js", b"let a\n"), (".wh.b.js", b"")), "2")
     assert unpack([lower, upper], PLENTY).bundles == set()
+
+
+def test_it_is_told_how_much_was_read(tmp_path: Path) -> None:
+    layers_ = [layer(tmp_path, tar(*((f"f{n}", b"x" * 9000) for n in range(5))), f"l{number}")
+               for number in range(2)]  # fmt: skip
+    told: list[int] = []
+    unpack(layers_, PLENTY, told.append)
+    assert len(told) == 10
+    assert told == sorted(told)
+    assert told[4] > 5 * 9000
+    assert sum(path.stat().st_size for path in layers_) >= told[-1] > 9 * 9000
