@@ -74,6 +74,6 @@ def test_tables_lie_where_they_should(tmp_path: Path, on_disk: bool, store: type
     made = table(faust_app(settings), "evidence", settings, on_disk=on_disk)
     assert isinstance(made, DurableTable)
     data: Any = made.data
-    assert isinstance(data, store)
+    assert isinstance(made.data, store)
     if on_disk:
         assert data.use_rocksdict
