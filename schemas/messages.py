@@ -16,7 +16,15 @@ import zstandard
 from schemas.codec import BadRecordError, Kind, Record, decode, encode
 from vexstream.evidence import Access, Batch, Use
 from vexstream.identity import Digest, Image, Workload, parse_digest
-from vexstream.scan import FailureReason, Finding, Package, Scan, ScanFailure
+from vexstream.scan import (
+    FailureReason,
+    Finding,
+    ManifestDigest,
+    Package,
+    PlatformImage,
+    Scan,
+    ScanFailure,
+)
 
 CHUNK_BYTES = 512 * 1024
 """Half of Kafka's default record limit (1 MiB)."""
@@ -306,6 +314,13 @@ def _scan_record(scan: Scan) -> Record:
             }
             for f in scan.findings
         ],
+        "manifests": [
+            {
+                "digest": manifest.digest,
+                "images": [{"digest": i.digest, "platform": i.platform} for i in manifest.images],
+            }
+            for manifest in scan.manifests
+        ],
     }
 
 
@@ -345,7 +360,13 @@ def _scan(record: Record) -> Scan:
         packages=packages,
         findings=tuple(_finding(finding) for finding in record["findings"]),
         failure=failure and ScanFailure(FailureReason(failure["reason"]), failure["detail"]),
+        manifests=tuple(sorted(_manifest(manifest) for manifest in record["manifests"])),
     )
+
+
+def _manifest(record: Record) -> ManifestDigest:
+    images = {PlatformImage(parse_digest(i["digest"]), i["platform"]) for i in record["images"]}
+    return ManifestDigest(parse_digest(record["digest"]), tuple(sorted(images)))
 
 
 def _package(record: Record) -> Package:

@@ -45,7 +45,10 @@ def ci(
     job: Annotated[str, typer.Option(help="Name of the job, in statements and ids")] = "tests",
     product: Annotated[
         list[str] | None,
-        typer.Option(help="NAME@sha256:... by which the image is or will be published; repeatable"),
+        typer.Option(
+            help="NAME@sha256:... by which the image is or will be published, no index of several "
+            "platforms; repeatable"
+        ),
     ] = None,
     env: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE for container and tests; repeatable")

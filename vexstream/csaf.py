@@ -23,7 +23,7 @@ from urllib.parse import unquote
 
 from vexstream.identity import Image
 from vexstream.openvex import Remedy, remedy_of
-from vexstream.openvex_reader import Component, Document, Statement, read
+from vexstream.openvex_reader import Document, Statement, read
 
 MEDIA_TYPE = "application/csaf+json"
 
@@ -51,7 +51,7 @@ def render(openvex: bytes, image: Image) -> bytes:
     document = read(openvex)
     by_name = sorted(document.statements, key=lambda s: s.vulnerability)
     vulnerabilities = [
-        _vulnerability(name, list(statements), document.products)
+        _vulnerability(name, list(statements))
         for name, statements in groupby(by_name, key=lambda s: s.vulnerability)
     ]
     csaf = {
@@ -94,26 +94,25 @@ def _head(document: Document, image: Image) -> dict[str, Any]:
 
 
 def _product_tree(document: Document) -> dict[str, Any]:
-    components = {s.component.spellings: s.component for s in document.statements}
-    images = [_full_name(f"image {unquote(p)[4:]}", p, p) for p in document.products]
-    packages = [
-        _full_name(component.title, purl, purl)
-        for component in components.values()
+    titles = {
+        (purl, product): component.title
+        for statement in document.statements
+        for product, component in statement.named
         for purl in component.spellings
-    ]
+    }
+    packages = {purl: title for (purl, _), title in titles.items()}
+    images = [_full_name(f"image {unquote(p)[4:]}", p, p) for p in document.products]
     return {
-        "full_product_names": images + packages,
+        "full_product_names": images
+        + [_full_name(title, purl, purl) for purl, title in packages.items()],
         "relationships": [
-            _relationship(component, purl, product)
-            for component in components.values()
-            for purl in component.spellings
-            for product in document.products
+            _relationship(title, purl, product) for (purl, product), title in titles.items()
         ],
     }
 
 
-def _relationship(component: Component, purl: str, product: str) -> dict[str, Any]:
-    name = f"{component.title} in {unquote(product)[4:]}"
+def _relationship(title: str, purl: str, product: str) -> dict[str, Any]:
+    name = f"{title} in {unquote(product)[4:]}"
     return {
         "category": "default_component_of",
         "product_reference": purl,
@@ -134,20 +133,16 @@ def _related(purl: str, product: str) -> str:
     return f"{purl} in {product}"
 
 
-def _vulnerability(
-    name: str, statements: Sequence[Statement], products: Sequence[str]
-) -> dict[str, Any]:
-    ids = {
-        id(statement): [
-            _related(purl, p) for purl in statement.component.spellings for p in products
-        ]
-        for statement in statements
-    }
+def _vulnerability(name: str, statements: Sequence[Statement]) -> dict[str, Any]:
     status: dict[str, list[str]] = defaultdict(list)
     flags: dict[str, list[str]] = defaultdict(list)
     threats, remediations = [], []
     for statement in statements:
-        related = ids[id(statement)]
+        related = [
+            _related(purl, product)
+            for product, component in statement.named
+            for purl in component.spellings
+        ]
         status[_GROUPS[statement.status]] += related
         if statement.justification:
             flags[statement.justification] += related

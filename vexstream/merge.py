@@ -16,10 +16,12 @@ say so: one that is silent did not know the vulnerability, and may have seen the
 
 The notes keep every source, one a line, so that a merged document can be merged again: merging is
 commutative, associative and idempotent, byte for byte. Statements are the same when they share a
-name of the vulnerability and a package; all aliases and spellings are kept.
+name of the vulnerability and a package; all aliases and spellings are kept. A statement that rules
+out names what its sources that rule out name, and any other every product.
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -28,6 +30,8 @@ from vexstream.assessment import Status
 from vexstream.document_ids import NotOurIdError, base_and_digest, is_of_tests, merged_id
 from vexstream.identity import Digest
 from vexstream.openvex import CONTEXT
+from vexstream.purl import without_architecture
+from vexstream.status import RULES_OUT
 
 _ORDER = {status: rank for rank, status in enumerate(Status)}
 _HEAD = "Merged from:"
@@ -48,6 +52,7 @@ class Source:
     author: str
     version: int
     timestamp: str
+    named: "Named"
     justification: str = ""
     impact_statement: str = ""
     status_notes: str = ""
@@ -64,6 +69,8 @@ class Source:
         return is_of_tests(self.document)
 
 
+Named = tuple[tuple[str, tuple[str, ...]], ...]
+"""Products, each with the spellings of the package under it."""
 Edition = tuple[str, int]
 """A document's id and version."""
 
@@ -107,15 +114,12 @@ def merge_documents(documents: Sequence[Mapping[str, Any]]) -> bytes:
     if not documents:
         raise MergeError("there is nothing to merge: name at least one document")
     claims: list[_Claim] = []
-    products: set[str] = set()
     digests: set[Digest] = set()
     bases: set[str] = set()
     for document in documents:
         try:
             base, digest = _identity(document)
             claims += _claims(document)
-            for statement in document["statements"]:
-                products.update(product["@id"] for product in statement["products"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, MergeError):
                 raise
@@ -127,7 +131,7 @@ def merge_documents(documents: Sequence[Mapping[str, Any]]) -> bytes:
         bases.add(base)
     if len(digests) > 1:
         raise MergeError(f"the documents are about different images: {', '.join(sorted(digests))}")
-    return _render(_closed(claims), sorted(products), min(bases), digests.pop())
+    return _render(_closed(claims), min(bases), digests.pop())
 
 
 def _identity(document: Mapping[str, Any]) -> tuple[str, Digest]:
@@ -187,7 +191,7 @@ def _sources(document: Mapping[str, Any], statement: Mapping[str, Any]) -> list[
     if head in (_HEAD, _SILENT_HEAD):
         if not lines:
             raise MergeError(f"{_shown(document)}: sources were taken out of its notes")
-        return [Source(**json.loads(line)) for line in lines]
+        return [_source(json.loads(line)) for line in lines]
     return [
         Source(
             status=str(Status(statement["status"])),
@@ -195,12 +199,26 @@ def _sources(document: Mapping[str, Any], statement: Mapping[str, Any]) -> list[
             author=document["author"],
             version=document["version"],
             timestamp=statement.get("timestamp", document["timestamp"]),
+            named=tuple(
+                sorted(
+                    (
+                        product["@id"],
+                        tuple(sorted(part["@id"] for part in product["subcomponents"])),
+                    )
+                    for product in statement["products"]
+                )
+            ),
             justification=statement.get("justification", ""),
             impact_statement=statement.get("impact_statement", ""),
             status_notes=statement.get("status_notes", ""),
             action_statement=statement.get("action_statement", ""),
         )
     ]
+
+
+def _source(noted: dict[str, Any]) -> Source:
+    named = tuple((product, tuple(packages)) for product, packages in noted.pop("named"))
+    return Source(named=named, **noted)
 
 
 def _closed(claims: Iterable[_Claim]) -> list[_Claim]:
@@ -225,8 +243,9 @@ def _closed(claims: Iterable[_Claim]) -> list[_Claim]:
     return sorted(set(by_key.values()), key=lambda claim: (_name(claim), sorted(claim.packages)))
 
 
-def _render(claims: list[_Claim], products: list[str], base: str, digest: Digest) -> bytes:
+def _render(claims: list[_Claim], base: str, digest: Digest) -> bytes:
     sources = {source for claim in claims for source in claim.sources}
+    products = {product for source in sources for product, _ in source.named}
     editions = _editions(claims)
     statements = [_statement(claim, products, editions) for claim in claims]
     newest = max(source.timestamp for source in sources)
@@ -252,23 +271,26 @@ def _merged_id(
     return merged_id(base, digest, content, of_tests=of_tests)
 
 
-def _statement(claim: _Claim, products: list[str], editions: Set[Edition]) -> dict[str, Any]:
+def _statement(claim: _Claim, products: Set[str], editions: Set[Edition]) -> dict[str, Any]:
     outcome = _outcome(claim.sources, editions)
     name = _name(claim)
     vulnerability: dict[str, Any] = {"name": name}
     if len(claim.names) > 1:
         vulnerability["aliases"] = sorted(claim.names - {name})
     scanned = dict(sorted(claim.identifiers, reverse=True))
-    components = [
-        {"@id": package, "identifiers": {"purl": scanned[package]}}
+    components = {
+        package: {"@id": package, "identifiers": {"purl": scanned[package]}}
         if package in scanned
         else {"@id": package}
-        for package in sorted(claim.packages)
-    ]
+        for package in claim.packages
+    }
     statement: dict[str, Any] = {
         "vulnerability": vulnerability,
         "timestamp": max(source.timestamp for source in claim.sources),
-        "products": [{"@id": product, "subcomponents": components} for product in products],
+        "products": [
+            {"@id": product, "subcomponents": [components[package] for package in packages]}
+            for product, packages in _named(claim, outcome.status, products)
+        ],
         "status": str(outcome.status),
     }
     for field in ("justification", "impact_statement", "action_statement"):
@@ -278,6 +300,26 @@ def _statement(claim: _Claim, products: list[str], editions: Set[Edition]) -> di
     head = _SILENT_HEAD if outcome.source is None else _HEAD
     statement["status_notes"] = "\n".join([head, *lines])
     return statement
+
+
+def _named(claim: _Claim, status: Status, products: Set[str]) -> Iterable[tuple[str, list[str]]]:
+    """What a statement of this status names."""
+    if status not in RULES_OUT:
+        return [(product, sorted(claim.packages)) for product in sorted(products)]
+    named: dict[str, set[str]] = defaultdict(set)
+    for source in claim.sources:
+        if Status(source.status) in RULES_OUT:
+            for product, packages in source.named:
+                named[product].update(packages)
+    return [
+        (product, sorted(claim.packages if _is_own(packages) else packages))
+        for product, packages in sorted(named.items())
+    ]
+
+
+def _is_own(packages: Set[str]) -> bool:
+    """Whether a product is this image's alone: one that others share is named by architecture."""
+    return any(without_architecture(package) == package for package in packages)
 
 
 def _outcome(sources: Set[Source], editions: Set[Edition]) -> _Outcome:

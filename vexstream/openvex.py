@@ -12,7 +12,9 @@ from typing import Any
 from vexstream.assessment import Assessment, Statement, Status
 from vexstream.decisions import Decision
 from vexstream.identity import Image
-from vexstream.purl import product
+from vexstream.products import IndexProducts, Products, products_of
+from vexstream.purl import on_architecture
+from vexstream.status import RULES_OUT
 from vexstream.times import instant
 
 CONTEXT = "https://openvex.dev/ns/v0.2.0"
@@ -42,19 +44,23 @@ _REMEDIES = {
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
-    """Who issues documents. ``base_iri`` is the namespace of their ids, without trailing slash."""
+    """Who issues documents, and what of.
+
+    ``base_iri`` is the namespace of their ids, without trailing slash.
+    """
 
     author: str = "vexstream"
     base_iri: str = "https://vexstream.dev/vex"
+    index_products: IndexProducts = IndexProducts.SOUND
 
 
 def render(assessment: Assessment, image: Image, version: int, publisher: Publisher) -> bytes:
     """The document as UTF-8 JSON. The assessment must have at least one statement.
 
-    ``image`` may know more digests and names than the scan did; all become products.
+    ``image`` may know more digests and names than the scan did.
     """
     issued = instant(assessment.as_of_us)
-    products = product_purls(image)
+    products = products_of(image, assessment.scan.manifests, publisher.index_products)
     document: dict[str, Any] = {
         "@context": CONTEXT,
         "@id": f"{publisher.base_iri}/{image.config_digest}",
@@ -69,26 +75,15 @@ def render(assessment: Assessment, image: Image, version: int, publisher: Publis
     return json.dumps(document, ensure_ascii=False, indent=1).encode()
 
 
-def product_purls(image: Image) -> list[str]:
-    """Manifest and index digests as products under each name the image goes by.
-
-    Without a manifest digest (an image that never was in a registry) the config digest stands in.
-    """
-    digests = image.manifest_digests or (image.config_digest,)
-    names = image.names or ("image",)
-    return sorted({product(name, digest) for name in names for digest in digests})
-
-
-def _statement(statement: Statement, products: list[str]) -> dict[str, Any]:
+def _statement(statement: Statement, products: Products) -> dict[str, Any]:
     verdict = statement.verdict
     vulnerability: dict[str, Any] = {"name": statement.vulnerability}
     if statement.aliases:
         vulnerability["aliases"] = list(statement.aliases)
-    components = [_component(purl, statement.package.purl) for purl in statement.subcomponents]
     rendered: dict[str, Any] = {
         "vulnerability": vulnerability,
         "timestamp": instant(verdict.since_us),
-        "products": [{"@id": purl, "subcomponents": components} for purl in products],
+        "products": _products(statement, products),
         "status": str(verdict.status),
     }
     if verdict.decision is not None:
@@ -101,6 +96,22 @@ def _statement(statement: Statement, products: list[str]) -> dict[str, Any]:
     if verdict.status is Status.AFFECTED:
         rendered["action_statement"] = _action(statement)
     return rendered
+
+
+def _products(statement: Statement, products: Products) -> list[dict[str, Any]]:
+    """The image's own digests, then the shared ones of which this can be said."""
+    scanned, plain = statement.package.purl, statement.subcomponents
+    named = [(purl, plain) for purl in products.own]
+    for purl, architecture in products.shared:
+        narrow = on_architecture(plain, scanned, architecture)
+        if narrow:
+            named.append((purl, narrow))
+        elif statement.verdict.status not in RULES_OUT:
+            named.append((purl, plain))
+    return [
+        {"@id": purl, "subcomponents": [_component(part, scanned) for part in parts]}
+        for purl, parts in named
+    ]
 
 
 def _decided(statement: Statement, decision: Decision) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What an OpenVEX document of ours says, for those who write it in another format. Pure.
 
-Only what vexstream/openvex.py writes is understood: every statement names its packages as
-subcomponents, and the same ones under each product.
+Only what vexstream/openvex.py writes is understood: every statement names its package as
+subcomponents, with its architecture under those products that other images share.
 """
 
 import json
@@ -62,11 +62,16 @@ class Component:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One statement; texts that it does not have are empty."""
+    """One statement; texts that it does not have are empty.
+
+    ``component`` is its package as it is named without architecture, ``named`` how each product
+    names it.
+    """
 
     vulnerability: str
     aliases: tuple[str, ...]
     component: Component
+    named: tuple[tuple[str, Component], ...]
     status: str
     justification: str
     text: str
@@ -114,10 +119,12 @@ def read(document: bytes) -> Document:
 
 def _statement(statement: dict[str, Any]) -> Statement:
     vulnerability = statement["vulnerability"]
+    named = tuple((p["@id"], _component(p["subcomponents"])) for p in statement["products"])
     return Statement(
         vulnerability=vulnerability["name"],
         aliases=tuple(vulnerability.get("aliases", ())),
-        component=_component(statement["products"][0]["subcomponents"]),
+        component=min((component for _, component in named), key=lambda c: len(c.spellings[0])),
+        named=named,
         status=statement["status"],
         justification=statement.get("justification", ""),
         text=" ".join(

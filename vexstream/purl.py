@@ -1,15 +1,27 @@
 """The spellings of a package URL that consumers of a VEX document match.
 
 Checked against go-vex, Grype and Trivy: qualifiers in the document must be a subset of those of
-the scanned package, so none is written but ``epoch``; and scanners spell epochs differently.
+the scanned package, so none is written but ``epoch``, and ``arch`` where a platform is meant; and
+scanners spell epochs differently.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
 from vexstream.scan import Package
 
 _DOCKER_HUB = "index.docker.io"
+_NATIVE: dict[str, dict[str, tuple[str, ...]]] = {
+    "amd64": {"deb": ("amd64",), "rpm": ("x86_64",), "apk": ("x86_64",)},
+    "arm64": {"deb": ("arm64",), "rpm": ("aarch64",), "apk": ("aarch64",)},
+    "386": {"deb": ("i386",), "rpm": ("i386", "i586", "i686"), "apk": ("x86",)},
+    "arm": {"deb": ("armel", "armhf"), "rpm": ("armv7hl",), "apk": ("armhf", "armv7")},
+    "ppc64le": {"deb": ("ppc64el",), "rpm": ("ppc64le",), "apk": ("ppc64le",)},
+    "riscv64": {"deb": ("riscv64",), "rpm": ("riscv64",), "apk": ("riscv64",)},
+    "s390x": {"deb": ("s390x",), "rpm": ("s390x",), "apk": ("s390x",)},
+}
+"""Architecture as OCI names it -> type of package -> its names there. None stands in two lines."""
 
 
 def subcomponents(package: Package) -> tuple[str, ...]:
@@ -30,6 +42,25 @@ def subcomponents(package: Package) -> tuple[str, ...]:
         plain = version.removeprefix("v").removeprefix("go")
         return (f"{head}@{plain}", f"{head}@v{plain}")
     return (bare,)
+
+
+def on_architecture(spellings: Sequence[str], scanned: str, architecture: str) -> tuple[str, ...]:
+    """The spellings with the architecture of the package, if that is the given one of OCI; else ().
+
+    ``scanned`` is the purl exactly as the scanner wrote it.
+    """
+    kind = scanned.removeprefix("pkg:").partition("/")[0]
+    named = _parts(scanned).qualifiers.get("arch", "")
+    if named not in _NATIVE.get(architecture, {}).get(kind, ()):
+        return ()
+    return tuple(_narrowed(spelling, named) for spelling in spellings)
+
+
+def without_architecture(purl: str) -> str:
+    """The inverse: a spelling without the qualifier that names the architecture."""
+    bare, mark, qualifiers = purl.partition("?")
+    kept = [part for part in qualifiers.split("&") if not part.startswith("arch=")]
+    return bare + mark + "&".join(kept) if any(kept) else bare
 
 
 def matches(general: str, specific: str) -> bool:
@@ -84,6 +115,11 @@ def _parts(purl: str) -> _Parts:
     pairs = (part.partition("=") for part in rest.split("&") if "=" in part)
     qualifiers = {key.lower(): unquote(value) for key, _, value in pairs}
     return _Parts(unquote(folder + slash + name), unquote(version), qualifiers)
+
+
+def _narrowed(spelling: str, architecture: str) -> str:
+    bare, _, qualifiers = spelling.partition("?")
+    return f"{bare}?arch={architecture}" + (f"&{qualifiers}" if qualifiers else "")
 
 
 def _debian(bare: str, head: str, version: str) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from vexstream.identity import Image
+from vexstream.identity import Digest, Image
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +60,36 @@ class ScanFailure:
     detail: str
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class PlatformImage:
+    """An image that an index lists. ``platform`` is os/architecture[/variant], or empty."""
+
+    digest: Digest
+    platform: str = ""
+
+    @property
+    def architecture(self) -> str:
+        """As OCI names it, such as ``arm64``; empty when the index does not say."""
+        return self.platform.partition("/")[2].partition("/")[0]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ManifestDigest:
+    """What a digest was read to stand for: a manifest for itself, an index for what it lists.
+
+    Attestations that an index lists are no images.
+    """
+
+    digest: Digest
+    images: tuple[PlatformImage, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """One scan of one image. With a ``failure`` it has no packages and no findings."""
+    """One scan of one image. With a ``failure`` it has no packages and no findings.
+
+    ``manifests`` tells of those digests of the image that could be read what they stand for.
+    """
 
     image: Image
     scanned_at_us: int
@@ -70,3 +97,4 @@ class Scan:
     packages: tuple[Package, ...] = ()
     findings: tuple[Finding, ...] = ()
     failure: ScanFailure | None = None
+    manifests: tuple[ManifestDigest, ...] = ()

@@ -12,5 +12,8 @@ class Status(StrEnum):
     FIXED = "fixed"
 
 
+RULES_OUT = (Status.NOT_AFFECTED, Status.FIXED)
+"""The statuses for which a consumer leaves a finding out."""
+
 BADNESS = {status: rank for rank, status in enumerate(Status)}
 """Status -> its place, the worst first."""

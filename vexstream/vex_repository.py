@@ -15,13 +15,13 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from vexstream.identity import Image
-from vexstream.openvex import CONTEXT, product_purls
+from vexstream.openvex import CONTEXT
+from vexstream.products import product_purls
 from vexstream.purl import product as product_purl
 from vexstream.purl import repository_url
-from vexstream.status import BADNESS, Status
+from vexstream.status import BADNESS, RULES_OUT, Status
 
 SPEC_VERSION = "0.1"
-_RULES_OUT = (Status.NOT_AFFECTED, Status.FIXED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ def _kept(
         product
         for product in statement["products"]
         if _path(product["@id"]) == _path(package_id)
-        and not (status in _RULES_OUT and product["@id"] in unclear)
+        and not (status in RULES_OUT and product["@id"] in unclear)
         and all(worst[key] >= BADNESS[status] for key in _keys(statement, product))
     ]
     return {**statement, "products": products} if products else None

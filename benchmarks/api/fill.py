@@ -29,6 +29,7 @@ from vexstream.evidence_summary import (
     WorkloadEvidence,
 )
 from vexstream.identity import Digest, Image, Workload
+from vexstream.products import product_purls
 from vexstream.ratings import Rating
 from vexstream.times import instant
 
@@ -92,7 +93,7 @@ def document(
     chance = random.Random(number)  # noqa: S311
     counts = {"affected": 0, "under_investigation": 0, "not_affected": 0, "fixed": 0}
     made = []
-    products = openvex.product_purls(image(number))
+    products = product_purls(image(number))
     for at in range(statements):
         used = (at % 9 == 0 or (at < 3 and chance.random() < 0.5)) and (version > 1 or at % 3 > 0)
         status = "affected" if used else "not_affected" if complete else "under_investigation"

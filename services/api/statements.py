@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
+from vexstream.purl import without_architecture
+
 _REASON = re.compile(r"\[([a-z_]+)\] ?(.*)\Z", re.DOTALL)
 _WORST_FIRST = ("affected", "under_investigation", "not_affected", "fixed")
 
@@ -125,9 +127,15 @@ def _statement(
 
 
 def _packages(statement: Mapping[str, Any]) -> list[list[str]]:
-    """The spellings of each package a statement is about; every product lists the same."""
+    """The spellings of each package a statement is about; every product lists the same.
+
+    But for the architecture: only a digest that several images share has it.
+    """
     spelled = {
-        tuple(str(component["@id"]) for component in product.get("subcomponents") or ())
+        tuple(
+            without_architecture(str(component["@id"]))
+            for component in product.get("subcomponents") or ()
+        )
         for product in statement["products"]
     }
     found = [list(spellings) for spellings in sorted(spelled) if spellings]

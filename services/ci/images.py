@@ -20,6 +20,7 @@ from services.ci.errors import ImageNotFoundError
 from services.local.containerd import NAMESPACE, Containerd, ContainerdError
 from services.local.image_archive import architecture
 from vexstream.identity import BadDigestError, Digest, Image, parse_digest
+from vexstream.scan import ManifestDigest, PlatformImage
 
 _SAVE_SECONDS = 600
 _ASK_SECONDS = 30
@@ -39,12 +40,15 @@ class ImageFile:
     base_name: str
     """Repository of its names, or what stands for one."""
     known_as: Image
+    claimed: tuple[ManifestDigest, ...] = ()
+    """Digests of which whoever asked says that they are this image alone."""
 
 
 def find_image(wanted: str, products: Sequence[str], scratch: Path) -> ImageFile:
     """The archive that ``wanted`` names, or a saved copy of the image with that name.
 
-    ``products`` (``NAME@sha256:...``) are further names under which the image is published.
+    ``products`` (``NAME@sha256:...``) are further names under which this image, and no other
+    platform's, is published.
 
     Raises:
         ImageNotFoundError: nothing here is called that, or it is no image.
@@ -62,7 +66,9 @@ def find_image(wanted: str, products: Sequence[str], scratch: Path) -> ImageFile
         known_as = known_as.merged(_as_product(digest, reference))
     named = [name for name in names if "/" in name or ":" in name]
     base = named[0].rpartition(":")[0] if named else f"localhost/{_slug(path.stem)}"
-    return ImageFile(path, digest, base, known_as)
+    claimed = {d for p in products for d in _as_product(digest, p).manifest_digests}
+    alone = tuple(ManifestDigest(d, (PlatformImage(d),)) for d in sorted(claimed))
+    return ImageFile(path, digest, base, known_as, alone)
 
 
 def import_image(containerd: Containerd, image: ImageFile) -> None:

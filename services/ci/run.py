@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
 
@@ -112,6 +112,7 @@ async def _watch_and_scan(
     outcome, batches = await _watch(options, containerd, image)
     say("scanning with Syft and Grype")
     scan = await _scan(settings, tools, image.known_as.merged(batches[-1].image))
+    scan = replace(scan, manifests=(*image.claimed, *scan.manifests))  # what was read counts more
     return conclude(
         scan, batches, image.known_as, outcome, options.job, options.warn_below_percent,
         rule_out=options.rule_out,

@@ -7,6 +7,7 @@ from pydantic import Field, PositiveFloat
 from services.common.settings import CommonSettings
 from vexstream.correlation import Policy
 from vexstream.openvex import Publisher
+from vexstream.products import IndexProducts
 from vexstream.rules import DataAccess, Rules
 
 
@@ -32,6 +33,8 @@ class CorrelatorSettings(CommonSettings):
     author: str = Field(default="vexstream", min_length=1)
     base_iri: str = Field(default="https://vexstream.dev/vex", pattern=r"^https?://[^\s]+[^/\s]$")
     """Namespace of document ids, without trailing slash."""
+    index_products: IndexProducts = IndexProducts.SOUND
+    """``all`` if the images of an index run the same code and are observed (docs/consumers.md)."""
     correlator_group: str = "vexstream-correlator"
     """Consumer group; its state's changelog topics carry the name too."""
     state_dir: Path = Path("/var/lib/vexstream/correlator")
@@ -49,7 +52,7 @@ class CorrelatorSettings(CommonSettings):
             data_access=self.data_access,
             silence_us=_us(self.silence_seconds),
         )
-        return Policy(rules, Publisher(author=self.author, base_iri=self.base_iri))
+        return Policy(rules, Publisher(self.author, self.base_iri, self.index_products))
 
 
 def _us(seconds: float) -> int:

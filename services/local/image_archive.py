@@ -48,6 +48,8 @@ class ImageConfig:
     command: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     working_dir: str = "/"
+    architecture: str | None = None
+    """As OCI spells it; None for this machine's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,7 @@ def _config_document(config: ImageConfig, diff_ids: Sequence[Digest]) -> dict[st
     path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     return {
         "created": _CREATED,
-        "architecture": architecture(),
+        "architecture": config.architecture or architecture(),
         "os": "linux",
         "config": {
             "Entrypoint": list(config.entrypoint),

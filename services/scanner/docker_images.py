@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 from services.scanner.archives import open_image
@@ -28,7 +29,7 @@ class DockerImages:
         await asyncio.to_thread(self._save, image.config_digest, archive)
         fetched = await open_image(archive, self._max_image_mib).fetch(image, into)
         archive.unlink()
-        return Fetched(fetched.layout, fetched.manifest_digests, f"docker ({self._address})")
+        return replace(fetched, source=f"docker ({self._address})")
 
     def _save(self, digest: Digest, archive: Path) -> None:
         connection = _UnixConnection(self._address, self._timeout_seconds)

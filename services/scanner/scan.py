@@ -105,7 +105,8 @@ class Scanner:
                  "distro": made.distro, **_said_by(found)}  # fmt: skip
         if fetched.remark:
             tools["files_of"] = fetched.remark
-        return Scan(known_as, self._clock(), tools, found.packages, found.report.findings)
+        return Scan(known_as, self._clock(), tools, found.packages, found.report.findings,
+                    manifests=fetched.manifests)  # fmt: skip
 
     async def _match_again(self, former: Scan, work: Path) -> Scan | None:
         document = await asyncio.to_thread(self._sboms.get, former.image.config_digest, work)

@@ -14,14 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import structlog
+
 from services.scanner import progress
 from services.scanner.errors import ImageUnavailableError, TooLargeError
 from vexstream.identity import BadDigestError, Digest, Image, parse_digest
+from vexstream.scan import ManifestDigest, PlatformImage
+
+log = structlog.get_logger()
 
 MAX_DOCUMENT_MIB = 8
 _MAX_MANIFESTS = 500
 """Looked at for one image in one place."""
 _MIB = 1024 * 1024
+_ATTESTATION = "unknown/unknown"
+"""The platform of what lies in an index and is no image."""
 _MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 
 
@@ -35,6 +42,8 @@ class Fetched:
     source: str
     remark: str = ""
     """Why the content may not be that of the image alone."""
+    manifests: tuple[ManifestDigest, ...] = ()
+    """What those of its digests that could be read stand for."""
 
 
 class ImageSource(Protocol):
@@ -97,8 +106,9 @@ class Store(ABC):
         layout = into / "image"
         blobs = layout / "blobs" / "sha256"
         blobs.mkdir(parents=True)
-        chain, manifest = await self._manifest(image, into)
-        digest = chain[-1]
+        documents: dict[Digest, dict[str, Any]] = {}
+        chain = await self._manifest(image, into, documents)
+        digest, manifest = chain[-1], documents[chain[-1]]
         layers = [_digest_of(layer) for layer in manifest.get("layers", [])]
         self._check_size(manifest)
         wanted = dict.fromkeys([digest, image.config_digest, *layers])
@@ -107,10 +117,16 @@ class Store(ABC):
             progress.at(number)
             await self._blob(blob, blobs / blob.removeprefix("sha256:"), self._max_image_mib)
         write_index(layout, digest, manifest.get("mediaType", _MANIFEST_TYPE))
-        return Fetched(layout, tuple(chain), self.name)
+        manifests = await self._standing(image, into, chain, documents)
+        return Fetched(layout, tuple(chain), self.name, manifests=manifests)
 
-    async def _manifest(self, image: Image, into: Path) -> tuple[list[Digest], dict[str, Any]]:
-        """The manifest with the wanted configuration, after the indexes that led to it."""
+    async def _manifest(
+        self, image: Image, into: Path, documents: dict[Digest, dict[str, Any]]
+    ) -> list[Digest]:
+        """The manifest with the wanted configuration, after the indexes that led to it.
+
+        ``documents`` takes all that is read on the way.
+        """
         tried: set[Digest] = set()
         last = "all of other images"
         async for candidate in self.candidates(image, into):
@@ -126,13 +142,31 @@ class Store(ABC):
                     # A store may have one platform only of an image that has several.
                     last = f"the last one: {error}"
                     continue
+                documents[chain[-1]] = document
                 if _config_of(document) == image.config_digest:
-                    return chain, document
+                    return chain
                 waiting += [[*chain, platform] for platform in _platforms(document)]
         raise ImageUnavailableError(
             f"{self.name} has no manifest with configuration {image.config_digest} "
             f"({len(tried)} looked at, {last})"
         )
+
+    async def _standing(
+        self,
+        image: Image,
+        into: Path,
+        chain: Sequence[Digest],
+        documents: dict[Digest, dict[str, Any]],
+    ) -> tuple[ManifestDigest, ...]:
+        """What the image's digests stand for, as far as they are here."""
+        found = []
+        for digest in dict.fromkeys([*chain, *image.manifest_digests]):
+            try:
+                document = documents.get(digest) or await self._document(digest, into)
+                found += _stands_for(digest, document, image.config_digest)
+            except ImageUnavailableError as error:
+                log.info("a digest of the image cannot be read", digest=digest, error=str(error))
+        return tuple(sorted(found))
 
     async def _document(self, digest: Digest, into: Path) -> dict[str, Any]:
         path = into / digest.replace(":", "-")
@@ -177,6 +211,27 @@ def sha256(path: Path) -> str:
     """The digest of a file."""
     with path.open("rb") as file:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _stands_for(digest: Digest, document: dict[str, Any], config: Digest) -> list[ManifestDigest]:
+    """Nothing for the manifest of another image."""
+    if _config_of(document) == config:
+        return [ManifestDigest(digest, (PlatformImage(digest),))]
+    entries = document.get("manifests")
+    if not isinstance(entries, list):
+        return []
+    images = {PlatformImage(_digest_of(entry), _platform_of(entry)) for entry in entries}
+    return [ManifestDigest(digest, tuple(sorted(i for i in images if i.platform != _ATTESTATION)))]
+
+
+def _platform_of(descriptor: Any) -> str:
+    """os/architecture[/variant]; empty when it is not said whole."""
+    platform = descriptor.get("platform")
+    platform = platform if isinstance(platform, dict) else {}
+    parts = [platform.get(part) for part in ("os", "architecture", "variant")]
+    if not (parts[0] and parts[1]):
+        return ""
+    return "/".join(str(part) for part in parts if part)
 
 
 def _platforms(document: dict[str, Any]) -> list[Digest]:

@@ -88,6 +88,8 @@ class Worker:
             self._retry_is_due(known, merged)
         ):  # fmt: skip
             await self._scan(merged, known, trail, scan_anyway=scan_anyway)
+        elif self._knows_too_little(known, merged):
+            await self._scan(merged, known, trail, scan_anyway=False)
         elif self._rescan_is_due(known) or (handed and self._is_outdated(known)):
             await self._rescan(merged, known, trail)
         elif merged != known.image:
@@ -106,6 +108,11 @@ class Worker:
             return False
         # New digests or names may lead to an image that could not be found.
         return time.monotonic() >= known.retry_at or merged != known.image
+
+    def _knows_too_little(self, known: Known, merged: Image) -> bool:
+        """What a new digest stands for has to be read: it may be an index of several platforms."""
+        new = merged.manifest_digests != known.image.manifest_digests
+        return known.complete and new and time.monotonic() >= (known.retry_at or 0)
 
     def _rescan_is_due(self, known: Known) -> bool:
         if not self._is_outdated(known):

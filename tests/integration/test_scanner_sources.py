@@ -29,6 +29,7 @@ from services.scanner.scan import _layers
 from services.scanner.stores import Fetched, ImageSource, Sources
 from tests.support.ecosystems import need
 from vexstream.identity import Digest, Image, parse_digest
+from vexstream.scan import PlatformImage
 
 pytestmark = pytest.mark.real
 
@@ -165,6 +166,31 @@ def test_a_registry_gives_the_platform_that_runs_and_all_its_digests(
     assert content_of(fetched) == b"arm64"
     chain = (app.manifests[1],) if known == "manifest" else (app.index, app.manifests[1])
     assert fetched.manifest_digests == chain
+    stands_for = {m.digest: {i.digest for i in m.images} for m in fetched.manifests}
+    listed = {app.index: set(app.manifests)} if known != "manifest" else {}
+    assert stands_for == {app.manifests[1]: {app.manifests[1]}, **listed}
+
+
+def test_of_each_digest_that_can_be_read_is_told_what_it_stands_for(
+    registry: str, app: MultiArch, tmp_path: Path
+) -> None:
+    """One manifest is of another image, and one is nowhere."""
+    nowhere = Digest("sha256:" + "0" * 64)
+    image = Image(
+        app.configs[0], (app.manifests[0], app.index, app.manifests[1], nowhere),
+        (f"{registry}/team/app:1",),
+    )  # fmt: skip
+    fetched = fetch(registries(docker_config(tmp_path / "c.json", registry)), image, tmp_path / "w")
+    images = {m.digest: m.images for m in fetched.manifests}
+    assert images == {
+        app.manifests[0]: (PlatformImage(app.manifests[0]),),
+        app.index: tuple(
+            sorted(
+                PlatformImage(digest, f"linux/{name}")
+                for digest, name in zip(app.manifests, ("amd64", "arm64"), strict=True)
+            )
+        ),
+    }
 
 
 def test_a_mounted_pull_secret_of_the_repository_is_used(

@@ -2,6 +2,8 @@
 
 import io
 import json
+import re
+import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
@@ -19,13 +21,22 @@ _PYTHON = "/usr/local/lib/python3.11/dist-packages"
 _NODE = "/opt/app/node_modules"
 
 
-def build(cache: Path, folder: Path, go_program: Path, variant: str = "1") -> ImageArchive:
+_STATUS = "/var/lib/dpkg/status"
+_OF_AN_ARCHITECTURE = re.compile(r"(/var/lib/dpkg/info/[^:]+):[a-z0-9]+\.([a-z0-9]+)")
+_NATIVE = re.compile(rb"(?m)^Architecture: (?!all$).*$")
+
+
+def build(
+    cache: Path, folder: Path, go_program: Path, variant: str = "1", architecture: str | None = None
+) -> ImageArchive:
     """Debian, and above it Python, npm and Java packages and a Go program.
 
-    Another variant has the same files and other digests.
+    Another variant has the same files and other digests. One for another architecture says so, and
+    so do its deb packages; nothing in it runs.
     """
     base = image_base.debian_base(cache, lambda _: None)
     files = {
+        **(_packages_of(base, architecture) if architecture else {}),
         **_python("Flask", "2.2.2"),
         **_python("requests", "2.28.1"),
         **_python("Werkzeug", "2.2.2"),
@@ -39,9 +50,31 @@ def build(cache: Path, folder: Path, go_program: Path, variant: str = "1") -> Im
     with tempfile.TemporaryDirectory() as work:
         layer = Path(work, "layer.tar")
         layer_of_files(files, layer)
-        config = ImageConfig(entrypoint=("/usr/local/bin/tool",), env={"VARIANT": variant})
+        config = ImageConfig(
+            ("/usr/local/bin/tool",), env={"VARIANT": variant}, architecture=architecture
+        )
         archive = folder / f"consumers-{variant}.tar"
         return write_archive(archive, f"localhost/app:{variant}", [base, layer], config)
+
+
+def _packages_of(base: Path, architecture: str) -> dict[str, File]:
+    """The database of packages, as if they were for another architecture."""
+    files = {}
+    with tarfile.open(base) as layer:
+        for member in layer:
+            path = member.name.removeprefix(".")
+            status, of_its_own = path == _STATUS, _OF_AN_ARCHITECTURE.fullmatch(path)
+            if not member.isreg() or not (status or of_its_own):
+                continue
+            content = layer.extractfile(member)
+            assert content is not None
+            if of_its_own:
+                path = f"{of_its_own[1]}:{architecture}.{of_its_own[2]}"
+                files[path] = File(content.read())
+            else:
+                named = b"Architecture: %b" % architecture.encode()
+                files[path] = File(_NATIVE.sub(named, content.read()))
+    return files
 
 
 def _python(name: str, version: str) -> dict[str, File]:

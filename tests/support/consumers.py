@@ -5,6 +5,7 @@ in which every ecosystem has every status. Each outcome is what the consumer rep
 document and with it, and what it should leave out.
 """
 
+import asyncio
 import dataclasses
 import itertools
 import json
@@ -23,6 +24,8 @@ from services.publish.credentials import DockerConfig
 from services.publish.registry import INDEX_TYPE, Manifest, RegistryClient
 from services.publish.signing import Signer
 from services.publish.signing import attest as sign
+from services.scanner.registry import RegistryImages
+from services.scanner.registry_auth import Credentials
 from tests.support import consumer_image
 from tests.support.consumer_facts import write_facts
 from tests.support.registry import LocalRegistry
@@ -33,7 +36,9 @@ from vexstream.assessment import Assessment, Status, assess
 from vexstream.identity import Digest, Image
 from vexstream.intoto import bundle_bytes
 from vexstream.openvex_reader import Document, Statement, read
+from vexstream.purl import product
 from vexstream.scan import Package, Scan
+from vexstream.status import RULES_OUT
 from vexstream.usage import FileIndex
 
 Found = set[tuple[str, str]]
@@ -42,6 +47,8 @@ Found = set[tuple[str, str]]
 TOOL_TIMEOUT_S = 120
 DATABASE_BUILT_AT = datetime(2026, 1, 1, tzinfo=UTC)
 OTHER = "another digest of the same name"
+FOREIGN = "arm64" if architecture() == "amd64" else "amd64"
+SHARED = ("index of two platforms", "tag of two platforms")
 _CYCLE = (Status.NOT_AFFECTED, Status.AFFECTED, Status.FIXED, Status.UNDER_INVESTIGATION)
 SCANNED_AT_US = 1_700_000_000_000_000
 
@@ -54,6 +61,8 @@ class Outcome:
     after: Found
     expected: Found
     """What the document rules out."""
+    native: Found
+    """Those of them that are of packages with the architecture in their name."""
 
     @property
     def suppressed(self) -> Found:
@@ -69,6 +78,7 @@ class Stage:
         folder: Path,
         archive: ImageArchive,
         other: ImageArchive,
+        foreign: ImageArchive,
         registry: LocalRegistry,
         trivy: Trivy,
         grype: Path,
@@ -81,10 +91,13 @@ class Stage:
         self.repository = registry.repository("acme/app")
         registry.push(archive, "acme/app:1")
         registry.push(other, "acme/app:2")
-        self.index = self._push_index("acme/app", archive.manifest_digest)
+        registry.push(foreign, "acme/app:foreign")
+        mine = {architecture(): archive.manifest_digest}
+        self.index = self._push_index("multi", mine)
+        self.shared = self._push_index("two", mine | {FOREIGN: foreign.manifest_digest})
         self.image = Image(
             archive.config_digest,
-            tuple(sorted((archive.manifest_digest, self.index))),
+            tuple(sorted((archive.manifest_digest, self.index, self.shared))),
             (f"{self.repository}:1",),
         )
         self.references = {
@@ -92,17 +105,29 @@ class Stage:
             "platform digest": f"{self.repository}@{archive.manifest_digest}",
             "index digest": f"{self.repository}@{self.index}",
             "tag of the index": f"{self.repository}:multi",
+            SHARED[0]: f"{self.repository}@{self.shared}",
+            SHARED[1]: f"{self.repository}:two",
+            OTHER: f"{self.repository}:2",
         }
-        self.references[OTHER] = f"{self.repository}:2"
+        self.references |= {f"{name}, {FOREIGN}": self.references[name] for name in SHARED}
         self.syft_json, self.cyclonedx_sbom = self._scan_sbom(self.references["tag"])
         self.document = self._document()
         self.files = self._write_files()
         self._before: dict[tuple[str, ...], Found] = {}
 
-    def trivy_outcome(self, kind: str, target: str, *vex: str) -> Outcome:
-        """Trivy on an image or SBOM, without and with ``--vex``."""
-        options = ["--image-src", "remote"] if kind == "image" else []
-        key = ("trivy", kind, target)
+    def trivy_image(self, target: str, *vex: str) -> Outcome:
+        """Trivy on an image, without and with ``--vex``."""
+        options = ("--image-src", "remote", *_platform(target))
+        return self._trivy_outcome("image", self.references[target], options, vex)
+
+    def trivy_sbom(self, file: Path, *vex: str) -> Outcome:
+        """Trivy on an SBOM, without and with ``--vex``."""
+        return self._trivy_outcome("sbom", str(file), (), vex)
+
+    def _trivy_outcome(
+        self, kind: str, target: str, options: tuple[str, ...], vex: tuple[str, ...]
+    ) -> Outcome:
+        key = ("trivy", kind, target, *options)
         if key not in self._before:
             self._before[key] = trivy_findings(self.trivy.scan(kind, target, *options))
         given = [part for source in vex for part in ("--vex", source)]
@@ -110,13 +135,12 @@ class Stage:
         return self._outcome(self._before[key], after)
 
     def grype_outcome(self, target: str, vex: Path, *options: str) -> Outcome:
-        """Grype on a target, without and with ``--vex``."""
-        key = ("grype", *options)  # all targets have the same files
+        """Grype on an image, without and with ``--vex``."""
+        key = ("grype", *_platform(target), *options)  # else all have the same findings
+        options = (f"registry:{self.references[target]}", *_platform(target), *options)
         if key not in self._before:
-            self._before[key] = self._grype_findings(target, *options)
-        return self._outcome(
-            self._before[key], self._grype_findings(target, *options, "--vex", str(vex))
-        )
+            self._before[key] = self._grype_findings(*options)
+        return self._outcome(self._before[key], self._grype_findings(*options, "--vex", str(vex)))
 
     def attach(self, signer: Signer, document: bytes) -> None:
         """Signs the document and attaches it to the image, by platform and index digest."""
@@ -148,8 +172,15 @@ class Stage:
         return files
 
     def _outcome(self, before: Found, after: Found) -> Outcome:
-        statements = read(self.document)
-        return Outcome(before, after, {found for found in before if _rules_out(statements, found)})
+        document, shared = read(self.document), product("app", self.shared)
+        expected = {found for found in before if _ruled_out_by(document, found) is not None}
+        native = {
+            found
+            for found in expected
+            if (statement := _ruled_out_by(document, found)) is not None
+            and any(purl == shared for purl, _ in statement.named)
+        }
+        return Outcome(before, after, expected, native)
 
     def _prepare_grype(self, facts: Path) -> dict[str, str]:
         built = sample.build(facts, self.folder / "grype", DATABASE_BUILT_AT)
@@ -163,13 +194,16 @@ class Stage:
             "DOCKER_CONFIG": str(self.folder),
         }
 
-    def _push_index(self, path: str, platform: Digest) -> Digest:
-        with RegistryClient(self.registry.repository(path), DockerConfig({})) as client:
-            entry = client.manifest(platform).descriptor
-            entry["platform"] = {"os": "linux", "architecture": architecture()}
-            content = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [entry]}
+    def _push_index(self, tag: str, platforms: dict[str, Digest]) -> Digest:
+        with RegistryClient(self.repository, DockerConfig({})) as client:
+            entries = [
+                client.manifest(digest).descriptor
+                | {"platform": {"os": "linux", "architecture": name}}
+                for name, digest in platforms.items()
+            ]
+            content = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": entries}
             index = Manifest(INDEX_TYPE, json.dumps(content).encode())
-            client.put_manifest(index, "multi")
+            client.put_manifest(index, tag)
         return index.digest
 
     def _scan_sbom(self, reference: str) -> tuple[bytes, Path]:
@@ -187,12 +221,16 @@ class Stage:
         report = self._run(self._grype, f"sbom:{self.folder / 'syft.json'}", "-o", "json")
         found = findings.parse(report, {package.id for package in packages})
         tools = {"syft": made.syft_version, "grype": found.grype_version}
-        scan = Scan(self.image, SCANNED_AT_US, tools, packages, found.findings)
+        source = RegistryImages(Credentials([]), [], TOOL_TIMEOUT_S, 10_000)
+        fetched = asyncio.run(source.fetch(self.image, self.folder))
+        scan = Scan(
+            self.image, SCANNED_AT_US, tools, packages, found.findings, manifests=fetched.manifests
+        )
         assessment = every_status(assess(scan, FileIndex(scan), None, 10_000_000))
         return openvex.render(assessment, self.image, 1, openvex.Publisher())
 
-    def _grype_findings(self, target: str, *options: str) -> Found:
-        report = json.loads(self._run(self._grype, target, "-o", "json", *options))
+    def _grype_findings(self, *options: str) -> Found:
+        report = json.loads(self._run(self._grype, "-o", "json", *options))
         return {
             (match["vulnerability"]["id"], match["artifact"]["name"]) for match in report["matches"]
         }
@@ -223,7 +261,10 @@ def prepare(
     archive = consumer_image.build(image_cache, folder, go_program)
     trivy = Trivy(trivy_program, folder / "trivy", stated, go_program)
     other = consumer_image.build(image_cache, folder, go_program, "2")
-    return Stage(folder, archive, other, registry, trivy, grype, syft, folder / "facts.json")
+    foreign = consumer_image.build(image_cache, folder, go_program, FOREIGN, FOREIGN)
+    return Stage(
+        folder, archive, other, foreign, registry, trivy, grype, syft, folder / "facts.json"
+    )
 
 
 def use_repository(stage: Stage, url: str) -> None:
@@ -248,7 +289,12 @@ def every_status(assessment: Assessment) -> Assessment:
     return dataclasses.replace(assessment, statements=statements)
 
 
-def _rules_out(document: Document, found: tuple[str, str]) -> bool:
+def _platform(target: str) -> tuple[str, ...]:
+    name = FOREIGN if target.endswith(FOREIGN) else architecture()
+    return ("--platform", f"linux/{name}") if target.startswith(SHARED) else ()
+
+
+def _ruled_out_by(document: Document, found: tuple[str, str]) -> Statement | None:
     vulnerability, package = found
     matching = [
         statement
@@ -258,7 +304,7 @@ def _rules_out(document: Document, found: tuple[str, str]) -> bool:
     ]
     assert matching, f"no statement about {found}: the two databases differ"
     (statement,) = matching
-    return statement.status in ("not_affected", "fixed")
+    return statement if statement.status in RULES_OUT else None
 
 
 def _same_package(statement: Statement, name: str) -> bool:

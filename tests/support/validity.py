@@ -135,7 +135,7 @@ def _check_statement(statement: dict[str, Any]) -> None:
         for component in product["subcomponents"]:
             assert _PURL.fullmatch(component["@id"]), component["@id"]
             qualifiers = component["@id"].partition("?")[2]
-            assert re.fullmatch(r"(epoch=[^&]*)?", qualifiers), component["@id"]
+            assert re.fullmatch(r"(arch=[a-z0-9_]+)?&?(epoch=[^&]*)?", qualifiers), component["@id"]
 
 
 def _names(statement: dict[str, Any]) -> set[str]:

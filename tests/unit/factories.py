@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from vexstream.evidence import Access, Batch, Use
 from vexstream.identity import Digest, Image, Workload
-from vexstream.scan import Finding, Package, Scan
+from vexstream.scan import Finding, ManifestDigest, Package, PlatformImage, Scan
 
 CONFIG = Digest("sha256:" + "a" * 64)
 MANIFEST = Digest("sha256:" + "b" * 64)
@@ -63,5 +63,15 @@ def package(name: str, *files: bytes, **changes: str) -> Package:
 
 
 def scan(packages: Iterable[Package], findings: Iterable[Finding]) -> Scan:
-    """A scan that succeeded."""
-    return Scan(IMAGE, 0, {"syft": "1", "grype": "2"}, tuple(packages), tuple(findings))
+    """A scan that succeeded; the index, if the image has it, is of this platform alone."""
+    return Scan(
+        IMAGE,
+        0,
+        {"syft": "1", "grype": "2"},
+        tuple(packages),
+        tuple(findings),
+        manifests=(
+            ManifestDigest(MANIFEST, (PlatformImage(MANIFEST),)),
+            ManifestDigest(INDEX, (PlatformImage(MANIFEST, "linux/amd64"),)),
+        ),
+    )

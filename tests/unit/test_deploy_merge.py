@@ -12,18 +12,25 @@ from hypothesis import strategies as st
 from vexstream.assessment import Status
 from vexstream.merge import MergeError, merge_documents
 from vexstream.openvex import CONTEXT
-from vexstream.status import BADNESS
+from vexstream.status import BADNESS, RULES_OUT
 
 _DIGEST = "sha256:" + "a" * 64
 _BASE = "https://vex.example/vex"
 _PRODUCT = "pkg:oci/web@sha256%3A" + "b" * 64
+_SHARED = "pkg:oci/web@sha256%3A" + "c" * 64
+"""An index of several platforms: what is ruled out is named by architecture, or not at all."""
 
 _names = st.sampled_from(["CVE-1", "CVE-2", "GHSA-1", "GHSA-2"])
 _packages = st.sampled_from(["pkg:deb/a@1", "pkg:deb/a@1?epoch=1", "pkg:deb/b@1"])
 
 
 def _statement(
-    status: str, names: list[str] | None = None, packages: list[str] | None = None, text: str = "x"
+    status: str,
+    names: list[str] | None = None,
+    packages: list[str] | None = None,
+    text: str = "x",
+    *,
+    shared: bool = False,
 ) -> dict[str, Any]:
     first, *aliases = names or ["CVE-1"]
     components = [
@@ -36,6 +43,13 @@ def _statement(
         "products": [{"@id": _PRODUCT, "subcomponents": components}],
         "status": status,
     }
+    if shared:
+        narrow = Status(status) in RULES_OUT
+        named = [purl.replace("@1", "@1?arch=amd64") if narrow else purl
+                 for purl in packages or ["pkg:deb/a@1"]]  # fmt: skip
+        statement["products"].append(
+            {"@id": _SHARED, "subcomponents": [{"@id": purl} for purl in named]}
+        )
     if status == "not_affected":
         statement |= {
             "justification": "vulnerable_code_not_in_execute_path",
@@ -65,6 +79,7 @@ _statements = st.builds(
     st.lists(_names, min_size=1, max_size=3, unique=True),
     st.lists(_packages, min_size=1, max_size=2, unique=True),
     st.one_of(st.text(max_size=6), st.just("[decided] by somebody")),
+    shared=st.booleans(),
 )
 _PRODUCTION = ["", "/east"]
 _TESTS = ["/ci/unit", "/ci/e2e/0123456789abcdef"]
@@ -158,6 +173,16 @@ def test_what_production_says_never_becomes_better(documents: list[dict[str, Any
                 for name, package in _keys(statement):
                     [status] = _status_of(merged, name, package)
                     assert BADNESS[Status(status)] <= BADNESS[Status(statement["status"])]
+
+
+@given(st.lists(_documents, min_size=1, max_size=4))
+def test_a_shared_digest_is_ruled_out_for_the_architecture_alone(
+    documents: list[dict[str, Any]],
+) -> None:
+    for statement in _merge(*documents)["statements"]:
+        if Status(statement["status"]) in RULES_OUT:
+            named = {p["@id"]: p["subcomponents"] for p in statement["products"]}
+            assert all("?arch=" in part["@id"] for part in named.get(_SHARED, ()))
 
 
 @given(st.lists(_documents, min_size=1, max_size=4))

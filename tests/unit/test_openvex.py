@@ -13,7 +13,8 @@ from vexstream import csaf, cyclonedx
 from vexstream.assessment import Status, assess
 from vexstream.evidence import Evidence
 from vexstream.identity import Image
-from vexstream.openvex import Publisher, product_purls, render
+from vexstream.openvex import Publisher, render
+from vexstream.products import product_purls
 from vexstream.purl import matches, product, subcomponents
 from vexstream.scan import Finding, Package
 from vexstream.usage import FileIndex

@@ -116,12 +116,20 @@ async def test_a_scan_that_is_asked_for_is_made_although_there_is_one(tmp_path: 
 async def test_new_names_publish_the_same_scan_with_all_names(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     await bench.worker.seen(PLAIN)
-    await bench.worker.seen(Image(CONFIG, (INDEX,), ("n",)))
+    await bench.worker.seen(Image(CONFIG, (), ("n",)))
     await bench.worker.seen(PLAIN)
     assert len(bench.scanner.scanned) == 1
     first, second = bench.topic.scans
-    assert second.image == Image(CONFIG, (MANIFEST, INDEX), ("n",))
+    assert second.image == Image(CONFIG, (MANIFEST,), ("n",))
     assert (second.packages, second.scanned_at_us) == (first.packages, first.scanned_at_us)
+
+
+async def test_a_new_digest_is_looked_at_once_for_it_may_be_an_index(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    await bench.worker.seen(PLAIN)
+    for _ in range(2):
+        await bench.worker.seen(Image(CONFIG, (INDEX,)))
+    assert bench.scanner.scanned == [PLAIN, Image(CONFIG, (MANIFEST, INDEX))]
 
 
 async def test_another_database_matches_stored_sboms_again_unasked(tmp_path: Path) -> None:

@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 
 from tests.support.validity import check_openvex
-from tests.unit.documents import assessment_of, document
+from tests.unit.documents import assessment_of
 from tests.unit.factories import CONFIG, INDEX, MANIFEST, package, scan
 from vexstream.assessment import Status
 from vexstream.identity import Digest, Image
+from vexstream.openvex import Publisher, render
+from vexstream.products import IndexProducts
 from vexstream.purl import repository_url
 from vexstream.scan import Finding
 from vexstream.vex_repository import Entry, index, location, manifest, merge, package_ids
@@ -25,9 +27,16 @@ def purl(digest: Digest) -> str:
     return f"pkg:oci/web@{digest.replace(':', '%3A')}"
 
 
-def entry(image: Image, status: Status, vulnerability: str = "CVE-2024-1000") -> Entry:
+def entry(
+    image: Image,
+    status: Status,
+    vulnerability: str = "CVE-2024-1000",
+    policy: IndexProducts = IndexProducts.ALL,
+) -> Entry:
+    """By default every document names every digest: what they share is then a matter of merging."""
     found = scan([package("a", b"/a")], [Finding(vulnerability, "a")])
-    return Entry(image, document(assessment_of(found, [status]), image, version=2))
+    publisher = Publisher(index_products=policy)
+    return Entry(image, render(assessment_of(found, [status]), image, 2, publisher))
 
 
 def said(merged: bytes | None) -> dict[tuple[str, str], str]:
@@ -64,6 +73,12 @@ def test_for_a_shared_digest_the_worst_status_holds() -> None:
             ("CVE-2024-1000", purl(INDEX)): "affected",
             ("CVE-2024-1000", purl(OTHER_MANIFEST)): "affected",
         }
+
+
+def test_the_repository_names_the_digests_that_the_documents_name() -> None:
+    """The scan did not read the manifest of this image, so nothing is ruled out for it."""
+    sound = entry(ARM64, Status.NOT_AFFECTED, policy=IndexProducts.SOUND)
+    assert said(merge(WEB, [sound], BASE)).keys() == {("CVE-2024-1000", purl(INDEX))}
 
 
 def test_while_a_neighbour_has_no_document_nothing_is_ruled_out_for_what_they_share() -> None:

@@ -1,0 +1,97 @@
+"""Which digests of an image a statement may name as products. Pure.
+
+A manifest stands for one image. An index stands for all that it lists, and a consumer that scans by
+its digest, or by a tag of it, applies what is said of the index to whichever platform it scans. So
+a digest that is not known to stand for this image alone is named, by default,
+
+- by statements that rule nothing out, and
+- by others only for packages whose purl names an architecture that no other image of the index has:
+  consumers compare the qualifier ``arch``, so it is a package of this image that is meant.
+
+What a package's own architecture is, its distribution says: an amd64 image may hold i386 packages,
+and so may the 386 image of the same index. ``all`` and ``noarch`` are on every platform.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from vexstream.identity import Digest, Image
+from vexstream.purl import product
+from vexstream.scan import ManifestDigest
+
+
+class IndexProducts(StrEnum):
+    """What the operator says of images that share an index."""
+
+    SOUND = "sound"
+    """They may run other code: the rules above hold."""
+    ALL = "all"
+    """They run the same code, and all are observed: every digest is named by every statement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Products:
+    """The purls of an image, each part sorted."""
+
+    own: tuple[str, ...]
+    """Of the image alone; never empty."""
+    shared: tuple[tuple[str, str], ...]
+    """(purl, architecture that only this image has there; empty when there is none)."""
+
+
+def products_of(
+    image: Image, manifests: Iterable[ManifestDigest], policy: IndexProducts = IndexProducts.SOUND
+) -> Products:
+    """Sorts the digests of an image by what was read of them.
+
+    A digest that was not read may be an index of anything. Without any digest of its own the image
+    goes by its config digest.
+    """
+    read = {manifest.digest: manifest for manifest in manifests}
+    own = [
+        digest
+        for digest in image.manifest_digests
+        if policy is IndexProducts.ALL or _stands_alone(digest, read)
+    ]
+    shared = [digest for digest in image.manifest_digests if digest not in own]
+    return Products(
+        own=_purls(image, own or [image.config_digest]),
+        shared=tuple(
+            (purl, _architecture(read.get(digest), own))
+            for digest in shared
+            for purl in _purls(image, [digest])
+        ),
+    )
+
+
+def product_purls(image: Image) -> list[str]:
+    """Every digest under each name the image goes by, whatever it stands for."""
+    return list(_purls(image, image.manifest_digests or (image.config_digest,)))
+
+
+def _purls(image: Image, digests: Iterable[Digest]) -> tuple[str, ...]:
+    names = image.names or ("image",)
+    return tuple(sorted({product(name, digest) for name in names for digest in digests}))
+
+
+def _stands_alone(digest: Digest, read: dict[Digest, ManifestDigest]) -> bool:
+    """Whether it is a manifest of this image, or an index that leads to one and nowhere else."""
+    for _ in range(len(read)):
+        manifest = read.get(digest)
+        if manifest is None or len(manifest.images) != 1:
+            return False
+        (only,) = manifest.images
+        if only.digest == digest:
+            return True
+        digest = only.digest
+    return False
+
+
+def _architecture(index: ManifestDigest | None, own: Iterable[Digest]) -> str:
+    images = index.images if index else ()
+    ours = {image.architecture for image in images if image.digest in own}
+    others = {image.architecture for image in images if image.digest not in own}
+    if len(ours) != 1 or "" in others or ours & others:
+        return ""
+    return ours.pop()
