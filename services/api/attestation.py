@@ -15,11 +15,11 @@ from fastapi import APIRouter, FastAPI, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.api import problems, repository
+from services.api import image_reads, problems
 from services.api.conditional import etag, matching_tag
+from services.api.image_reads import Body
 from services.api.openapi import DOCUMENT_RESPONSES
 from services.api.problems import CATALOGUE, Kind, ProblemError
-from services.api.repository import Body
 from services.api.state import digest_of, state_of
 from services.api.vex import DigestPath, find_published
 from services.publish.errors import SigningKeyError
@@ -152,6 +152,6 @@ async def _document(request: Request, digest: Digest) -> tuple[bytes, Image]:
     state = state_of(request)
     found = await find_published(state, digest, Body.PLAIN)
     async with state.database.read() as connection:
-        stored = await repository.find_image(connection, Digest(found.config_digest))
+        stored = await image_reads.find_image(connection, Digest(found.config_digest))
     image = Image(Digest(found.config_digest)) if stored is None else stored.image
     return found.body or b"", image

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.api import evidence_store, problems, repository
+from services.api import evidence_store, image_reads, problems
 from services.api.conditional import accepts_gzip, etag, matching_tag
 from services.api.openapi import EVIDENCE_RESPONSES
 from services.api.problems import ProblemError
@@ -28,7 +28,7 @@ async def get_evidence(request: Request, digest: DigestPath) -> Response:
     wanted = digest_of(digest)
     gzipped = accepts_gzip(request.headers.get("accept-encoding", ""))
     async with state.database.read() as connection:
-        image = await repository.find_document(connection, wanted, repository.Body.NONE)
+        image = await image_reads.find_document(connection, wanted, image_reads.Body.NONE)
         if image is None:
             raise unknown_digest(state, wanted)
         found = await evidence_store.find_evidence(connection, image.config_digest, gzipped=gzipped)

@@ -8,10 +8,10 @@ from starlette.requests import Request
 
 from services.api import fleet_store
 from services.api.fleet_store import FleetFilters, FleetImage
+from services.api.image_reads import ImageFilters
 from services.api.images import LearningModel
 from services.api.openapi import PAGE_RESPONSES
 from services.api.paging import STORABLE, cursor_of, next_page, number_of, place_of
-from services.api.repository import ImageFilters
 from services.api.state import state_of
 from services.api.urgency import OPEN
 from services.api.vulnerabilities import RatingModel

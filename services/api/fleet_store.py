@@ -6,9 +6,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, Text, cast, func, or_, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from services.api import repository
+from services.api import image_reads
 from services.api.database import ReadConnection
-from services.api.repository import ImageCounts, ImageFilters
+from services.api.image_reads import ImageCounts, ImageFilters
 from services.api.statement_store import SEVERITY_RANK
 from services.api.tables import DocumentRow, NamespaceRow, StatementRow
 from vexstream.ratings import SEVERITIES
@@ -130,7 +130,7 @@ async def fleet_figures(connection: ReadConnection, urgent: int) -> FleetFigures
         .limit(NAMESPACES)
     )
     return FleetFigures(
-        images=await repository.count_images(connection, ImageFilters()),
+        images=await image_reads.count_images(connection, ImageFilters()),
         tallies=tuple(Tally(*tally) for tally in tallies),
         urgent=await _most_urgent(connection, urgent),
         namespaces=dict(iter(namespaces)),
@@ -244,7 +244,7 @@ def _urgent(name: str, parts: list[Any]) -> UrgentVulnerability:
 
 
 def _fitting(query: Select[Any], filters: FleetFilters) -> Select[Any]:
-    conditions = repository.image_conditions(filters.images)
+    conditions = image_reads.image_conditions(filters.images)
     if filters.namespace is not None:
         conditions.append(_in_namespace(NamespaceRow.namespace == filters.namespace))
     if filters.package is not None:
@@ -257,7 +257,7 @@ def _fitting(query: Select[Any], filters: FleetFilters) -> Select[Any]:
 def _mentions(wanted: str) -> list[ColumnElement[bool]]:
     lowered = wanted.lower()
     found = [
-        *repository.image_conditions(ImageFilters(name=wanted)),
+        *image_reads.image_conditions(ImageFilters(name=wanted)),
         _in_namespace(NamespaceRow.namespace.istartswith(wanted, autoescape=True)),
     ]
     if len(lowered) >= LEAST_LETTERS:

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 
-from services.api import evidence_store, image_statements_store, problems, repository
+from services.api import evidence_store, image_reads, image_statements_store, problems
 from services.api.database import ReadConnection
 from services.api.fleet import TallyModel
 from services.api.image_statements_store import ImageStatement, StatementFilters
@@ -188,7 +188,7 @@ def _is_named(used: dict[str, Any], packages: list[str]) -> bool:
 
 async def _owner(connection: ReadConnection, state: State, digest: str) -> str:
     wanted = digest_of(digest)
-    found = await repository.find_document(connection, wanted, repository.Body.NONE)
+    found = await image_reads.find_document(connection, wanted, image_reads.Body.NONE)
     if found is None:
         raise unknown_digest(state, wanted)
     return found.config_digest

@@ -8,11 +8,11 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 
-from services.api import problems, repository
+from services.api import image_reads, problems
+from services.api.image_reads import ImageFilters, StoredImage
 from services.api.openapi import IMAGE_RESPONSES, PAGE_RESPONSES
 from services.api.paging import STORABLE, next_page
 from services.api.problems import ProblemError
-from services.api.repository import ImageFilters, StoredImage
 from services.api.state import digest_of, state_of
 from services.api.vex import DIGEST_PATTERN, DigestPath
 from vexstream.assessment import Status
@@ -107,8 +107,8 @@ async def list_images(
     complete = None if learning is None else learning == "complete"
     filters = ImageFilters(state, name, complete, status)
     async with app.database.read() as connection:
-        found = await repository.page_of_images(connection, filters, after, limit + 1)
-        counts = await repository.count_images(connection, filters)
+        found = await image_reads.page_of_images(connection, filters, after, limit + 1)
+        counts = await image_reads.count_images(connection, filters)
     url = app.settings.public_url
     page = [_model(image, url) for image in found[:limit]]
     following = None
@@ -123,7 +123,7 @@ async def get_image(request: Request, digest: DigestPath) -> ImageModel:
     state = state_of(request)
     wanted = digest_of(digest)
     async with state.database.read() as connection:
-        found = await repository.find_image(connection, wanted)
+        found = await image_reads.find_image(connection, wanted)
     if found is None:
         raise ProblemError(
             problems.UNKNOWN_DIGEST,

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from services.api import repository
+from services.api import progress
 from services.api.errors import ApiError
 from services.api.migrate import head_revision
 from services.api.openapi import HEALTH_RESPONSES, PROBLEM_PAGE_RESPONSES, READY_RESPONSES
@@ -78,13 +78,13 @@ async def _not_ready(state: State) -> str | None:
         return state.fault
     try:
         async with state.database.read() as connection:
-            revision = await repository.current_revision(connection)
+            revision = await progress.current_revision(connection)
             if revision != _head_revision():
                 return (
                     f"the tables are at migration {revision} and {_head_revision()} is needed: "
                     f"{state.projection.trouble or 'the migration runs'}"
                 )
-            if await repository.has_caught_up(connection, state.projection.topic):
+            if await progress.has_caught_up(connection, state.projection.topic):
                 return None
     except ApiError as error:
         return str(error)

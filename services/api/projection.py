@@ -27,12 +27,12 @@ import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from services.api import repository
+from services.api import progress
 from services.api.changes import NOTHING, KafkaRecord, Refused, prepare
 from services.api.database import Database
 from services.api.errors import ApiError, DatabaseUnavailableError
 from services.api.migrate import migrate
-from services.api.repository import Mark
+from services.api.progress import Mark
 from services.api.settings import ApiSettings
 from services.api.subjects import Subject
 from services.api.writer import PlaceLostError, Writer
@@ -125,14 +125,14 @@ class Projection:
         await migrate(self._database)
         async with self._database.write() as write:
             suffix = self._subject.topic.value
-            if await repository.forget_other_topics(write, self._topic, suffix):
+            if await progress.forget_other_topics(write, self._topic, suffix):
                 await self._subject.forget(write, None)
 
     async def _forget(self, partition: int) -> None:
         with contextlib.suppress(DatabaseUnavailableError):  # found again by the next session
             async with self._database.write() as write:
                 await self._subject.forget(write, partition)
-                await repository.forget_offset(write, self._topic, partition)
+                await progress.forget_offset(write, self._topic, partition)
 
     @contextlib.asynccontextmanager
     async def _session(self) -> AsyncIterator[_Session]:
@@ -156,7 +156,7 @@ class Projection:
                 await consumer.start()
                 ends = await self._ends(consumer)
             async with self._database.read() as read:
-                caught_up = await repository.has_caught_up(read, self._topic)
+                caught_up = await progress.has_caught_up(read, self._topic)
             dead = DeadLetterBox("api", Topic.DEAD_LETTER.name_in(settings), sender)
             yield _Session(consumer, dead, ends, {}, caught_up, time.monotonic())
 
@@ -193,7 +193,7 @@ class Projection:
                 return
             ends = await session.consumer.end_offsets([assigned[number] for number in lost])
         async with self._database.read() as read:
-            stored = await repository.marks(read, self._topic)
+            stored = await progress.marks(read, self._topic)
         for number in lost:
             mark = stored.get(number, Mark())
             if ends[assigned[number]] < mark.next_offset:
@@ -259,7 +259,7 @@ class Projection:
         The projection has caught up when all partitions, those of other replicas too, got there.
         """
         async with self._database.read() as read:
-            stored = await repository.marks(read, self._topic)
+            stored = await progress.marks(read, self._topic)
         for number, mark in session.marks.items():
             stood = stored.get(number, Mark())
             if stood.next_offset < mark.next_offset:
@@ -268,7 +268,7 @@ class Projection:
         if session.caught_up or any(stored.get(p, Mark()).next_offset < end for p, end in ends):
             return
         async with self._database.write() as write:
-            await repository.mark_caught_up(write, self._topic)
+            await progress.mark_caught_up(write, self._topic)
         session.caught_up = True
         log.info("caught up", topic=self._topic)
 

@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 import zstandard
 
-from services.api import history, repository
+from services.api import history, image_reads
 from services.api.changes import compressed
 from services.api.database import Database
 from services.api.errors import DatabaseUnavailableError
@@ -29,7 +29,7 @@ async def rendering(
         made = await history.rendering(read, config_digest, wanted, source_sha256, _RENDERER)
         if made is not None:
             return made
-        image = await repository.find_image(read, Digest(config_digest))
+        image = await image_reads.find_image(read, Digest(config_digest))
         stored = (
             None if image is None else await history.version(read, config_digest, image.version)
         )

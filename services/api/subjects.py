@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from services.api import change_log, evidence_store, repository
+from services.api import change_log, evidence_store, image_writes
 from services.api.changes import (
     Change,
     Deletion,
@@ -55,15 +55,15 @@ class Documents:
 
     async def _apply(self, write: WriteConnection, change: Change) -> str:
         if isinstance(change, Upsert):
-            done = await repository.put_document(write, change, self.versions_kept)
+            done = await image_writes.put_document(write, change, self.versions_kept)
             return "written" if done else "unchanged"
         if isinstance(change, Deletion):
-            return "deleted" if await repository.delete_document(write, change) else "unchanged"
+            return "deleted" if await image_writes.delete_document(write, change) else "unchanged"
         raise TypeError(f"{type(change).__name__} is no change of a document")
 
     async def forget(self, write: WriteConnection, partition: int | None) -> None:
         """Empties the documents and all that goes with them."""
-        await repository.forget_documents(write, partition)
+        await image_writes.forget_documents(write, partition)
 
 
 @dataclass(frozen=True, slots=True)

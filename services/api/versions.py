@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.api import history, problems, repository
+from services.api import history, image_reads, problems
 from services.api.conditional import etag, matching_tag
 from services.api.database import ReadConnection
 from services.api.history import StoredVersion
@@ -153,7 +153,7 @@ async def get_difference(
 
 async def _owner(connection: ReadConnection, state: State, digest: str) -> str:
     wanted = digest_of(digest)
-    found = await repository.find_document(connection, wanted, repository.Body.NONE)
+    found = await image_reads.find_document(connection, wanted, image_reads.Body.NONE)
     if found is None:
         raise unknown_digest(state, wanted)
     return found.config_digest

@@ -9,12 +9,12 @@ from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.api import problems, renderings, repository
+from services.api import image_reads, problems, renderings
 from services.api.conditional import accepts_gzip, etag, matching_tag
 from services.api.formats import Format, NotOfferedError, choose, offered
+from services.api.image_reads import Body, StoredDocument
 from services.api.openapi import DOCUMENT_RESPONSES
 from services.api.problems import Kind, ProblemError
-from services.api.repository import Body, StoredDocument
 from services.api.state import State, digest_of, state_of
 from vexstream.document import DocumentState
 from vexstream.identity import Digest
@@ -111,7 +111,7 @@ async def find_published(state: State, digest: Digest, body: Body) -> StoredDocu
         ProblemError: there is none; the problem says why.
     """
     async with state.database.read() as connection:
-        found = await repository.find_document(connection, digest, body)
+        found = await image_reads.find_document(connection, digest, body)
     if found is None:
         raise unknown_digest(state, digest)
     if found.state != DocumentState.DOCUMENT:

@@ -1,11 +1,11 @@
 """Puts a batch of one partition into Postgres: the rows and the offset, in one transaction."""
 
 from schemas.codec import BadRecordError
-from services.api import repository
+from services.api import progress
 from services.api.changes import Prepared, Refused
 from services.api.database import Database
 from services.api.errors import RefusedByDatabaseError
-from services.api.repository import Mark
+from services.api.progress import Mark
 from services.api.subjects import Subject
 from services.common import metrics
 
@@ -69,13 +69,13 @@ class Writer:
     ) -> None:
         outcomes: list[str] = []
         async with self._database.write() as write:
-            stored = await repository.lock_mark(write, self._topic, partition)
+            stored = await progress.lock_mark(write, self._topic, partition)
             if stored.next_offset < before.next_offset:
                 raise PlaceLostError(partition, stored, before)
             fresh = [c for record, c in prepared.changes if record.offset >= stored.next_offset]
             if fresh:
                 outcomes = await self._subject.apply(write, fresh)
             if after.next_offset > stored.next_offset:
-                await repository.save_mark(write, self._topic, partition, after)
+                await progress.save_mark(write, self._topic, partition, after)
         for outcome in outcomes:
             metrics.PROJECTED.labels(outcome).inc()

@@ -12,11 +12,11 @@ from starlette.requests import Request
 from schemas.codec import BadRecordError
 from schemas.decisions import encode_decision
 from schemas.messages import RESCAN, ImageSeen, encode_image_seen
-from services.api import problems, repository
+from services.api import image_reads, problems
 from services.api.access import Right, Token
+from services.api.image_reads import StoredImage
 from services.api.openapi import WRITE_RESPONSES
 from services.api.problems import ProblemError
-from services.api.repository import StoredImage
 from services.api.state import State, digest_of, state_of
 from services.api.vex import DigestPath, unknown_digest
 from services.common.topics import Topic
@@ -194,7 +194,7 @@ async def _body(request: Request) -> bytes:
 async def _image(state: State, digest: str) -> StoredImage:
     wanted = digest_of(digest)
     async with state.database.read() as connection:
-        found = await repository.find_image(connection, wanted)
+        found = await image_reads.find_image(connection, wanted)
     if found is None:
         raise unknown_digest(state, wanted)
     return found

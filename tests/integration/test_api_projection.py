@@ -10,7 +10,7 @@ from services.api import projection
 from services.api.changes import document_change, prepare
 from services.api.database import Database
 from services.api.migrate import migrate
-from services.api.repository import Mark
+from services.api.progress import Mark
 from services.api.subjects import Documents
 from services.api.writer import Writer
 from services.common.settings import CommonSettings

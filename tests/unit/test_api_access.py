@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.api import repository
+from services.api import image_reads
 from services.api.access import RateLimit, Right, TokenError, Tokens
 from services.api.app import create_app
 from services.api.feed import Feed
@@ -46,8 +46,8 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Ask:
     monkeypatch.setattr(Projection, "run", idle)
     monkeypatch.setattr(Feed, "run", idle)
     monkeypatch.setattr("services.api.app.Database", NoDatabase)
-    monkeypatch.setattr(repository, "find_document", nothing)
-    monkeypatch.setattr(repository, "find_image", nothing)
+    monkeypatch.setattr(image_reads, "find_document", nothing)
+    monkeypatch.setattr(image_reads, "find_image", nothing)
 
     async def asked(
         method: str, path: str, *, times: int = 1, settings: dict[str, Any], **options: Any
@@ -175,7 +175,7 @@ async def test_the_page_and_the_reference_load_nothing_from_elsewhere(ask: Ask) 
         assert answer.status_code == 404
 
 
-PAGE = Path(repository.__file__).parent / "page"
+PAGE = Path(image_reads.__file__).parent / "page"
 
 
 def test_the_page_is_small() -> None:

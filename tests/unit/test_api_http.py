@@ -11,14 +11,14 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client import REGISTRY
 
-from services.api import repository
+from services.api import image_reads
 from services.api.app import create_app
 from services.api.database import Database
 from services.api.errors import DatabaseUnavailableError
 from services.api.feed import Feed
+from services.api.image_reads import StoredDocument
 from services.api.problems import CATALOGUE
 from services.api.projection import Projection
-from services.api.repository import StoredDocument
 from services.api.settings import ApiSettings
 from tests.support.api import PUBLIC_URL, digest
 
@@ -50,7 +50,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         document: StoredDocument | None = answer["document"]
         return document
 
-    monkeypatch.setattr(repository, "find_document", find)
+    monkeypatch.setattr(image_reads, "find_document", find)
     return answer
 
 

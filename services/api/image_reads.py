@@ -1,13 +1,7 @@
-"""SQL of images, their newest documents and the offsets. Reads take a ReadConnection, writes a
-WriteConnection.
-
-A row is replaced only by a newer record: of the same partition one with a higher offset, of
-another partition (a topic may be given more) one with a later timestamp. So records may come
-twice, late, or all over again, and the rows stay what the newest records say.
-"""
+"""SQL that reads images and their newest documents."""
 
 import enum
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import (
@@ -15,25 +9,19 @@ from sqlalchemy import (
     ColumnElement,
     Row,
     Select,
-    and_,
     bindparam,
     cast,
-    delete,
     func,
     null,
     or_,
     select,
-    text,
     true,
-    update,
 )
-from sqlalchemy.dialects.postgresql import aggregate_order_by, asyncpg, insert
+from sqlalchemy.dialects.postgresql import aggregate_order_by, asyncpg
 from sqlalchemy.orm import aliased
 
-from services.api import change_log, history, statement_store, urgency
-from services.api.changes import Deletion, Source, Upsert
-from services.api.database import ReadConnection, WriteConnection
-from services.api.tables import AliasRow, CaughtUpRow, DocumentRow, OffsetRow
+from services.api.database import ReadConnection
+from services.api.tables import AliasRow, DocumentRow
 from vexstream.document import DocumentState, Learning
 from vexstream.identity import Digest, Image
 
@@ -101,14 +89,6 @@ class ImageCounts:
     learning_complete: int
     states: dict[str, int]
     statements: dict[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """How far a partition has been projected."""
-
-    next_offset: int = 0
-    last_timestamp_ms: int = -1
 
 
 def _by_digest(query: Select[*tuple[Any, ...]]) -> Select[Any]:
@@ -274,170 +254,6 @@ def _joined(column: Any) -> ColumnElement[str]:
 
 
 _NAMED = (DocumentRow.names, DocumentRow.manifest_digests)
-
-
-async def current_revision(connection: ReadConnection) -> str | None:
-    """The migration the tables are at; None when there is none."""
-    exists = await connection.scalar(select(func.to_regclass("alembic_version")))
-    if exists is None:
-        return None
-    found: str | None = await connection.scalar(text("SELECT version_num FROM alembic_version"))
-    return found
-
-
-async def has_caught_up(connection: ReadConnection, topic: str) -> bool:
-    """Whether the projection of this topic has reached its end at least once."""
-    found = await connection.scalar(select(CaughtUpRow.topic).where(CaughtUpRow.topic == topic))
-    return found is not None
-
-
-async def marks(connection: ReadConnection | WriteConnection, topic: str) -> dict[int, Mark]:
-    """How far each partition has been projected."""
-    rows = await connection.execute(
-        select(OffsetRow.partition, OffsetRow.next_offset, OffsetRow.last_timestamp_ms).where(
-            OffsetRow.topic == topic
-        )
-    )
-    return {partition: Mark(offset, timestamp) for partition, offset, timestamp in rows}
-
-
-async def forget_other_topics(connection: WriteConnection, topic: str, suffix: str) -> bool:
-    """Forgets the offsets in topics of the same kind and another name; False if there are none."""
-    offset = OffsetRow.topic.endswith(suffix, autoescape=True) & (OffsetRow.topic != topic)
-    caught_up = CaughtUpRow.topic.endswith(suffix, autoescape=True) & (CaughtUpRow.topic != topic)
-    await connection.execute(delete(CaughtUpRow).where(caught_up))
-    gone = await connection.execute(delete(OffsetRow).where(offset).returning(OffsetRow.topic))
-    return bool(gone.all())
-
-
-async def forget_offset(connection: WriteConnection, topic: str, partition: int) -> None:
-    """Forgets how far a partition was projected: its offsets have begun anew."""
-    await connection.execute(delete(CaughtUpRow).where(CaughtUpRow.topic == topic))
-    await connection.execute(
-        delete(OffsetRow).where(OffsetRow.topic == topic, OffsetRow.partition == partition)
-    )
-
-
-async def lock_mark(connection: WriteConnection, topic: str, partition: int) -> Mark:
-    """How far the partition has been projected; others who project it wait for this transaction."""
-    await connection.execute(
-        insert(OffsetRow)
-        .values(topic=topic, partition=partition, next_offset=0, last_timestamp_ms=-1)
-        .on_conflict_do_nothing()
-    )
-    found = await connection.execute(
-        select(OffsetRow.next_offset, OffsetRow.last_timestamp_ms)
-        .where(OffsetRow.topic == topic, OffsetRow.partition == partition)
-        .with_for_update()
-    )
-    return Mark(*found.one())
-
-
-async def save_mark(connection: WriteConnection, topic: str, partition: int, mark: Mark) -> None:
-    """Notes how far the partition has been projected; call ``lock_mark`` before."""
-    await connection.execute(
-        update(OffsetRow)
-        .where(OffsetRow.topic == topic, OffsetRow.partition == partition)
-        .values(next_offset=mark.next_offset, last_timestamp_ms=mark.last_timestamp_ms)
-    )
-
-
-async def mark_caught_up(connection: WriteConnection, topic: str) -> None:
-    """Notes that the projection has reached the end of the topic."""
-    await connection.execute(insert(CaughtUpRow).values(topic=topic).on_conflict_do_nothing())
-
-
-async def forget_documents(connection: WriteConnection, partition: int | None) -> None:
-    """Empties what was projected from a partition, or from all of them."""
-    forgotten = delete(DocumentRow)
-    if partition is not None:
-        forgotten = forgotten.where(DocumentRow.source_partition == partition)
-    await connection.execute(forgotten)
-    await change_log.begin_anew(connection)
-
-
-async def put_document(connection: WriteConnection, change: Upsert, versions_kept: int) -> bool:
-    """Writes an image's row and all that goes with it; False when as new or newer is there."""
-    upsert = insert(DocumentRow).values(_values(change))
-    replaced = {name: upsert.excluded[name] for name in _values(change)}
-    written = await connection.execute(
-        upsert.on_conflict_do_update(
-            index_elements=[DocumentRow.config_digest],
-            set_=replaced | {"projected_at": func.now()},
-            where=_older_than(change.source),
-        ).returning(DocumentRow.config_digest)
-    )
-    if written.one_or_none() is None:
-        return False
-    image = change.record.image
-    digests = sorted({image.config_digest, *image.manifest_digests})
-    await connection.execute(
-        delete(AliasRow).where(
-            AliasRow.config_digest == image.config_digest, AliasRow.digest.not_in(digests)
-        )
-    )
-    await connection.execute(
-        insert(AliasRow).on_conflict_do_nothing(),
-        [{"digest": digest, "config_digest": image.config_digest} for digest in digests],
-    )
-    if change.packed:
-        await history.keep_version(connection, change, versions_kept)
-    await statement_store.put_statements(connection, image.config_digest, change.statements)
-    await change_log.log_change(connection, image.config_digest, deleted=False)
-    return True
-
-
-async def delete_document(connection: WriteConnection, change: Deletion) -> bool:
-    """Deletes an image's row and its aliases; False when there is none that is older."""
-    gone = await connection.execute(
-        delete(DocumentRow)
-        .where(DocumentRow.config_digest == change.config_digest, _older_than(change.source))
-        .returning(DocumentRow.config_digest)
-    )
-    if gone.one_or_none() is None:
-        return False
-    await change_log.log_change(connection, change.config_digest, deleted=True)
-    return True
-
-
-def _older_than(source: Source) -> ColumnElement[bool]:
-    """The row comes from an older record than this one."""
-    return or_(
-        and_(
-            DocumentRow.source_partition == source.partition,
-            DocumentRow.source_offset < source.offset,
-        ),
-        and_(
-            DocumentRow.source_partition != source.partition,
-            DocumentRow.source_timestamp_ms < source.timestamp_ms,
-        ),
-    )
-
-
-def _values(change: Upsert) -> dict[str, Any]:
-    record, source = change.record, change.source
-    return {
-        "config_digest": record.image.config_digest,
-        "manifest_digests": list(record.image.manifest_digests),
-        "names": list(record.image.names),
-        "state": record.state.value,
-        "failure": record.failure,
-        "version": record.version,
-        "media_type": record.media_type,
-        "sha256": record.sha256,
-        "body": record.body if record.state is DocumentState.DOCUMENT else None,
-        "body_gzip": change.body_gzip,
-        "issued_at_us": record.issued_at_us,
-        "learning_complete": record.learning.complete,
-        "learning_required_us": record.learning.required_us,
-        "learning_started_at_us": record.learning.started_at_us,
-        "learning_reasons": list(record.learning.reasons),
-        "counts": record.counts,
-        **asdict(urgency.of_image(change.statements)),
-        "source_partition": source.partition,
-        "source_offset": source.offset,
-        "source_timestamp_ms": source.timestamp_ms,
-    }
 
 
 def _stored_image(row: Row[*tuple[Any, ...]]) -> StoredImage:
