@@ -105,6 +105,7 @@ def encode_batch(batch: Batch) -> bytes:
             "accesses": [{"path": a.path, "use": int(a.use)} for a in batch.accesses],
             "learning_period_us": batch.learning_period_us,
             "parts": batch.parts,
+            "exit_code": batch.exit_code,
         },
     )
 
@@ -273,6 +274,7 @@ def _batch(record: Record) -> Batch:
         accesses=tuple(_access(access) for access in record["accesses"]),
         learning_period_us=period,
         parts=record["parts"],
+        exit_code=record["exit_code"],
     )
 
 

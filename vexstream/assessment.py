@@ -10,7 +10,8 @@ For each finding (vulnerability, package) of an image digest, the first rule tha
    only data was opened, the policy ``data_access`` may say ``under_investigation`` instead.
 3. No file access can tell whether the package is used (it owns no observable file, its ecosystem
    is not mapped), or it has no purl by which a document could name it: ``under_investigation``.
-4. Not every workload that runs the digest is covered (vexstream/coverage.py), or none ran, or a
+4. Not every workload that runs the digest is covered (vexstream/coverage.py; for containers that
+   end sooner than the learning period vexstream/lives.py), or none ran, or a
    record that may be about it could not be read (vexstream/unreadable.py):
    ``under_investigation``.
 5. Otherwise ``not_affected``, justification ``vulnerable_code_not_in_execute_path``.
@@ -52,6 +53,7 @@ class Reason(StrEnum):
     NOT_OBSERVED = "not_observed"
     UNREADABLE = "evidence_unreadable"
     LEARNING = Shortfall.LEARNING.value
+    SHORT = Shortfall.SHORT.value
     SILENT = Shortfall.SILENT.value
     GAP = Shortfall.GAP.value
     LOSS = Shortfall.LOSS.value
@@ -198,10 +200,13 @@ def _not_used(files: int, seen: Coverage) -> str:
     names = _names([w.workload for w in seen.workloads])
     periods = sorted({w.learning_period_us for w in seen.workloads})
     length = " to ".join(duration(period) for period in {periods[0]: 0, periods[-1]: 0})
+    jobs = _names([w.workload for w in seen.workloads if w.by_lives])
     text = (
         f"{own}. Every workload ({names}) had a container that was observed from its "
-        f"creation for {length} without loss or gap: nothing of the "
-        "package was opened, executed or mapped. Documentation and package metadata do not count."
+        f"creation for {length} without loss or gap"
+        + (f", or over that time several for all of their lives ({jobs})" if jobs else "")
+        + ": nothing of the package was opened, executed or mapped. Documentation and package "
+        "metadata do not count."
     )
     others = [
         f"{w.workload} ({', '.join(str(what) for what in w.others)})"

@@ -89,17 +89,19 @@ class Observation:
         """Further digests and names of the same image became known."""
         self.image = self.image.merged(image)
 
-    def cut(self, until_us: int) -> list[Batch]:
+    def cut(self, until_us: int, exit_code: int | None = None) -> list[Batch]:
         """Ends the interval at ``until_us``; the parts in the order in which to deliver them.
 
         A time before the interval's start (a clock set back) ends it where it began. A loss always
-        gets an interval of some length: an empty one would break no chain of clean intervals.
+        gets an interval of some length: an empty one would break no chain of clean intervals. So
+        does the end of the container, which ``exit_code`` tells: an empty one would be a part.
         """
-        until = max(until_us, self.observed_from_us + bool(self._lost))
+        some = bool(self._lost) or exit_code is not None
+        until = max(until_us, self.observed_from_us + some)
         parts = list(self._parts())
         batches = [self._batch(part, self.observed_from_us) for part in parts[:-1]]
         last = self._batch(parts[-1], until, self._lost)
-        batches.append(replace(last, parts=len(parts) - 1))
+        batches.append(replace(last, parts=len(parts) - 1, exit_code=exit_code))
         self.observed_from_us = until
         self._pending = {}
         self.room.bytes_left += self._pending_bytes

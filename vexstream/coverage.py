@@ -1,8 +1,9 @@
 """Whether a workload was observed well enough to say that something was not used.
 
 A container is seen whole when it was observed from its creation, for the whole learning period,
-without loss and without a gap. A workload is covered when one of its containers was seen whole;
-what happened to further ones is noted. With the strict rule none of them may have lost anything.
+without loss and without a gap. A workload is covered when one of its containers was seen whole, or
+enough of them in succession for all of their lives (vexstream/lives.py); what happened to further
+ones is noted. With the strict rule none of them may have lost anything.
 Evidence that nobody could read (vexstream/unreadable.py) leaves no workload covered.
 Times come from the observations themselves: a collector that falls silent stops the learning
 period, and replaying a day of batches in a second gives the same answer as living through it.
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from vexstream.identity import Workload
+from vexstream.lives import MIN_LIVES, lives
 from vexstream.observation import Container
 from vexstream.rules import Rules
 from vexstream.times import instant
@@ -24,12 +26,14 @@ class Shortfall(StrEnum):
     """Why a container has not been seen whole. The order is that of the hope left: best first."""
 
     LEARNING = "learning"
+    SHORT = "short_lived"
     SILENT = "collector_silent"
     GAP = "observation_gap"
     LOSS = "events_lost"
     LATE = "started_before_collector"
 
 
+_NOTHING_MISSED = (Shortfall.LEARNING, Shortfall.SHORT)
 _ORDER = {shortfall: rank for rank, shortfall in enumerate(Shortfall)}
 
 
@@ -49,6 +53,8 @@ class WorkloadCoverage:
     shortfall: Shortfall | None = None
     reason: str = ""
     others: tuple[Shortfall, ...] = ()
+    by_lives: bool = False
+    """It is covered by whole lives in succession."""
 
     @property
     def learning_period_us(self) -> int:
@@ -133,6 +139,8 @@ def shortfall_of(
         return Shortfall.GAP, "there is a gap in the observation"
     if last is not None and last > reached:
         return Shortfall.GAP, "there is a gap in the observation"
+    if container.lived_to_us is not None:
+        return Shortfall.SHORT, "it ended before the learning period did"
     if newest_us is not None and last is not None and newest_us - last > rules.silence_us:
         return (
             Shortfall.SILENT,
@@ -156,14 +164,29 @@ def _workload(
             whole.append((due, start))
         else:
             short.append((_ORDER[verdict[0]], start, identifier, due, *verdict))
-    missed = [entry for entry in short if entry[4] is not Shortfall.LEARNING]
-    if whole and not (rules.strict and missed):
+    missed = [entry for entry in short if entry[4] not in _NOTHING_MISSED]
+    covered: tuple[int, int, int] | None = None
+    lived = None if whole else lives([container for _, container in observed], rules)
+    if lived is not None and lived.since_us is not None:
+        start = lived.started_at_us
+        covered = (lived.since_us, start, start + lived.period_us)
+    elif whole:
         due, start = min(whole)
+        covered = (due, start, due)
+    if covered is not None and not (rules.strict and missed):
         # A replica that ended early is no news; one of which something was missed is.
         others = {entry[4] for entry in missed} - {Shortfall.SILENT}
         return WorkloadCoverage(
-            workload, due, start, due, others=tuple(sorted(others, key=_ORDER.__getitem__))
-        )
-    pick = max(missed, key=lambda entry: entry[0]) if whole else min(short)
+            workload, *covered,
+            others=tuple(sorted(others, key=_ORDER.__getitem__)), by_lives=lived is not None,
+        )  # fmt: skip
+    pick = max(missed, key=lambda entry: entry[0]) if covered is not None else min(short)
     _, start, _, due, shortfall, reason = pick
+    if lived is not None and shortfall in _NOTHING_MISSED:
+        start, due = lived.started_at_us, lived.started_at_us + lived.period_us
+        shortfall = Shortfall.SHORT
+        reason = (
+            f"its containers end before the learning period does, and {lived.count} of the "
+            f"{MIN_LIVES} whole lives that must follow each other over that time were seen"
+        )
     return WorkloadCoverage(workload, None, start, due, shortfall, reason)

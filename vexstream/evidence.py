@@ -53,6 +53,8 @@ class Batch:
     """What the pod's annotation asks for."""
     parts: int = 0
     """How many batches with the same start and no length came before this one."""
+    exit_code: int | None = None
+    """The container ended with this status at ``observed_to_us``; None when that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,8 @@ class Evidence:
             batch.loss_reasons,
             Place(batch.run, batch.sequence, batch.parts),
         )
+        if batch.exit_code is not None:
+            seen |= container.end(batch.observed_to_us, batch.exit_code)
         return fresh or told or seen
 
     def _merge_accesses(self, batch: Batch) -> tuple[Access, ...]:

@@ -62,6 +62,22 @@ class Container:
     """Intervals in which events were lost -> how many, and why."""
     open: dict[tuple[int, str], "Open"] = field(default_factory=dict)
     """(start, run) of an interval of which parts are missing -> what has come of it."""
+    ended: tuple[int, int] | None = None
+    """When it ended, and its exit status; of several ends (it was started again) the last."""
+
+    @property
+    def lived_to_us(self) -> int | None:
+        """When it ended, if all of its life was observed without loss or gap."""
+        if self.ended is None or self.last_seen_us is None or self.last_seen_us > self.ended[0]:
+            return None
+        until = self.seen_whole_until()
+        return self.ended[0] if until is not None and until >= self.ended[0] else None
+
+    def end(self, at_us: int, exit_code: int) -> bool:
+        """Takes note of its end; says whether that is new."""
+        before = self.ended
+        self.ended = max(self.ended or (at_us, exit_code), (at_us, exit_code))
+        return self.ended != before
 
     def identify(
         self, node: str, workload: Workload, started_at_us: int, period_us: int | None

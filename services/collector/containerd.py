@@ -13,7 +13,7 @@ import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from services.collector.errors import RuntimeUnavailableError
-from services.collector.runtime import ContainerInfo, Listed, image_of
+from services.collector.runtime import ContainerInfo, Ended, Listed, image_of
 from vexstream.identity import Image, Workload
 
 _CALL_SECONDS = 5.0
@@ -35,7 +35,7 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "Id": {"id": (1, "string")},
     "Process": {
         "id": (2, "string"), "pid": (3, "uint32"), "status": (4, "int32"),
-        "exited_at": (10, "Time"),
+        "exit_status": (9, "uint32"), "exited_at": (10, "Time"),
     },
     "Tasks": {"tasks": (1, "*Process")},
     "Target": {"media_type": (1, "string"), "digest": (2, "string"), "size": (3, "int64")},
@@ -132,12 +132,12 @@ class ContainerdRuntime:
             pid=task.pid if task is not None and task.status != _STOPPED else 0,
         )
 
-    async def finished_at_us(self, container_id: str) -> int | None:
-        """When the container ended; None when the runtime forgot it or it runs."""
+    async def ended(self, container_id: str) -> Ended | None:
+        """When the container ended, and how; None when the runtime forgot it or it runs."""
         task = await self._task(*self._split(container_id))
         if task is None or task.status != _STOPPED or task.exited_at.seconds <= 0:
             return None
-        return _microseconds(task.exited_at)
+        return Ended(_microseconds(task.exited_at), int(task.exit_status))
 
     async def close(self) -> None:
         """Closes the connection."""

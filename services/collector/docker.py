@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from services.collector.errors import RuntimeUnavailableError
-from services.collector.runtime import ContainerInfo, Listed, image_of, workload_of
+from services.collector.runtime import ContainerInfo, Ended, Listed, image_of, workload_of
 from vexstream.identity import Workload
 
 _CALL_SECONDS = 5.0
@@ -62,10 +62,11 @@ class DockerRuntime:
             pid=int(found["State"].get("Pid") or 0),
         )
 
-    async def finished_at_us(self, container_id: str) -> int | None:
-        """When the container ended; None when the runtime forgot it or it runs."""
+    async def ended(self, container_id: str) -> Ended | None:
+        """When the container ended, and how; None when the runtime forgot it or it runs."""
         found = await self._get(f"/containers/{container_id}/json")
-        return _microseconds(found["State"].get("FinishedAt", "")) if found else None
+        at_us = _microseconds(found["State"].get("FinishedAt", "")) if found else None
+        return None if at_us is None else Ended(at_us, int(found["State"].get("ExitCode", 0)))
 
     async def close(self) -> None:
         """Nothing is kept open."""

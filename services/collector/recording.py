@@ -83,10 +83,10 @@ class RecordingTracker(Tracker):
         self._write({"learn": container_id, "image": asdict(image)})
         super().learn(container_id, image)
 
-    def end(self, container_id: str, ended_at_us: int) -> None:
+    def end(self, container_id: str, ended_at_us: int, exit_code: int | None = None) -> None:
         """Recorded."""
-        self._write({"end": container_id, "at_us": ended_at_us})
-        super().end(container_id, ended_at_us)
+        self._write({"end": container_id, "at_us": ended_at_us, "exit_code": exit_code})
+        super().end(container_id, ended_at_us, exit_code)
 
     def handle(self, events: Iterable[RawEvent], now_us: int) -> None:
         """Recorded."""
@@ -172,7 +172,7 @@ def _tell(tracker: Tracker, line: dict[str, Any]) -> None:
     elif "learn" in line:
         tracker.learn(line["learn"], _image(line["image"]))
     elif "end" in line:
-        tracker.end(line["end"], line["at_us"])
+        tracker.end(line["end"], line["at_us"], line.get("exit_code"))
     elif "lost" in line:
         totals = Counter({(cgroup, reason): total for cgroup, reason, total in line["lost"]})
         tracker.lose(totals, backing_off=line["backing_off"])

@@ -49,6 +49,14 @@ class Listed:
     exited: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The end of a container's first process, and with it of all of them."""
+
+    at_us: int
+    exit_code: int
+
+
 class CriRuntime:
     """Client of one CRI endpoint."""
 
@@ -98,13 +106,13 @@ class CriRuntime:
             learning_period=pod.annotations.get(LEARNING_PERIOD, "") if pod else "",
         )
 
-    async def finished_at_us(self, container_id: str) -> int | None:
-        """When the container ended; None when the runtime forgot it or it runs."""
+    async def ended(self, container_id: str) -> Ended | None:
+        """When the container ended, and how; None when the runtime forgot it or it runs."""
         request = api_pb2.ContainerStatusRequest(container_id=container_id)
         response = await self._call(self._runtime.ContainerStatus, request)
         if response is None or response.status.finished_at <= 0:
             return None
-        return int(response.status.finished_at) // 1000
+        return Ended(int(response.status.finished_at) // 1000, int(response.status.exit_code))
 
     async def close(self) -> None:
         """Closes the connection."""

@@ -8,7 +8,7 @@ import structlog
 from services.collector.containerd import ContainerdRuntime
 from services.collector.docker import DockerRuntime
 from services.collector.errors import CollectorError, RuntimeUnavailableError
-from services.collector.runtime import ContainerInfo, CriRuntime, Listed
+from services.collector.runtime import ContainerInfo, CriRuntime, Ended, Listed
 from services.collector.settings import CollectorSettings
 
 log = structlog.get_logger()
@@ -26,8 +26,8 @@ class Runtime(Protocol):
     async def describe(self, container_id: str) -> ContainerInfo | None:
         """Identity of a container; None while the runtime does not know its image or itself."""
 
-    async def finished_at_us(self, container_id: str) -> int | None:
-        """When the container ended; None when the runtime forgot it or it runs."""
+    async def ended(self, container_id: str) -> Ended | None:
+        """When the container ended, and how; None when the runtime forgot it or it runs."""
 
     async def close(self) -> None:
         """Closes the connection."""
@@ -101,10 +101,10 @@ class Runtimes:
         owner = self._owners.get(container_id)
         return await owner.describe(container_id) if owner else None
 
-    async def finished_at_us(self, container_id: str) -> int | None:
+    async def ended(self, container_id: str) -> Ended | None:
         """As the runtime that lists it says."""
         owner = self._owners.get(container_id)
-        return await owner.finished_at_us(container_id) if owner else None
+        return await owner.ended(container_id) if owner else None
 
     async def close(self) -> None:
         """Closes all."""

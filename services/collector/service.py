@@ -25,7 +25,7 @@ from services.collector.errors import RuntimeUnavailableError
 from services.collector.hold import Hold
 from services.collector.publish import Publisher, SeenImages
 from services.collector.recording import RecordingTracker
-from services.collector.runtime import ContainerInfo, Listed
+from services.collector.runtime import ContainerInfo, Ended, Listed
 from services.collector.runtimes import Runtime, configured
 from services.collector.settings import CollectorSettings
 from services.collector.source import EventSource
@@ -244,22 +244,23 @@ class Collector:
         self._over &= set(listed)
         for container_id, one in listed.items():
             if container_id in self._over:
-                continue
+                if one.exited or not one.started:
+                    continue
+                self._over.discard(container_id)  # Docker starts it again under its id
             if container_id not in self._tracker.containers and not await self._begin(one):
                 continue
             if one.started:
                 self._tracker.mark_started(container_id)
             if one.exited:
-                ended_at = await self._runtime.finished_at_us(container_id)
-                self._end(container_id, ended_at)
+                self._end(container_id, await self._runtime.ended(container_id))
         for container_id in self._tracker.containers - set(listed):
             self._end(container_id, None)
 
     async def _begin(self, one: Listed) -> bool:
         """Whether the container is under observation now."""
         if one.exited:
-            ended_at = await self._runtime.finished_at_us(one.id)
-            if ended_at is not None and ended_at < self._attached_at_us:
+            ended = await self._runtime.ended(one.id)
+            if ended is not None and ended.at_us < self._attached_at_us:
                 self._over.add(one.id)
                 return False
         info = await self._runtime.describe(one.id)
@@ -280,8 +281,11 @@ class Collector:
             files = await asyncio.to_thread(list, seed.files_in_use(proc, pids, root))
             self._tracker.seed(info.id, files)
 
-    def _end(self, container_id: str, ended_at_us: int | None) -> None:
-        self._tracker.end(container_id, _now_us() if ended_at_us is None else ended_at_us)
+    def _end(self, container_id: str, ended: Ended | None) -> None:
+        if ended is None:
+            self._tracker.end(container_id, _now_us())
+        else:
+            self._tracker.end(container_id, ended.at_us, ended.exit_code)
         self._over.add(container_id)
 
     async def _keep_house(self) -> None:

@@ -30,6 +30,7 @@ class _Tracked:
     root: FileSystemRoot | None = None
     cgroups: set[int] = field(default_factory=set)
     ended_at_us: int | None = None
+    exit_code: int | None = None
 
 
 class Tracker:
@@ -114,9 +115,13 @@ class Tracker:
         if image.config_digest == observation.image.config_digest:
             observation.learn(image)
 
-    def end(self, container_id: str, ended_at_us: int) -> None:
-        """A container's last process is gone; the next cut is its last."""
-        self._tracked[container_id].ended_at_us = ended_at_us
+    def end(self, container_id: str, ended_at_us: int, exit_code: int | None = None) -> None:
+        """A container's last process is gone; the next cut is its last.
+
+        Without an exit code it is only no longer heard of.
+        """
+        tracked = self._tracked[container_id]
+        tracked.ended_at_us, tracked.exit_code = ended_at_us, exit_code
 
     def processes(self, container_id: str) -> list[int]:
         """The processes of a container now."""
@@ -167,8 +172,9 @@ class Tracker:
                 batches += observation.cut(until_us)
                 continue
             ended_at = min(tracked.ended_at_us, until_us)
-            if observation.has_news or ended_at > observation.observed_from_us:
-                batches += observation.cut(ended_at)
+            known = tracked.exit_code is not None
+            if known or observation.has_news or ended_at > observation.observed_from_us:
+                batches += observation.cut(ended_at, tracked.exit_code)
             self._forget(container_id, tracked)
         return batches
 
@@ -200,6 +206,8 @@ class Tracker:
         for candidate in candidates(path):
             tracked = self._tracked.get(candidate)
             if tracked is not None:
+                if any(self.index.path(known) == path for known in tracked.cgroups):
+                    tracked.root = None  # started again under its id: its root is mounted anew
                 self._owners[cgroup] = candidate
                 tracked.cgroups.add(cgroup)
                 return candidate

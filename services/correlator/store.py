@@ -121,6 +121,7 @@ def container_bytes(container: Container, image: Image) -> bytes:
                 [*at, sorted(waiting.seen), waiting.end, waiting.parts]
                 for at, waiting in sorted(container.open.items())
             ],
+            "ended": container.ended,
             "image": image_record(image),
         }
     ).encode()
@@ -144,6 +145,7 @@ def restore_container(correlation: Correlation, identifier: str, value: bytes) -
         clean=[(start, end) for start, end in held["clean"]],
         lossy={(a, b): (count, tuple(why)) for a, b, count, why in held["lossy"]},
         open={(a, run): Open(frozenset(seen), b, n) for a, run, seen, b, n in held["open"]},
+        ended=tuple(held["ended"]) if held.get("ended") else None,
     )
 
 

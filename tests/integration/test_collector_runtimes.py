@@ -128,7 +128,7 @@ async def test_identity_and_events_of_a_container(
     assert info.created_at_us <= time.time_ns() // 1000
     (listed,) = [one for one in await engine.runtime.list() if one.id == container_id]
     assert (listed.started, listed.exited) == (True, False)
-    assert await engine.runtime.finished_at_us(container_id) is None
+    assert await engine.runtime.ended(container_id) is None
 
     cgroup = cgroup_of(info.pid)
     assert container_id in str(cgroup)
@@ -146,7 +146,9 @@ async def test_identity_and_events_of_a_container(
     await asyncio.to_thread(engine.call, "stop", "--time", "0", NAME)
     (listed,) = [one for one in await engine.runtime.list() if one.id == container_id]
     assert listed.exited
-    assert await engine.runtime.finished_at_us(container_id) is not None
+    ended = await engine.runtime.ended(container_id)
+    assert ended is not None
+    assert ended.exit_code == 137  # killed
     await asyncio.to_thread(engine.call, "rm", NAME)
     assert await engine.runtime.describe(container_id) is None
 
@@ -193,7 +195,7 @@ async def test_plain_containerd(
         assert b"/usr/bin/sleep" in {event.path for event in used}
         await call("task", "kill", "--signal", "9", "web")
         async with asyncio.timeout(10):
-            while await runtime.finished_at_us("plain/web") is None:  # noqa: ASYNC110
+            while await runtime.ended("plain/web") is None:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         await call("task", "rm", "web")
         await call("container", "rm", "web")

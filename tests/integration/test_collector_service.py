@@ -230,10 +230,14 @@ async def test_a_container_that_lives_for_a_moment_is_observed_whole(
             node.run(PROBE, f"brief-{n}", args=["/bin/cat", "/etc/debian_version"])
             for n in range(3)
         ]
-        await _eventually(lambda: all(records.batches[one.id] for one in brief))
+        await _eventually(
+            lambda: all(b[-1].exit_code is not None if (b := records.batches[one.id]) else False
+                        for one in brief)
+        )  # fmt: skip
     for one in brief:
         assert {b"/usr/bin/cat", b"/etc/debian_version"} <= set(records.paths(one))
         known = records.evidence(one).containers[one.id]
+        assert known.ended == (known.lived_to_us, 0)
         assert known.seen_whole_until() == records.batches[one.id][-1].observed_to_us
         node.stop(one)
     node.stop(witness)

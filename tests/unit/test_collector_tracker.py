@@ -203,6 +203,32 @@ def test_an_ended_container_gets_one_last_batch(tracker: Tracker) -> None:
     assert not tracker.containers
 
 
+def test_the_end_of_a_container_is_told_once_and_in_an_interval_of_some_length(
+    tracker: Tracker,
+) -> None:
+    tracker.begin(_info())
+    tracker.handle([_made(), _event(b"/bin/app")], CREATED + 5)
+    (first,) = tracker.cut(CREATED + 5)
+    tracker.end(ID, CREATED + 5, 3)
+    (last,) = tracker.cut(CREATED + 9)
+    assert (first.exit_code, last.exit_code) == (None, 3)
+    assert (last.observed_from_us, last.observed_to_us) == (CREATED + 5, CREATED + 6)
+    tracker.begin(_info())
+    tracker.end(ID, CREATED + 9)
+    assert [batch.exit_code for batch in tracker.cut(CREATED + 10)] == [None]
+
+
+def test_a_container_that_is_started_again_has_another_root(tracker: Tracker) -> None:
+    """Docker keeps id and cgroup path, and mounts the root file system anew."""
+    tracker.begin(_info())
+    tracker.handle([_made(), _event(b"/bin/one")], CREATED + 1)
+    mounted = FileSystemRoot(device=51, inode=7, is_top=True)
+    again, event = _made(11), _event(b"/bin/two", 11, root=mounted, device=51)
+    tracker.handle([again, event], CREATED + 2)
+    (batch,) = tracker.cut(CREATED + 3)
+    assert _paths([batch]) == [b"/bin/one", b"/bin/two"]
+
+
 def test_another_image_under_the_same_name_is_not_taken_over(tracker: Tracker) -> None:
     tracker.begin(_info())
     tracker.learn(ID, Image(Digest("sha256:" + "f" * 64), (), ("other",)))
