@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from services.collector.errors import CgroupError
-from services.collector.mounts import parse_mountinfo
+from services.common.mounts import parse_mountinfo
 
 _SCOPE = re.compile(
     r"(?:cri-containerd-|crio-|docker-|libpod-|nerdctl-)?(.+?)(?:\.scope|\.service)?\Z"

@@ -9,7 +9,7 @@ import structlog
 
 from services.collector.errors import ProbeError
 from services.collector.events import FileSystemRoot
-from services.collector.mounts import mount_of, parse_mountinfo
+from services.common.mounts import mount_of, parse_mountinfo
 
 log = structlog.get_logger()
 

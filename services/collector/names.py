@@ -8,8 +8,8 @@ import struct
 from pathlib import Path
 
 from services.collector.events import FileSystemRoot
-from services.collector.mounts import Mount, parse_mountinfo
 from services.collector.seed import container_root, is_on_root
+from services.common.mounts import Mount, parse_mountinfo
 from vexstream.evidence import Use
 
 _OPENAT2 = 437

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from services.collector.events import FileSystemRoot
-from services.collector.mounts import Mount, mount_of, parse_mountinfo
+from services.common.mounts import Mount, mount_of, parse_mountinfo
 from vexstream.evidence import Use
 
 _O_PATH = 0o10000000

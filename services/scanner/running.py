@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from services.collector.mounts import parse_mountinfo
+from services.common.mounts import parse_mountinfo
 from services.scanner.errors import ImageUnavailableError
 from services.scanner.images import Ctr
 from services.scanner.root_layer import LayerLimits, write_layer

@@ -6,8 +6,8 @@ import pytest
 
 from services.collector.cgroups import CgroupIndex, candidates, find_root
 from services.collector.errors import CgroupError
-from services.collector.mounts import mount_of, parse_mountinfo
 from services.collector.runtime import image_of, workload_of
+from services.common.mounts import mount_of, parse_mountinfo
 from vexstream.identity import Workload
 
 ID = "0123456789abcdef" * 4
