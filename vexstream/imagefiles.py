@@ -17,8 +17,8 @@ class Image:
         contents: Mapping[bytes, bytes] | None = None,
         bundles: Set[bytes] = frozenset(),
     ) -> None:
-        """``contents`` has dpkg's lists and diversions, and Python's ``.pth`` files, by path;
-        ``bundles`` the JavaScript that a bundler wrote."""
+        """``contents`` has dpkg's lists and diversions, Python's ``.pth`` files and .NET's
+        ``.deps.json``, by path; ``bundles`` the JavaScript that a bundler wrote."""
         self.root = root
         self.contents = contents or {}
         self.bundles = bundles

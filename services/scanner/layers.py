@@ -34,9 +34,10 @@ MAX_CONTENT_BYTES = 256 * 1024 * 1024
 
 _CONTENTS = re.compile(
     rb"/var/lib/dpkg/(?:info/[^/]+\.list|diversions)\Z|/.*/(?:site|dist)-packages/[^/]+\.pth\Z"
+    rb"|/(?:.*/)?[^/]+\.deps\.json\Z"
 )
-"""dpkg's own file lists (Syft reads the md5sums only, which a package need not have), and the
-files by which a Python package may lie elsewhere."""
+"""dpkg's own file lists (Syft reads the md5sums only, which a package need not have), the files by
+which a Python package may lie elsewhere, and .NET's lists of assemblies."""
 MIN_ALIKE_BYTES = 256
 """A file below this has no code of its own worth the name; many are alike by chance."""
 _SCRIPT = re.compile(rb"(?!.*/node_modules/).*\.[cm]?js\Z", re.DOTALL)

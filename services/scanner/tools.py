@@ -16,6 +16,9 @@ from services.scanner.settings import ScannerSettings
 from services.scanner.tool import Limits, ToolFailedError, find, run
 
 _QUIET = {"SYFT_CHECK_FOR_APP_UPDATE": "false", "GRYPE_CHECK_FOR_APP_UPDATE": "false"}
+_MORE_CATALOGERS = "+dotnet-deps-cataloger"
+"""For images Syft goes by the assemblies alone, whose names for themselves are not NuGet's: the
+vulnerabilities of the package Newtonsoft.Json are not found under "Json.NET"."""
 _ASK = Limits(timeout_seconds=60, memory_mib=1024, file_mib=16)
 
 
@@ -55,7 +58,8 @@ class Tools:
         output = work / "syft.json"
         # The list of all files with their digests is large and not used here.
         variables = {**_QUIET, "TMPDIR": str(work), "SYFT_FILE_METADATA_SELECTION": "none"}
-        command = [self.syft, "scan", f"oci-dir:{layout}", "--output", "syft-json"]
+        command = [self.syft, "scan", f"oci-dir:{layout}", "--output", "syft-json",
+                   "--select-catalogers", _MORE_CATALOGERS]  # fmt: skip
         try:
             await run(command, output, self._limits, variables)
         except ToolFailedError as error:

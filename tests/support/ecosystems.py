@@ -319,3 +319,22 @@ def shared_classes(root: Path, work: Path, place: str) -> list[str]:
     command = ["java", "-cp", "shop.jar:lent-1.0.jar", "Shop"]
     run([command[0], "-XX:ArchiveClassesAtExit=shop.jsa", *command[1:]], home)
     return [command[0], "-XX:SharedArchiveFile=shop.jsa", *command[1:]]
+
+
+_WHEELS = ("dotnetcore2==3.1.23", "azureml-dataprep==3.1.4")
+_ENGINE = "azureml/dataprep/api/engineapi/bin"
+
+
+def dotnet(root: Path, work: Path, place: str) -> list[str]:
+    """A published .NET application with a hundred NuGet packages, and the command that starts it.
+
+    Microsoft's own wheels bring the application and a runtime: nothing is asked of NuGet.
+    """
+    install: list[str | Path] = [sys.executable, "-m", "pip", "install", "--no-input", "--disable-pip-version-check",
+               "--quiet", "--no-deps", "--no-compile", "--target", work / "wheels"]  # fmt: skip
+    run([*install, *_WHEELS], work)
+    home = root / place
+    shutil.copytree(work / "wheels" / _ENGINE, home)
+    host = work / "wheels/dotnetcore2/bin/dotnet"
+    host.chmod(0o755)
+    return [str(host), str(home / "Microsoft.DPrep.Execution.EngineHost.dll")]

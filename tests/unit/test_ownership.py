@@ -1,5 +1,6 @@
 """Which files belong to which package, ecosystem by ecosystem."""
 
+import json
 from collections.abc import Iterable
 
 import pytest
@@ -37,7 +38,7 @@ _METADATA = {"deb": "dpkg-db-entry", "apk": "apk-db-entry", "rpm": "rpm-db-entry
              "python": "python-package", "npm": "javascript-npm-package",
              "java-archive": "java-archive", "go-module": "go-module-buildinfo-entry",
              "gem": "ruby-gemspec", "php-composer": "php-composer-installed-entry",
-             "binary": "binary-signature"}  # fmt: skip
+             "binary": "binary-signature", "dotnet": "dotnet-deps-entry"}  # fmt: skip
 
 
 def artifact(
@@ -500,3 +501,46 @@ def test_a_directory_of_a_package_that_lies_elsewhere_makes_it_unobservable(
     )
     found = one(artifact(package_type, name, at=(at,)), place)
     assert found.unobservable == "a directory of it is a symlink to somewhere else"
+
+
+_ASSETS = {
+    "runtime": {"lib/net6.0/Json.dll": {}},
+    "resources": {"lib/net6.0/de/Json.resources.dll": {"locale": "de"}},
+    "native": {"runtimes/linux-x64/native/libjson.so": {}},
+    "runtimeTargets": {"runtimes/win/lib/net6.0/Json.Win.dll": {"rid": "win"}},
+}
+
+
+def deps(targets: object) -> dict[bytes, bytes]:
+    return {b"/srv/app.deps.json": json.dumps({"targets": targets}).encode()}
+
+
+def test_nuget_packages_own_what_the_list_of_assemblies_names() -> None:
+    there = [b"srv/Json.dll", b"srv/de/Json.resources.dll", b"srv/libjson.so",
+             b"srv/runtimes/win/lib/net6.0/Json.Win.dll"]  # fmt: skip
+    listed = deps({".NETCoreApp,Version=v6.0": {"json/1": _ASSETS, "other/1": {}}})
+    place = image(*there, b"srv/Other.dll", b"srv/app.deps.json", contents=listed)
+    found = one(artifact("dotnet", "json", at=("/srv/app.deps.json",)), place)
+    assert set(found.files) == {b"/" + path for path in there}
+    assert found.unobservable is None
+
+
+@pytest.mark.parametrize(
+    ("contents", "reason"),
+    [
+        (deps({"x": {"json/1": {"compile": {"lib/Json.dll": {}}}}}), "lists no assembly of it"),
+        (deps({"x": {"json/2": _ASSETS}}), "lists no assembly of it"),
+        (deps([1]), "lists no assembly of it"),
+        ({b"/srv/app.deps.json": b"[" * 100_000}, "lists no assembly of it"),
+        ({b"/srv/app.deps.json": b"[]"}, "lists no assembly of it"),
+        (deps({"x": {"json/1": _ASSETS}}), NO_FILES),
+    ],
+)  # fmt: skip
+def test_nuget_packages_without_assemblies_are_not_observable(
+    contents: dict[bytes, bytes], reason: str
+) -> None:
+    """Known for compiling only, of another version, damaged, or merged into one file."""
+    place = image(b"srv/app.deps.json", b"srv/app", contents=contents)
+    found = one(artifact("dotnet", "json", at=("/srv/app.deps.json",)), place)
+    assert found.unobservable is not None
+    assert reason in found.unobservable
