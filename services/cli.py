@@ -64,6 +64,14 @@ def serve() -> None:
 
 
 @app.command()
+def mirror() -> None:
+    """Publish every document as Kubescape's custom resource, for as long as it runs."""
+    from services.kubescape.__main__ import main as run
+
+    run()
+
+
+@app.command()
 def demo(
     learning_seconds: Annotated[
         float, typer.Option(min=1, help="Length of the learning period")

