@@ -3,6 +3,8 @@
 Nothing is pulled: the bases that the Dockerfiles and docker-compose.yml pin are made from Debian
 packages, the Go of this machine and Kafka's jars (tests/support/standins), and bear the pinned
 names. A build takes minutes, so it happens only with VEXSTREAM_TEST_IMAGES=1.
+VEXSTREAM_TEST_DOCKER_ROOT names a folder that keeps what was built for the next run, and
+VEXSTREAM_TEST_DOCKERD another engine than the one on PATH.
 """
 
 import ctypes
@@ -32,6 +34,7 @@ _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 _SECONDS = 1800
 _AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 _CLONE_NEWNET = 0x40000000
+_DEBIAN = "vexstream.test/debian"
 
 PYTHON = "docker.io/library/python:3.11.14-slim-bookworm"
 _BASES = {
@@ -51,6 +54,7 @@ class Engine(Running):
     def __init__(self, folder: Path) -> None:
         self.socket = folder / "docker.sock"
         self._folder = folder
+        self._data = os.environ.get("VEXSTREAM_TEST_DOCKER_ROOT", f"{folder}/root")
         self._daemon: Daemon | None = None
 
     def start(self) -> None:
@@ -66,7 +70,7 @@ class Engine(Running):
         folder = self._folder
         command = [
             os.environ.get("VEXSTREAM_TEST_DOCKERD", "dockerd"),
-            "--host", f"unix://{self.socket}", "--data-root", f"{folder}/root",
+            "--host", f"unix://{self.socket}", "--data-root", self._data,
             "--exec-root", f"{folder}/exec", "--pidfile", f"{folder}/docker.pid", "--bridge=none",
             "--exec-opt", "native.cgroupdriver=cgroupfs", "--userland-proxy=false",
         ]  # fmt: skip
@@ -172,8 +176,8 @@ def bases(docker: Engine, image_cache: Path, tmp_path_factory: pytest.TempPathFa
     go = shutil.which("go")
     if go is None:
         pytest.skip("no Go to build Grype with: scripts/bootstrap test")
-    docker("import", str(image_base.debian_base(image_cache, lambda _: None)),
-           "vexstream.test/debian")  # fmt: skip
+    if not docker("images", "--quiet", _DEBIAN):  # an import is another image each time
+        docker("import", str(image_base.debian_base(image_cache, lambda _: None)), _DEBIAN)
     root = subprocess.run([go, "env", "GOROOT"], capture_output=True, text=True, check=True)
     large = {"golang": ("go", Path(root.stdout.strip())), "kafka": ("lib", kafka_broker.LIB)}
     for name, standin in _BASES.items():
