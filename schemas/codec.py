@@ -32,6 +32,7 @@ class Kind(StrEnum):
     IMAGE_SCAN_CHUNK = "image-scan-chunk"
     VEX_DOCUMENT = "vex-document"
     VEX_DECISION = "vex-decision"
+    STATEMENT_COMMENT = "statement-comment"
     IMAGE_EVIDENCE = "image-evidence"
     DEAD_LETTER = "dead-letter"
 

@@ -74,7 +74,7 @@ def _take(browser: "Browser", look: Look, address: str, name: str, folder: Path)
         settle(page)
         if name == "evidence":
             page.locator("button.open").first.click()
-            page.locator(".evidence h4").first.wait_for()
+            page.locator(".evidence h3").first.wait_for()
             page.locator(".evidence").first.scroll_into_view_if_needed()
             page.wait_for_timeout(200)
         to = folder / f"page-{name}-{look.name}.png"

@@ -11,6 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from services.api import (
     attestation,
+    comments,
     evidence,
     fleet,
     image_statements,
@@ -36,7 +37,7 @@ from services.api.outbox import Outbox
 from services.api.projection import Projection
 from services.api.settings import ApiSettings
 from services.api.state import State
-from services.api.subjects import Documents, Evidence
+from services.api.subjects import Comments, Documents, Evidence
 
 log = structlog.get_logger()
 
@@ -49,7 +50,7 @@ Errors are problem documents (RFC 9457, `application/problem+json`); their `type
 _ROUTED = (
     vex, versions, evidence, attestation, vex_repository, images, image_statements, fleet,
     vulnerabilities, stream,
-    writes, whoami, ops, page_routes,
+    writes, comments, whoami, ops, page_routes,
 )  # fmt: skip
 
 
@@ -71,6 +72,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
                 database,
                 Projection(settings, database, Documents(settings.versions_kept)),
                 Projection(settings, database, Evidence()),
+                Projection(settings, database, Comments()),
                 Feed(settings, database),
                 Outbox(settings),
                 tokens,
@@ -81,6 +83,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
             for name, task in (
                 ("projection", state.projection.run),
                 ("projection of evidence", state.evidence.run),
+                ("projection of comments", state.comments.run),
                 ("feed", state.feed.run),
             ):
                 await stack.enter_async_context(_beside(state, name, task))

@@ -9,11 +9,13 @@ from typing import Protocol
 import zstandard
 
 from schemas.codec import BadRecordError
+from schemas.comments import decode_comment
 from schemas.documents import decode_document
 from schemas.evidence_summary import decode_evidence
 from services.api import evidence_view
 from services.api.statements import BadDocumentError, statements_of
 from services.api.urgency import Weighed, weigh
+from vexstream.comments import Comment
 from vexstream.document import DocumentRecord, DocumentState
 from vexstream.identity import BadDigestError, Digest, parse_digest
 
@@ -78,7 +80,22 @@ class Deletion:
     config_digest: Digest
 
 
-Change = Upsert | EvidenceUpsert | Deletion
+@dataclass(frozen=True, slots=True)
+class CommentPut:
+    """A comment is there."""
+
+    key: str
+    comment: Comment
+
+
+@dataclass(frozen=True, slots=True)
+class CommentGone:
+    """A comment was taken back."""
+
+    key: str
+
+
+Change = Upsert | EvidenceUpsert | Deletion | CommentPut | CommentGone
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +170,21 @@ def evidence_change(record: KafkaRecord) -> Change:
     namespaces = tuple(sorted({one.workload.namespace for one in summary.workloads}))
     sha256 = hashlib.sha256(body).hexdigest()
     return EvidenceUpsert(source, key, body, compressed(body), sha256, namespaces)
+
+
+def comment_change(record: KafkaRecord) -> Change:
+    """What one record of statement-comment asks for.
+
+    Raises:
+        CodecError: it is no comment, or its key is not the comment's.
+    """
+    key = (record.key or b"").decode("utf-8", "replace")
+    if record.value is None:
+        return CommentGone(key)
+    comment = decode_comment(record.value)
+    if comment.key != record.key:
+        raise BadRecordError(f"the key {key[:200]!r} is not that of the comment")
+    return CommentPut(key, comment)
 
 
 def compressed(body: bytes) -> bytes | None:

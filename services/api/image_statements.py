@@ -103,7 +103,7 @@ async def list_statements(
         urgency, vulnerability, package = place_of(cursor, 3)
         after = number_of(urgency), vulnerability, package
     async with state.database.read() as connection:
-        owner = await _owner(connection, state, digest)
+        owner = await owner_of(connection, state, digest)
         found = await image_statements_store.page_of_statements(
             connection, owner, filters, after, limit + 1
         )
@@ -131,7 +131,7 @@ async def get_coverage(request: Request, digest: DigestPath) -> CoverageModel:
     """Answers with how well each workload was observed and how the set of used files grew."""
     state = state_of(request)
     async with state.database.read() as connection:
-        owner = await _owner(connection, state, digest)
+        owner = await owner_of(connection, state, digest)
         evidence = await _evidence(connection, owner)
     if evidence is None:
         raise ProblemError(
@@ -155,7 +155,7 @@ async def get_usage(
     """
     state = state_of(request)
     async with state.database.read() as connection:
-        owner = await _owner(connection, state, digest)
+        owner = await owner_of(connection, state, digest)
         found = await image_statements_store.find_statement(
             connection, owner, vulnerability, package
         )
@@ -186,7 +186,12 @@ def _is_named(used: dict[str, Any], packages: list[str]) -> bool:
     return not set(spelled).isdisjoint(packages)
 
 
-async def _owner(connection: ReadConnection, state: State, digest: str) -> str:
+async def owner_of(connection: ReadConnection, state: State, digest: str) -> str:
+    """The config digest of the image that a digest stands for.
+
+    Raises:
+        ProblemError: 404 for a digest that is not known, 422 for what is none.
+    """
     wanted = digest_of(digest)
     found = await image_reads.find_document(connection, wanted, image_reads.Body.NONE)
     if found is None:

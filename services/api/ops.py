@@ -53,6 +53,7 @@ async def readyz(request: Request) -> Response:
             "status": "ok",
             "projection": state.projection.trouble or "running",
             "evidence": state.evidence.trouble or "running",
+            "comments": state.comments.trouble or "running",
             "stream": state.feed.trouble or "running",
         }
     )

@@ -23,6 +23,7 @@ class State:
     database: Database
     projection: Projection
     evidence: Projection
+    comments: Projection
     feed: Feed
     outbox: Outbox
     tokens: Tokens

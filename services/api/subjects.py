@@ -4,13 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from services.api import change_log, evidence_store, image_writes
+from services.api import change_log, comment_store, evidence_store, image_writes
 from services.api.changes import (
     Change,
+    CommentGone,
+    CommentPut,
     Deletion,
     EvidenceUpsert,
     KafkaRecord,
     Upsert,
+    comment_change,
     document_change,
     evidence_change,
 )
@@ -92,3 +95,33 @@ class Evidence:
     async def forget(self, write: WriteConnection, partition: int | None) -> None:
         """Empties the evidence."""
         await evidence_store.forget_evidence(write, partition)
+
+
+@dataclass(frozen=True, slots=True)
+class Comments:
+    """statement-comment: what people noted."""
+
+    topic: ClassVar[Topic] = Topic.STATEMENT_COMMENT
+    group_suffix: ClassVar[str] = "-comments"
+
+    def read(self, record: KafkaRecord) -> Change:
+        """A comment, or its end."""
+        return comment_change(record)
+
+    async def apply(self, write: WriteConnection, changes: Sequence[Change]) -> list[str]:
+        """Writes comments."""
+        return [await self._apply(write, change) for change in changes]
+
+    async def _apply(self, write: WriteConnection, change: Change) -> str:
+        if isinstance(change, CommentPut):
+            done = await comment_store.put_comment(write, change.key, change.comment)
+            return "written" if done else "unchanged"
+        if isinstance(change, CommentGone):
+            return (
+                "deleted" if await comment_store.delete_comment(write, change.key) else "unchanged"
+            )
+        raise TypeError(f"{type(change).__name__} is no change of a comment")
+
+    async def forget(self, write: WriteConnection, partition: int | None) -> None:
+        """Empties the comments: the topic has one partition."""
+        await comment_store.forget_comments(write)

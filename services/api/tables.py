@@ -221,6 +221,24 @@ class NamespaceRow(Base):
     )
 
 
+class CommentRow(Base):
+    """What a person noted about a statement."""
+
+    __tablename__ = "comment"
+    __table_args__ = (
+        Index("comment_by_statement", "config_digest", "vulnerability", "package", "written_at_us"),
+    )
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    config_digest: Mapped[str]
+    vulnerability: Mapped[str]
+    package: Mapped[str]
+    text: Mapped[str]
+    author: Mapped[str]
+    source_id: Mapped[str]
+    written_at_us: Mapped[int] = mapped_column(BigInteger)
+
+
 class OffsetRow(Base):
     """How far a partition has been projected, written together with what it was projected to."""
 

@@ -18,6 +18,7 @@ class Topic(StrEnum):
     IMAGE_SCAN = "image-scan"
     VEX_DOCUMENT = "vex-document"
     VEX_DECISION = "vex-decision"
+    STATEMENT_COMMENT = "statement-comment"
     IMAGE_EVIDENCE = "image-evidence"
     DEAD_LETTER = "dead-letter"
 
@@ -39,6 +40,7 @@ _SPECS = {
     Topic.IMAGE_SCAN: _Spec({"cleanup.policy": "compact"}),
     Topic.VEX_DOCUMENT: _Spec({"cleanup.policy": "compact"}),
     Topic.VEX_DECISION: _Spec({"cleanup.policy": "compact"}, one_partition=True),
+    Topic.STATEMENT_COMMENT: _Spec({"cleanup.policy": "compact"}, one_partition=True),
     Topic.IMAGE_EVIDENCE: _Spec({"cleanup.policy": "compact"}),
     Topic.DEAD_LETTER: _Spec(
         {"cleanup.policy": "delete", "retention.ms": _WEEK_MS}, one_partition=True

@@ -39,7 +39,7 @@ function comments(digest, statement) {
   const list = h("ul", { class: "comments" });
   const asked = new URLSearchParams({ vulnerability: statement.vulnerability, package: statement.package });
   get(`vex/${digest}/comments?${asked}`).then(({ items }) => {
-    if (items.length) list.before(h("h4", {}, plural(items.length, "comment")));
+    if (items.length) list.before(h("h3", {}, plural(items.length, "comment")));
     list.append(...items.map((one) => h("li", {}, h("span", { class: "strong" }, one.author), " ", h("span", { class: "sub" }, time(one.written_at)), h("p", {}, one.text))));
   }).catch(() => {});
   return h("div", {}, list);
@@ -92,7 +92,7 @@ function form(digest, statement, mine, draw) {
 
   async function takeBack() {
     try {
-      const asked = new URLSearchParams({ vulnerability: statement.vulnerability, package: statement.package });
+      const asked = new URLSearchParams({ vulnerability: statement.vulnerability, package: reach.value });
       await withdraw(`vex/${digest}/decisions?${asked}`);
       toast("Handed on: the statement follows observation again.");
     } catch (error) {
@@ -102,7 +102,7 @@ function form(digest, statement, mine, draw) {
 
   status.addEventListener("change", adapt);
   const made = h("form", { on: { submit } },
-    h("h4", {}, "Decide"),
+    h("h3", {}, "Decide"),
     h("fieldset", { class: "kinds" }, h("legend", { class: "hidden" }, "What to do"), radios),
     h("div", { class: "fields" }, fields.status, fields.justification, fields.reach, field("Author", author)),
     field("Reason", reason), warning,

@@ -34,7 +34,7 @@ function usedFiles(used) {
     h("td", {}, time(file.first_seen_at)),
     h("td", {}, file.workloads.join(", "))));
   return h("div", {},
-    h("h4", {}, `${plural(used.files_used, "file")} of ${number(used.files_observable)} used`),
+    h("h3", {}, `${plural(used.files_used, "file")} of ${number(used.files_observable)} used`),
     h("p", { class: "sub" }, "First ", time(used.first_seen_at), ", the newest ", time(used.last_new_at), `, by ${used.workloads.join(", ")}.`),
     h("table", { class: "files" },
       h("caption", { class: "hidden" }, "Files that were used"),
@@ -46,7 +46,7 @@ function usedFiles(used) {
 function notUsed({ statement, workloads }) {
   const unknown = statement.status === "under_investigation";
   return h("div", {},
-    h("h4", {}, "No file of it was seen in use"),
+    h("h3", {}, "No file of it was seen in use"),
     workloads.length
       ? h("ul", { class: "observed" }, workloads.map((one) => h("li", {},
         h("span", { class: "strong" }, one.workload), ": ",

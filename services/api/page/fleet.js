@@ -161,7 +161,7 @@ function headline(found) {
       figure("Affected", number(sum(found.tallies, (one) => one.status === "affected")), "affected"),
       figure("Under investigation", number(sum(found.tallies, (one) => one.status === "under_investigation")), "under_investigation"),
       figure("Exploited and used", number(used.reduce((total, one) => total + one.statements, 0)), used.length ? "affected" : null)),
-    h("div", { class: "learning" }, h("h3", {}, "Learning"),
+    h("div", { class: "learning" }, h("h2", {}, "Learning"),
       bar(parts, found.images, said.join(", ")),
       h("p", { class: "legend" }, parts.map(([kind, count], at) => count ? h("span", { class: `key ${kind}` }, said[at]) : null))));
 }

@@ -32,7 +32,7 @@ export function image(digest, wanted, asked) {
     }
   }
 
-  const attempt = (first) => load(first).catch((error) => { if (!stopped) show(problem(error)); });
+  const attempt = (first) => load(first).catch((error) => { if (!stopped) show(problem(error, "h1")); });
   show(head, place);
   head.append(h("p", { class: "dim" }, "Loading."));
   attempt(true);

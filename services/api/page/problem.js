@@ -3,10 +3,10 @@
 import { token } from "./api.js";
 import { h } from "./dom.js";
 
-export function problem(error) {
+export function problem(error, heading = "h2") {
   const refused = error.status === 401 || error.status === 403;
   return h("section", { class: "card error", role: "alert" },
-    h("h2", {}, refused ? "A token is needed" : "This did not work"),
+    h(heading, {}, refused ? "A token is needed" : "This did not work"),
     h("p", {}, error.message),
     refused ? h("button", { type: "button", on: { click: askForToken } }, "Enter a token") : null);
 }
