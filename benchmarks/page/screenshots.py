@@ -107,8 +107,8 @@ def main() -> None:
     if options.url:
         made = take(options.url, options.folder)
     else:
-        with served(240, 40, 5000) as url:
-            made = take(url, options.folder)
+        with served(240, 40, 5000) as page:
+            made = take(page.url, options.folder)
     print(f"{len(made)} pictures, {sum(one.stat().st_size for one in made) / 1e6:.2f} MB")
 
 

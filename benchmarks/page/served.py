@@ -10,6 +10,7 @@ import hashlib
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -19,21 +20,29 @@ from services.local.stack import Stack
 
 TOKEN = "made-up-token-of-the-made-up-fleet"  # noqa: S105
 """May decide and ask for rescans."""
-_WAIT_S = 600.0
+_WAIT_S = 1800.0
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Where the page and its database are."""
+
+    url: str
+    database: str
 
 
 @contextlib.contextmanager
-def served(images: int, statements: int, large: int) -> Iterator[str]:
-    """The address of the page, once the whole fleet is in it."""
+def served(images: int, statements: int, large: int) -> Iterator["Served"]:
+    """Yields once the whole fleet is in the page."""
     tokens = f"alice decide,rescan {hashlib.sha256(TOKEN.encode()).hexdigest()}"
     with tempfile.TemporaryDirectory(prefix="vx-") as folder:
         Path(folder).chmod(0o755)  # Postgres runs as another user
         with Stack(Path(folder), {"VEXSTREAM_API_TOKENS": tokens}) as stack:
             stack.start_stores()
-            asyncio.run(fill(stack.settings, images, statements, large))
             stack.start_api()
+            asyncio.run(fill(stack.settings, images, statements, large))
             _wait(stack.api_url, images)
-            yield stack.api_url
+            yield Served(stack.api_url, stack.database_url)
 
 
 def _wait(url: str, images: int) -> None:
@@ -51,8 +60,9 @@ def main() -> None:
     parser.add_argument("--statements", type=int, default=40)
     parser.add_argument("--large", type=int, default=2000)
     options = parser.parse_args()
-    with served(options.images, options.statements, options.large) as url:
-        print(f"{url}/  (Ctrl-C ends it; token for decisions: {TOKEN})", flush=True)
+    with served(options.images, options.statements, options.large) as made:
+        print(f"{made.url}/  (Ctrl-C ends it; token for decisions: {TOKEN})", flush=True)
+        print(f"database: {made.database}", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             while True:
                 time.sleep(3600)

@@ -34,6 +34,7 @@ class Stack:
         self._running = contextlib.ExitStack()
         self._daemons: list[Daemon] = []
         self.api_url = ""
+        self.database_url = ""
         self.settings = CommonSettings()
 
     def start_stores(self) -> None:
@@ -46,6 +47,7 @@ class Stack:
         }
         broker = self._running.enter_context(Tansu(self.directory))
         postgres = self._running.enter_context(Postgres(self.directory / "postgres"))
+        self.database_url = postgres.url
         self._variables |= {
             "VEXSTREAM_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap,
             "VEXSTREAM_DATABASE_URL": postgres.url,

@@ -26,6 +26,7 @@ export function fleet(asked) {
     status: choice("Status", "any status", STATUSES.map((key) => [key, `has ${STATUS[key]}`]), reload),
     state: choice("State", "any state", Object.entries(STATES), reload),
   };
+  namespaces(chosen.namespace, {}, asked.namespace);
   for (const [name, select] of Object.entries(chosen)) select.value = asked[name] || "";
   const list = pagedList({
     body, empty: "No image fits.",
@@ -60,7 +61,7 @@ export function fleet(asked) {
     const found = await get("fleet");
     summary.removeAttribute("aria-busy");
     summary.replaceChildren(headline(found), severities(found), urgent(found));
-    namespaces(chosen.namespace, found.namespaces, asked.namespace);
+    namespaces(chosen.namespace, found.namespaces, chosen.namespace.value);
   }
 
   async function look() {
@@ -97,7 +98,7 @@ export function fleet(asked) {
       table("Images, the most urgent first", COLUMNS, body, { class: "images" }), list.foot));
   const failed = (error) => summary.replaceChildren(problem(error));
   if (!searching) figures().catch(failed);
-  else get("fleet").then((found) => namespaces(chosen.namespace, found.namespaces, asked.namespace)).catch(() => {});
+  else get("fleet").then((found) => namespaces(chosen.namespace, found.namespaces, chosen.namespace.value)).catch(() => {});
   look().catch(() => {});
   reload();
   return {

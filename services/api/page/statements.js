@@ -24,8 +24,9 @@ export function statementsPart(place, about, asked) {
     row: (one) => rows(one),
     told: (page, said) => {
       open.clear();
-      count(statuses, page.tallies, "status");
-      count(severities, page.tallies, "severity");
+      const all = !query(filters());
+      count(statuses, page.tallies, "status", all);
+      count(severities, page.tallies, "severity", all);
       said.textContent = plural(page.tallies.reduce((sum, one) => sum + one.statements, 0), "statement");
     },
   });
@@ -102,12 +103,13 @@ function toggles(name, values, texts, asked) {
   return values.map((value) => toggle(value, texts[value] || value, wanted.has(value)));
 }
 
-/** The number beside each toggle: of what fits the other filters too. */
-function count(boxes, tallies, member) {
+/** The number beside each toggle: of what fits the other filters too. What the image has none of,
+ * when `all` of its statements are told, is not offered. */
+function count(boxes, tallies, member, all) {
   const any = boxes.some(({ box }) => box.checked);
   for (const { box, counted, label } of boxes) {
     const found = tallies.filter((one) => one[member] === box.value).reduce((sum, one) => sum + one.statements, 0);
     counted.textContent = any && !box.checked ? "" : number(found);
-    label.hidden = !any && !found && !box.checked;
+    if (all) label.hidden = !found;
   }
 }
