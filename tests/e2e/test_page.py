@@ -255,6 +255,8 @@ def test_history_and_documents(where: Site, chromium: "Browser") -> None:
         saved = Path(downloading.value.path()).read_text()
         assert '"csaf_vex"' in saved
         assert page.get_by_text("vexstream verify").count() == 1
+        go(page, where, f"#/image/{HOSTILE_IMAGE}/documents")
+        assert "onerror" not in page.locator(".commands").inner_text()
 
 
 def test_decisions_are_written_shown_and_withdrawn(where: Site, chromium: "Browser") -> None:
@@ -329,7 +331,7 @@ def test_hostile_names_stay_text(where: Site, chromium: "Browser") -> None:
 def test_the_vulnerability_shows_where_it_is_used(where: Site, chromium: "Browser") -> None:
     with opened(chromium) as page:
         go(page, where, "#/cve/CVE-2099-0001")
-        page.get_by_text("Used: 1 statement").wait_for()
+        page.get_by_text("Used in 1").wait_for()
         page.locator("tbody tr", has_text="Web").wait_for()
         assert "42 %" in page.locator(".imagehead").inner_text()
         page.locator("button.open").first.click()

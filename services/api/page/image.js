@@ -140,7 +140,8 @@ function workloadRow(one) {
 function documentsCard(about) {
   if (!about.document_url) return section("Documents", {}, h("p", { class: "dim" }, "There is no document yet."));
   const digest = about.config_digest;
-  const reference = (about.names[0] || "IMAGE").split("@")[0];
+  // A name is a stranger's: what a shell could take for more than a word is not offered to copy.
+  const reference = about.names.map((name) => name.split("@")[0]).find((name) => /^[\w][\w./:-]*$/.test(name)) || "IMAGE";
   const at = about.manifest_digests[0] ? `${reference}@${about.manifest_digests[0]}` : reference;
   const url = new URL(`vex/${digest}`, document.baseURI).href;
   const commands = [
