@@ -253,7 +253,7 @@ struct scratch {
 	__u32 busy;
 	__u32 start; // the path occupies text[start..PATH_END)
 	struct event event;
-	char text[2 * (TEXT_MASK + 1)];
+	char text[2 * (TEXT_MASK + 1) + HEADER_SPACE]; // for every start and length within the mask
 };
 
 const volatile struct config config SEC(".rodata.config");
@@ -309,6 +309,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct scratch);
 } scratches SEC(".maps");
+
+// The compiler leaves out a mask that a check before it makes needless; the verifiers of kernels
+// before 6.3 or so have forgotten the check when the value gets into another register.
+static __always_inline __u32 masked(__u32 value, __u32 mask)
+{
+	barrier_var(value);
+	return value & mask;
+}
 
 static __always_inline void count_in(void *map, __u32 index)
 {
@@ -386,12 +394,12 @@ static __always_inline long walk_step(struct walk *walk, bool write)
 		return 1;
 	}
 	start -= len;
-	if (bpf_probe_read_kernel(&scratch->text[start & TEXT_MASK], len & 255, name)) {
+	if (bpf_probe_read_kernel(&scratch->text[masked(start, TEXT_MASK)], masked(len, 255), name)) {
 		walk->failed = true;
 		return 1;
 	}
 	start -= 1;
-	scratch->text[start & TEXT_MASK] = '/';
+	scratch->text[masked(start, TEXT_MASK)] = '/';
 	scratch->start = start;
 	return 0;
 }
@@ -499,10 +507,10 @@ static __always_inline bool emit_to(void *ring, struct scratch *scratch, __u32 p
 	scratch->event.path_bytes = path_bytes;
 	if (start > PATH_END || path_bytes > PATH_END)
 		return false;
-	start &= TEXT_MASK;
+	start = masked(start, TEXT_MASK);
 	bpf_probe_read_kernel(&scratch->text[start], sizeof(struct event), &scratch->event);
 	return !bpf_ringbuf_output(ring, &scratch->text[start],
-				   sizeof(struct event) + (path_bytes & TEXT_MASK), flags);
+				   sizeof(struct event) + masked(path_bytes, TEXT_MASK), flags);
 }
 
 static __always_inline bool emit(struct scratch *scratch, __u32 path_bytes)
@@ -522,7 +530,7 @@ static long compare_step(__u32 index, struct comparison *comparison)
 
 	if (at >= PATH_END)
 		return 1;
-	at &= TEXT_MASK;
+	at = masked(at, TEXT_MASK);
 	comparison->differ = *(__u64 *)&comparison->one->text[at] !=
 			     *(__u64 *)&comparison->other->text[at];
 	return comparison->differ;
@@ -1051,8 +1059,6 @@ int on_uring_submit(unsigned long long *context)
 
 	if (!is_uring_open(request) || in_host_namespace(task))
 		return 0;
-	if (config.file_open)
-		return 0;
 	if ((BPF_CORE_READ(request, flags) & REQ_F_CQE_SKIP) || BPF_CORE_READ(open, file_slot))
 		count_loss(bpf_get_current_cgroup_id(), LOSS_IO_URING);
 	return 0;
@@ -1066,7 +1072,7 @@ int on_uring_complete(unsigned long long *context)
 	struct io_open *open = (void *)request;
 	int result;
 
-	if (config.file_open || !is_uring_open(request) || in_host_namespace(task))
+	if (!is_uring_open(request) || in_host_namespace(task))
 		return 0;
 	result = BPF_CORE_READ(request, cqe.res);
 	if (result >= 0 && !BPF_CORE_READ(open, file_slot))

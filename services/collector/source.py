@@ -214,6 +214,7 @@ class _Hooks:
     opened_by: str | None
     """Program in the opening itself; None for the tracepoints at the end of system calls."""
     io_uring: bool = True
+    """With io_uring's own tracepoints."""
 
     def __str__(self) -> str:
         if self.opened_by is not None:
@@ -225,7 +226,12 @@ class _Hooks:
         return unused if self.io_uring else unused | _IO_URING_PROGRAMS
 
 
-_CHOICES = (*map(_Hooks, _OPEN_PROGRAMS), _Hooks(None), _Hooks(None, io_uring=False))
+# What io_uring opens comes through the opening itself too, where that can be observed.
+_CHOICES = (
+    *(_Hooks(program, io_uring=False) for program in _OPEN_PROGRAMS),
+    _Hooks(None),
+    _Hooks(None, io_uring=False),
+)
 
 
 def _check_machine() -> None:
