@@ -1,9 +1,15 @@
-"""What packages claim that are installed into a directory of their own."""
+"""What packages claim that are installed into a directory of their own.
+
+Node, Ruby and R load a package from its directory and from nowhere else. So one whose directory has
+code needs no file of the operating system's package that brought it (rule 3 of ownership.py): else
+all gems that come with Ruby would be in use with it.
+"""
 
 import posixpath
 from collections.abc import Collection, Iterable, Iterator
 
 from vexstream.claims_python import relative
+from vexstream.filekinds import Kind, kind
 from vexstream.imagefiles import Claim, Image, spell_all
 from vexstream.sbom import Artifact
 
@@ -16,7 +22,12 @@ def npm(artifact: Artifact, image: Image) -> Claim:
 
     What lies in ``node_modules`` and has none (no version, no package.json) is part of it.
     """
-    return _directories(artifact, image, "package.json", image.npm_homes)
+    claim = _directories(artifact, image, "package.json", image.npm_homes)
+    homes = {posixpath.dirname(path) for path in claim.paths if path.endswith(b"/package.json")}
+    # Of ``c.js`` and the directory ``c`` Node takes the file; Debian has both at times.
+    beside = [home + suffix for home in sorted(homes) for suffix in (b".js", b".json", b".node")]
+    claim.paths.extend(path for path in beside if image.root.is_file(path))
+    return claim
 
 
 def npm_homes(artifacts: Iterable[Artifact], image: Image) -> frozenset[bytes]:
@@ -54,6 +65,9 @@ def gem(artifact: Artifact, image: Image) -> Claim:
         if not found.paths:
             return Claim(paths, incomplete="the gem's directory is not there", record=record)
         paths += [*found.paths, *_extensions(image, home + b"/extensions", stem)]
+        libraries = home + b"/gems/" + stem + b"/lib/"
+        if any(path.startswith(libraries) and kind(path) is Kind.CODE for path in found.paths):
+            record = None
         incomplete = incomplete or found.incomplete
     if not places:
         return Claim(incomplete="its gemspec is not known")
@@ -127,7 +141,8 @@ def _directories(artifact: Artifact, image: Image, name: str, others: Collection
         found = _below(image, home, others)
         paths += found.paths
         incomplete = incomplete or found.incomplete
-    return Claim(paths, incomplete, record=manifests[0])
+    alone = any(kind(path) is Kind.CODE for path in paths)
+    return Claim(paths, incomplete, record=None if alone else manifests[0])
 
 
 def _below(image: Image, directory: bytes, others: Collection[bytes] = ()) -> Claim:

@@ -9,7 +9,8 @@ kernel reports paths without symlinks. Then:
    what ``libfoo.so`` points to, but ``uv`` fills site-packages with symlinks into its cache.
 3. A language package whose installation record belongs to a package of the operating system owns
    that package's files as well: it was installed by it, and its own record may be stripped. Not
-   those that another language package claims: ``node-acorn`` brings sixteen npm packages.
+   those that another language package claims: ``node-acorn`` brings sixteen npm packages. Nor one
+   that its language loads from a directory of its own (vexstream/claims_directories.py).
 4. Hard links of an owned file that nobody claims belong to the owners of the file.
 5. Bytecode belongs to the owner of its source: in ``__pycache__`` (``filekinds.owner_path``), in
    the place of a source that was removed, or in a tree of its own (PYTHONPYCACHEPREFIX, PHP's

@@ -330,9 +330,9 @@ def dotnet(root: Path, work: Path, place: str) -> list[str]:
 
     Microsoft's own wheels bring the application and a runtime: nothing is asked of NuGet.
     """
-    install: list[str | Path] = [sys.executable, "-m", "pip", "install", "--no-input", "--disable-pip-version-check",
-               "--quiet", "--no-deps", "--no-compile", "--target", work / "wheels"]  # fmt: skip
-    run([*install, *_WHEELS], work)
+    options = ["--no-input", "--disable-pip-version-check", "--quiet", "--no-deps", "--no-compile"]
+    run([sys.executable, "-m", "pip", "install", *options, "--target", work / "wheels", *_WHEELS],
+        work)  # fmt: skip
     home = root / place
     shutil.copytree(work / "wheels" / _ENGINE, home)
     host = work / "wheels/dotnetcore2/bin/dotnet"

@@ -278,13 +278,31 @@ def test_a_python_package_from_a_deb_owns_the_debs_files_too() -> None:
 
 
 def test_language_packages_of_one_deb_keep_their_own_files_to_themselves() -> None:
-    names = ("js/a/package.json", "js/a/i.js", "js/b/package.json", "js/b/i.js", "js/shared.js")
+    """Only one without code of its own has what is left of the deb's files."""
+    names = ("js/a/package.json", "js/a/i.js", "js/b/package.json", "js/c/package.json",
+             "js/c/i.js", "js/c.js", "js/shared.js")  # fmt: skip
     system = deb("node-a", *(f"/{name}" for name in names))
     place = image(*(name.encode() for name in names))
-    packages = [artifact("npm", name, at=(f"/js/{name}/package.json",)) for name in "ab"]
-    _, a, b = assign([system, *packages], place)
-    assert a.files == (b"/js/a/i.js", b"/js/a/package.json", b"/js/shared.js")
-    assert b.files == (b"/js/b/i.js", b"/js/b/package.json", b"/js/shared.js")
+    packages = [artifact("npm", name, at=(f"/js/{name}/package.json",)) for name in "abc"]
+    _, a, b, c = assign([system, *packages], place)
+    assert a.files == (b"/js/a/i.js", b"/js/a/package.json")
+    assert set(b.files) >= {b"/js/b/package.json", b"/js/shared.js"}
+    assert c.files == (b"/js/c.js", b"/js/c/i.js", b"/js/c/package.json")  # Node takes c.js first
+
+
+def test_a_gem_that_came_with_ruby_is_not_in_use_with_ruby() -> None:
+    gems, spec = "/usr/lib/ruby/gems/3.1.0", "/usr/lib/ruby/gems/3.1.0/specifications/{}-1.gemspec"
+    library = "/usr/lib/libruby.so.3.1"
+    names = (f"{gems}/gems/rake-1/lib/rake.rb", f"{gems}/gems/bare-1/README", spec.format("rake"),
+             spec.format("bare"), library)  # fmt: skip
+    ruby, rake, bare = assign(
+        [deb("libruby3.1", *names), artifact("gem", "rake", at=(spec.format("rake"),)),
+         artifact("gem", "bare", at=(spec.format("bare"),))],
+        image(*(name[1:].encode() for name in names)),
+    )  # fmt: skip
+    assert library.encode() in ruby.files
+    assert rake.files == (names[0].encode(),)
+    assert library.encode() in bare.files  # its code is elsewhere
 
 
 def test_npm_leaves_nested_packages_to_themselves() -> None:
