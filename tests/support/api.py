@@ -156,6 +156,11 @@ class ApiUnderTest:
         """How many read the stream of the service that is ``serving``."""
         return len(self._app.state.vexstream.feed._readers)
 
+    def fill_stream(self) -> None:
+        """Lets the service that is ``serving`` take no more readers of its stream."""
+        state = self._app.state.vexstream
+        state.feed._settings = state.settings.model_copy(update={"stream_clients": 0})
+
     @contextlib.asynccontextmanager
     async def listening(self, app: Any) -> AsyncIterator[str]:
         """A running app of this process on a real socket as well; yields its address."""
