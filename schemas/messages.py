@@ -35,6 +35,9 @@ MAX_TIME_US = 253_402_300_799_999_999
 
 _READ_BYTES = 1024 * 1024
 
+_USES = {bits: Use(bits) for bits in range(int(~Use(0)) + 1)}
+"""To look one up is much faster than to make it, and there is one an access."""
+
 RESCAN = "rescan"
 """In place of the runtime in a sighting that nobody made: scan, although there may be a scan."""
 
@@ -271,7 +274,7 @@ def _batch(record: Record) -> Batch:
         observed_to_us=_time(record["observed_to_us"]),
         lost=record["lost"],
         loss_reasons=tuple(record["loss_reasons"]),
-        accesses=tuple(_access(access) for access in record["accesses"]),
+        accesses=tuple([_access(access) for access in record["accesses"]]),
         learning_period_us=period,
         parts=record["parts"],
         exit_code=record["exit_code"],
@@ -282,9 +285,14 @@ def _access(record: Record) -> Access:
     path = record["path"]
     if not path.startswith(b"/"):
         raise ValueError(f"the path {path[:80]!r} is not absolute")
-    if record["use"] < 0:
-        raise ValueError(f"{record['use']} is no set of uses")
-    return Access(path, Use(record["use"]))
+    use = _USES.get(record["use"])
+    return Access(path, _use(record["use"]) if use is None else use)
+
+
+def _use(bits: int) -> Use:
+    if bits < 0:
+        raise ValueError(f"{bits} is no set of uses")
+    return Use(bits)
 
 
 def _chunk(record: Record) -> ScanChunk:

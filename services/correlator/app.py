@@ -5,6 +5,7 @@ that cannot be used goes to the dead-letter topic. Documents follow on a timer, 
 every digest is assessed again whose document rests on another state.
 """
 
+import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -92,6 +93,8 @@ class Correlator:
         self._dead = DeadLetterBox("correlator", Topic.DEAD_LETTER.name_in(settings), sender)
         self.recovered = False
         self.failure: BaseException | None = None
+        self.stopping = False
+        """No further record is begun: it would come again after the next start."""
         self._newest_us: dict[int, int] = {}
         self._continuity = Continuity()
         self.app = faust_app(settings)
@@ -121,6 +124,8 @@ class Correlator:
 
         async def agent(stream: Any) -> None:
             async for event in stream.noack().events():
+                if self.stopping:
+                    await asyncio.Event().wait()  # until the agent is cancelled
                 try:
                     await self._take(event.message, handle)
                 except Exception as error:  # not even its burial: a restart begins before it

@@ -20,7 +20,8 @@ from services.common.kafka import DeadLetterBox, connection, producer
 from services.common.settings import CommonSettings
 from services.common.topics import Topic, ensure_topics
 from services.correlator.continuity import RecordsGoneError, offsets_now, read_again
-from tests.support.correlators import Bench, correlator, in_process, kill
+from services.correlator.service import STOP_SECONDS
+from tests.support.correlators import Bench, correlator, in_process, kill, terminate
 from tests.unit.factories import CONFIG, IMAGE, batch, package, scan
 from vexstream.document import DocumentRecord, DocumentState
 from vexstream.scan import FailureReason, Finding, Scan, ScanFailure
@@ -102,6 +103,22 @@ async def test_a_backlog_at_a_restart_is_used_to_the_last_record(
             await bench.until(
                 lambda found, used=used: bool(found) and found[-1].counts["affected"] == used  # type: ignore[misc]
             )
+
+
+async def test_sigterm_in_the_middle_of_a_backlog_ends_in_time_and_loses_nothing(
+    bench: Bench, tmp_path: Path
+) -> None:
+    names = [f"p{number}" for number in range(400)]
+    packages = [package(name, f"/bin/{name}".encode()) for name in names]
+    await bench.scan(scan(packages, [Finding("CVE-1", name) for name in names]), 100_000)
+    filler = [f"/usr/lib/{number:0100}".encode() for number in range(500)]
+    for number, name in enumerate(names):
+        await bench.batch(batch(number, number + 1, [f"/bin/{name}".encode(), *filler]))
+    with correlator(bench.settings, tmp_path) as first:
+        await bench.until(lambda found: bool(found) and bool(found[-1].counts.get("affected")))
+        assert await asyncio.to_thread(terminate, first) < STOP_SECONDS + 5
+    with correlator(bench.settings, tmp_path):
+        await bench.until(lambda found: found[-1].counts["affected"] == len(names))
 
 
 def skip(monkeypatch: pytest.MonkeyPatch, topic: str, offsets: set[int]) -> None:

@@ -140,6 +140,17 @@ def kill(daemon: Daemon) -> None:
         os.kill(process, signal.SIGKILL)
 
 
+def terminate(daemon: Daemon) -> float:
+    """Tells the correlator to stop; returns how many seconds that took."""
+    begun = time.monotonic()
+    for process in _processes(daemon):
+        os.kill(process, signal.SIGTERM)
+    while daemon.alive:
+        assert time.monotonic() - begun < 60, "the correlator does not stop"
+        time.sleep(0.05)
+    return time.monotonic() - begun
+
+
 def _processes(daemon: Daemon) -> list[int]:
     """The correlator's own process, found by the log it writes to."""
     found = []
