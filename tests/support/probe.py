@@ -135,6 +135,11 @@ class Observer:
         self._lost: Counter[str] = self._totals()
         source.drain()
 
+    def by_kernel(self, use: Use) -> Use:
+        """Of what the kernel opens itself, at an exec: an opening too where that is observed."""
+        at_once = isinstance(self.source, CoreSource) and self.source.opened_by is not None
+        return use | Use.OPENED if at_once else use
+
     def uses(self, *argv: str) -> dict[bytes, Use]:
         """Runs a program as kubectl exec does."""
         done = self.containerd.exec(self.container, argv)
