@@ -29,7 +29,7 @@ from services.api import (
     writes,
 )
 from services.api.access import Access, Tokens
-from services.api.database import Database
+from services.api.database import Database, tls_arguments
 from services.api.feed import Feed
 from services.api.figures import Figures
 from services.api.instrumentation import RequestTimer
@@ -38,6 +38,7 @@ from services.api.projection import Projection
 from services.api.settings import ApiSettings
 from services.api.state import State
 from services.api.subjects import Comments, Documents, Evidence
+from services.common.kafka import connection
 
 log = structlog.get_logger()
 
@@ -59,8 +60,11 @@ def create_app(settings: ApiSettings) -> FastAPI:
 
     Raises:
         TokenError: the tokens cannot be read.
+        SettingsError: TLS or SASL is asked for without what it needs.
     """
     tokens = Tokens.load(settings)
+    connection(settings)
+    tls_arguments(settings)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

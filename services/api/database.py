@@ -5,6 +5,7 @@ read costs one round trip. Errors of the driver leave here as errors of this ser
 """
 
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 from typing import Any, NewType
 
@@ -21,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from services.api.errors import DatabaseUnavailableError, RefusedByDatabaseError
 from services.api.settings import ApiSettings
+from services.common.settings import authority
 
 ReadConnection = NewType("ReadConnection", AsyncConnection)
 """In autocommit and read-only on the server."""
@@ -40,14 +42,16 @@ class Database:
 
     def __init__(self, settings: ApiSettings) -> None:
         url = settings.database_url.get_secret_value()
+        tls = tls_arguments(settings)
         self._reads = _engine(
             url,
             READ_TIMEOUT_S,
             settings.database_connections,
             {"default_transaction_read_only": "on"},
+            tls,
             isolation_level="AUTOCOMMIT",
         )
-        self._writes = _engine(url, WRITE_TIMEOUT_S, 2, {})
+        self._writes = _engine(url, WRITE_TIMEOUT_S, 2, {}, tls)
 
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[ReadConnection]:
@@ -78,8 +82,24 @@ class Database:
         await self._writes.dispose()
 
 
+def tls_arguments(settings: ApiSettings) -> dict[str, Any]:
+    """What the driver is to be told of TLS.
+
+    Raises:
+        SettingsError: the file of authorities cannot be used.
+    """
+    if settings.database_ca_file is None:
+        return {}
+    return {"ssl": authority(settings.database_ca_file, "VEXSTREAM_DATABASE_CA_FILE")}
+
+
 def _engine(
-    url: str, timeout_s: int, size: int, server_settings: dict[str, str], **options: Any
+    url: str,
+    timeout_s: int,
+    size: int,
+    server_settings: dict[str, str],
+    tls: dict[str, Any],
+    **options: Any,
 ) -> AsyncEngine:
     engine = create_async_engine(
         url,
@@ -90,6 +110,7 @@ def _engine(
             "timeout": CONNECT_TIMEOUT_S,
             "command_timeout": timeout_s,
             "server_settings": {"application_name": "vexstream-api", **server_settings},
+            **tls,
         },
         hide_parameters=True,
         **options,
@@ -128,8 +149,19 @@ def _normalised() -> Any:
         if isinstance(error, ProgrammingError) and state not in _MAY_COME_TO_BE:
             raise
         raise DatabaseUnavailableError(
-            f"the database cannot be used: {type(cause).__name__}: {cause}"
+            f"the database cannot be used: {type(cause).__name__}: {cause}{_remedy(cause)}"
         ) from error
+
+
+def _remedy(cause: BaseException) -> str:
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return (
+            ": its certificate is not one of the authorities of VEXSTREAM_DATABASE_CA_FILE, or not "
+            "for the host in VEXSTREAM_DATABASE_URL"
+        )
+    if isinstance(cause, asyncpg.InvalidAuthorizationSpecificationError):
+        return ": see name and password in VEXSTREAM_DATABASE_URL"
+    return ""
 
 
 def _driver_error(error: BaseException) -> BaseException:

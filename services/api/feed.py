@@ -17,7 +17,7 @@ from sqlalchemy.engine import make_url
 
 from services.api import change_log
 from services.api.change_log import CHANNEL, LoggedChange
-from services.api.database import CONNECT_TIMEOUT_S, Database
+from services.api.database import CONNECT_TIMEOUT_S, Database, tls_arguments
 from services.api.errors import ApiError, DatabaseUnavailableError
 from services.api.settings import ApiSettings
 
@@ -176,6 +176,7 @@ class Feed:
                 timeout=CONNECT_TIMEOUT_S,
                 command_timeout=CONNECT_TIMEOUT_S,
                 server_settings={"application_name": "vexstream-api-stream"},
+                **tls_arguments(self._settings),
             )
         except TimeoutError as error:
             raise DatabaseUnavailableError("the database does not answer in time") from error

@@ -15,6 +15,7 @@ from services.api.migrate import head_revision
 from services.api.openapi import HEALTH_RESPONSES, PROBLEM_PAGE_RESPONSES, READY_RESPONSES
 from services.api.problems import CATALOGUE
 from services.api.state import State, state_of
+from services.common import metrics
 
 router = APIRouter(tags=["operations"])
 
@@ -60,8 +61,9 @@ async def readyz(request: Request) -> Response:
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
-async def metrics() -> Response:
+async def exported(request: Request) -> Response:
     """All metrics of this process in Prometheus' text format."""
+    metrics.READY.set(await _not_ready(state_of(request)) is None)
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -34,6 +34,9 @@ class ApiSettings(CommonSettings):
 
     database_url: Annotated[SecretStr, AfterValidator(_database_url)]
     """postgresql+asyncpg://user:password@host:port/database; required."""
+    database_ca_file: str | None = None
+    """PEM; with it connections to Postgres are encrypted and its certificate and name verified.
+    Without it they are encrypted where Postgres offers it, and nothing is verified."""
     database_connections: int = Field(default=8, ge=1, le=200)
     """Most connections that requests hold at once; the projection has two of its own."""
     api_host: str = "127.0.0.1"

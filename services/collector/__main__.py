@@ -26,12 +26,16 @@ def main(*, record_to: Path | None = None, replay_from: Path | None = None) -> N
     try:
         settings = load(CollectorSettings)
     except SettingsError as error:
-        sys.exit(str(error))
+        print(f"vexstream collector: wrong settings\n{error}", file=sys.stderr)
+        sys.exit(2)
     given = {"record_to": record_to, "replay_from": replay_from}
     settings = settings.model_copy(update={k: v for k, v in given.items() if v is not None})
     logs.configure("collector", settings.log_level)
     try:
         asyncio.run(_run(settings))
+    except SettingsError as error:  # what only its use has shown
+        log.error("wrong settings", error=str(error))
+        sys.exit(2)
     except CollectorError as error:
         log.error("the collector cannot run", error=str(error))
         sys.exit(1)

@@ -62,6 +62,7 @@ class Publisher:
         self._rounds: deque[_Round] = deque()
         if spool is not None:
             self._rounds.extend(_Round(None, number) for number in spool.waiting())
+        metrics.WAITING_ROUNDS.set_function(lambda: len(self._rounds))
         self.failure: str | None = None
         """Why the newest attempt failed; None after a success."""
         self.sent_any = False

@@ -31,6 +31,7 @@ from services.collector.settings import CollectorSettings
 from services.collector.source import EventSource
 from services.collector.spool import Spool
 from services.collector.tracker import Tracker
+from services.common.kafka import connection
 from services.common.ops import ops_server
 from services.common.topics import ensure_topics
 from vexstream.batching import Limits, Room
@@ -64,7 +65,9 @@ async def run(
 
     Raises:
         CollectorError: the machine cannot be observed; the text says what to do.
+        SettingsError: TLS or SASL is asked for without what it needs.
     """
+    connection(settings)  # the sender would only meet it later
     health = Health(dict.fromkeys(("probe", "kafka", "runtime"), "not reached yet"))
     index = CgroupIndex(find_root(settings.cgroup_root))
     runtime = configured(settings)

@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaProducer
 from schemas.codec import CodecError
 from schemas.messages import DeadLetter, encode_dead_letter
 from services.common import metrics
-from services.common.settings import CommonSettings
+from services.common.settings import CommonSettings, authority, credentials
 
 log = structlog.get_logger()
 
@@ -19,20 +19,33 @@ MAX_DEAD_VALUE_BYTES = 900_000
 MAX_DEAD_KEY_BYTES = 10_000
 
 
+def tls_context(settings: CommonSettings) -> ssl.SSLContext:
+    """What verifies the brokers' certificates.
+
+    Raises:
+        SettingsError: the file of authorities cannot be used.
+    """
+    return authority(settings.kafka_ca_file, "VEXSTREAM_KAFKA_CA_FILE")
+
+
 def connection(settings: CommonSettings) -> dict[str, Any]:
-    """Keyword arguments of every aiokafka client."""
+    """Keyword arguments of every aiokafka client.
+
+    Raises:
+        SettingsError: TLS or SASL is asked for without what it needs.
+    """
     arguments: dict[str, Any] = {
         "bootstrap_servers": settings.kafka_bootstrap_servers,
         "security_protocol": settings.kafka_security_protocol,
     }
     if settings.kafka_security_protocol.endswith("SSL"):
-        arguments["ssl_context"] = ssl.create_default_context(cafile=settings.kafka_ca_file)
+        arguments["ssl_context"] = tls_context(settings)
     if settings.kafka_security_protocol.startswith("SASL"):
-        password = settings.kafka_password
+        username, password = credentials(settings)
         arguments |= {
             "sasl_mechanism": settings.kafka_sasl_mechanism,
-            "sasl_plain_username": settings.kafka_username,
-            "sasl_plain_password": password.get_secret_value() if password else None,
+            "sasl_plain_username": username,
+            "sasl_plain_password": password,
         }
     return arguments
 

@@ -4,7 +4,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 # collector
 EVENTS = Counter("vexstream_collector_events", "Kernel events read", ["outcome"])
-"""outcome: attributed, host, unattributed, not_image (another file system than the image's)"""
+"""outcome: attributed, unattributed, not_image (another file system than the image's)"""
 LOST_EVENTS = Counter(
     "vexstream_collector_lost_events", "Kernel events known to be lost", ["reason"]
 )
@@ -19,9 +19,16 @@ REFUSED_ANNOTATIONS = Counter(
 )
 CONTAINERS = Gauge("vexstream_collector_containers", "Containers being watched")
 BATCHES = Counter("vexstream_collector_batches", "Batches handed to Kafka")
+WAITING_ROUNDS = Gauge(
+    "vexstream_collector_waiting_rounds", "Rounds of batches that Kafka has not taken"
+)
 
 # scanner
 SCANS = Counter("vexstream_scanner_scans", "Scans ended", ["outcome"])
+DATABASE_BUILT = Gauge(
+    "vexstream_scanner_database_built_timestamp_seconds",
+    "When Grype's database was built, in seconds since 1970; 0 without one",
+)
 SCAN_SECONDS = Histogram(
     "vexstream_scanner_scan_seconds", "Time of one scan", buckets=(1, 5, 15, 60, 300)
 )
@@ -76,6 +83,7 @@ KUBESCAPE_RESOURCES = Counter(
 """outcome: written, unchanged (as it stood already), deleted, refused (a dead letter)"""
 
 # all
+READY = Gauge("vexstream_ready", "1 while the service is ready, as /readyz says")
 DEAD_LETTERS = Counter(
     "vexstream_dead_letters", "Records sent to the dead-letter topic", ["topic", "reason"]
 )

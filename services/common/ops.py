@@ -11,13 +11,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from services.common import metrics
 from services.common.settings import CommonSettings
 
 
 def ops_app(not_ready: Callable[[], str | None]) -> Starlette:
     """``not_ready`` says why the service is not ready, None when it is."""
 
-    async def metrics(_: Request) -> Response:
+    async def exported(_: Request) -> Response:
+        metrics.READY.set(not_ready() is None)
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     async def healthz(_: Request) -> Response:
@@ -30,7 +32,7 @@ def ops_app(not_ready: Callable[[], str | None]) -> Starlette:
         return JSONResponse({"status": "ok"})
 
     return Starlette(
-        routes=[Route("/metrics", metrics), Route("/healthz", healthz), Route("/readyz", readyz)]
+        routes=[Route("/metrics", exported), Route("/healthz", healthz), Route("/readyz", readyz)]
     )
 
 

@@ -35,6 +35,9 @@ def run_service(
     configure(name, settings.log_level)
     try:
         asyncio.run(_until_signal(run, settings, stop_seconds))
+    except SettingsError as error:  # what only its use has shown
+        structlog.get_logger().error("wrong settings", error=str(error))
+        raise SystemExit(2) from error
     except Exception as error:
         structlog.get_logger().exception("failed", error=str(error))
         raise SystemExit(1) from error

@@ -1,5 +1,6 @@
 """Settings from the environment, checked at start with an error that names the variable."""
 
+import ssl
 from typing import Literal, TypeVar
 
 from pydantic import SecretStr, ValidationError
@@ -50,3 +51,31 @@ def load(settings: type[S]) -> S:
             for problem in error.errors(include_input=False, include_url=False)
         ]
         raise SettingsError("\n".join(lines)) from error
+
+
+def authority(file: str | None, variable: str) -> ssl.SSLContext:
+    """A context that trusts the authorities in a PEM file; the system's when there is none.
+
+    Raises:
+        SettingsError: it cannot be read, or holds no certificate.
+    """
+    try:
+        return ssl.create_default_context(cafile=file)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError(
+            f"{variable}: {file} cannot be used ({error}): expected a file of certificates in PEM"
+        ) from error
+
+
+def credentials(settings: CommonSettings) -> tuple[str, str]:
+    """Name and password for SASL.
+
+    Raises:
+        SettingsError: one of them is not set.
+    """
+    if settings.kafka_username is None or settings.kafka_password is None:
+        raise SettingsError(
+            f"VEXSTREAM_KAFKA_USERNAME and VEXSTREAM_KAFKA_PASSWORD: both are needed with "
+            f"VEXSTREAM_KAFKA_SECURITY_PROTOCOL={settings.kafka_security_protocol}"
+        )
+    return settings.kafka_username, settings.kafka_password.get_secret_value()

@@ -8,7 +8,6 @@ spares memory, and the changelog is the truth.
 """
 
 import shutil
-import ssl
 from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ from typing import Any
 import faust
 import structlog
 
+from services.common.kafka import tls_context
+from services.common.settings import credentials
 from services.correlator.settings import CorrelatorSettings
 
 log = structlog.get_logger()
@@ -140,15 +141,13 @@ def _credentials(settings: CorrelatorSettings) -> Any:
     protocol = settings.kafka_security_protocol
     if protocol == "PLAINTEXT":
         return None
-    context = (
-        ssl.create_default_context(cafile=settings.kafka_ca_file) if "SSL" in protocol else None
-    )
+    context = tls_context(settings) if protocol.endswith("SSL") else None
     if not protocol.startswith("SASL"):
         return faust.SSLCredentials(context)
-    password = settings.kafka_password.get_secret_value() if settings.kafka_password else None
+    username, password = credentials(settings)
     return faust.SASLCredentials(
         mechanism=settings.kafka_sasl_mechanism,
-        username=settings.kafka_username,
+        username=username,
         password=password,
         ssl_context=context,
     )

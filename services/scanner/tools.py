@@ -7,6 +7,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,14 @@ class Database:
     built: str
     schema: str
     problem: str | None = None
+
+    @property
+    def built_at_s(self) -> float:
+        """Seconds since the Unix epoch; 0 when ``built`` is no time."""
+        try:
+            return datetime.fromisoformat(self.built).timestamp()
+        except ValueError:
+            return 0.0
 
 
 class Tools:

@@ -18,6 +18,7 @@ from typing import Protocol
 import structlog
 
 from schemas.messages import split_scan
+from services.common import metrics
 from services.scanner.memory import Known, Memory, database_of, joined, renamed
 from services.scanner.publish import Publisher
 from services.scanner.relay import Trail
@@ -208,6 +209,7 @@ class Worker:
         with tempfile.TemporaryDirectory(dir=self._settings.work_dir) as work:
             found = await self._tools.database(Path(work))
         if found.problem is None and found != self._current:
+            metrics.DATABASE_BUILT.set(found.built_at_s)
             self._current = found
             self._changed_at = time.monotonic()
 

@@ -34,6 +34,9 @@ def missing() -> str | None:
 class ApacheKafka(Running):
     """One broker and controller; keeps its port and its data over ``stop`` and ``start``."""
 
+    format_options: tuple[str, ...] = ()
+    """What the storage tool is told besides."""
+
     def __init__(self, directory: Path) -> None:
         """``directory`` takes data, configuration and log."""
         self.port = free_port()
@@ -71,9 +74,9 @@ class ApacheKafka(Running):
         """Ends the broker as a crash would."""
         self._daemon.stop(0)
 
-    def _format(self) -> None:
+    def _settings(self) -> dict[str, str]:
         controller = f"{LOOPBACK}:{free_port()}"
-        settings = {
+        return {
             "process.roles": "broker,controller",
             "node.id": "1",
             "controller.quorum.voters": f"1@{controller}",
@@ -92,12 +95,14 @@ class ApacheKafka(Running):
             "transaction.state.log.min.isr": "1",
             "group.initial.rebalance.delay.ms": "0",
         }
+
+    def _format(self) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
         draft = self._properties.with_suffix(".draft")
-        draft.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+        draft.write_text("".join(f"{name}={value}\n" for name, value in self._settings().items()))
         done = subprocess.run(
             [*_java("128m"), "kafka.tools.StorageTool", "format", "--ignore-formatted",
-             "-t", _CLUSTER_ID, "-c", str(draft)],
+             "-t", _CLUSTER_ID, "-c", str(draft), *self.format_options],
             capture_output=True, text=True, timeout=FORMAT_SECONDS, check=False,
         )  # fmt: skip
         if done.returncode:
