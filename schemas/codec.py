@@ -3,7 +3,8 @@
 A message is the marker C3 01, the 8-byte little-endian CRC-64-AVRO fingerprint of the schema in
 parsing canonical form, then the binary record (Avro 1.12 specification, "Single-object encoding").
 A subscriber needs no registry: the fingerprint names one of the files beside this module, or one
-of an older release in released/. Old records are read as the newest schema defines them.
+of an older release in released/. Old records are read as the newest schema defines them. After a
+rollback those of a newer release are read as well, once ``learn`` was given its schemas.
 """
 
 import io
@@ -61,6 +62,10 @@ class BadRecordError(CodecError):
     reason = "bad_record"
 
 
+class UnusableSchemaError(ValueError):
+    """A file holds no schema."""
+
+
 @cache
 def load_schema(kind: Kind) -> Any:
     """The parsed schema of a record type, as this release writes it."""
@@ -78,6 +83,45 @@ def released(kind: Kind) -> dict[bytes, Any]:
     """Header -> schema, of every version of a record type that was ever released."""
     schemas = [_parsed(file) for file in sorted(_FOLDER.glob(f"released/{kind}.*.avsc"))]
     return {_header(schema): schema for schema in schemas}
+
+
+_learnt: dict[str, dict[bytes, Any]] = {}
+"""Full name of a record type -> header -> schema, of releases newer than this one."""
+
+
+def learn(folder: Path) -> list[str]:
+    """Takes the schemas of a newer release, all ``.avsc`` files below a folder.
+
+    What its records have that this release does not know is left aside. Returns the names of the
+    record types that were taken; those of which this release knows none are not.
+
+    Raises:
+        UnusableSchemaError: a file is no Avro schema.
+    """
+    known = {load_schema(kind)["name"] for kind in Kind}
+    taken = set()
+    for file in sorted(folder.rglob("*.avsc")):
+        try:
+            schema = _parsed(file)
+            name = schema["name"]
+        except (
+            OSError,
+            ValueError,
+            TypeError,
+            KeyError,
+            fastavro.schema.SchemaParseException,
+        ) as error:
+            raise UnusableSchemaError(f"{file} is no Avro schema of a record: {error}") from error
+        if name in known:
+            _learnt.setdefault(name, {})[_header(schema)] = schema
+            taken.add(name)
+    return sorted(taken)
+
+
+def _writer(kind: Kind, mark: bytes) -> Any:
+    """The schema that a message with this header was written with; None when it is unknown."""
+    name = load_schema(kind)["name"]
+    return released(kind).get(mark) or _learnt.get(name, {}).get(mark)
 
 
 def _parsed(file: Path) -> Any:
@@ -116,11 +160,12 @@ def decode(kind: Kind, message: bytes) -> Record:
         raise NotAvroError(f"{len(message)} bytes that do not begin with the Avro marker c3 01")
     writer, reader = load_schema(kind), None
     if message[:HEADER_BYTES] != header(kind):
-        writer, reader = released(kind).get(message[:HEADER_BYTES]), load_schema(kind)
+        writer, reader = _writer(kind, message[:HEADER_BYTES]), load_schema(kind)
     if writer is None:
         seen = message[2:HEADER_BYTES].hex()
         raise UnknownSchemaError(
-            f"schema fingerprint {seen} is not that of any known version of {kind}.avsc"
+            f"schema fingerprint {seen} is not that of any known version of {kind}.avsc; if a "
+            "newer release wrote it, give its schemas in VEXSTREAM_SCHEMA_DIR"
         )
     buffer = io.BytesIO(message)
     buffer.seek(HEADER_BYTES)

@@ -47,6 +47,7 @@ async def readyz(request: Request) -> Response:
     """
     state = state_of(request)
     reason = await _not_ready(state)
+    metrics.READY.set(reason is None)
     if reason:
         return JSONResponse({"status": "not ready", "reason": reason}, 503)
     return JSONResponse(
@@ -61,9 +62,8 @@ async def readyz(request: Request) -> Response:
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
-async def exported(request: Request) -> Response:
+async def exported() -> Response:
     """All metrics of this process in Prometheus' text format."""
-    metrics.READY.set(await _not_ready(state_of(request)) is None)
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 

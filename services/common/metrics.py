@@ -83,7 +83,9 @@ KUBESCAPE_RESOURCES = Counter(
 """outcome: written, unchanged (as it stood already), deleted, refused (a dead letter)"""
 
 # all
-READY = Gauge("vexstream_ready", "1 while the service is ready, as /readyz says")
+READY = Gauge(
+    "vexstream_ready", "1 while the service is ready; of the api, as it last said at /readyz"
+)
 DEAD_LETTERS = Counter(
     "vexstream_dead_letters", "Records sent to the dead-letter topic", ["topic", "reason"]
 )

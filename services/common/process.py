@@ -6,10 +6,12 @@ import signal
 import sys
 import threading
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TypeVar
 
 import structlog
 
+from schemas.codec import UnusableSchemaError, learn
 from services.common.logs import configure
 from services.common.settings import CommonSettings, SettingsError, load
 
@@ -34,6 +36,7 @@ def run_service(
         raise SystemExit(2) from error
     configure(name, settings.log_level)
     try:
+        _learn_schemas(settings)
         asyncio.run(_until_signal(run, settings, stop_seconds))
     except SettingsError as error:  # what only its use has shown
         structlog.get_logger().error("wrong settings", error=str(error))
@@ -41,6 +44,21 @@ def run_service(
     except Exception as error:
         structlog.get_logger().exception("failed", error=str(error))
         raise SystemExit(1) from error
+
+
+def _learn_schemas(settings: CommonSettings) -> None:
+    if settings.schema_dir is None:
+        return
+    try:
+        taken = learn(Path(settings.schema_dir))
+    except UnusableSchemaError as error:
+        raise SettingsError(f"VEXSTREAM_SCHEMA_DIR: {error}") from error
+    if not taken:
+        raise SettingsError(
+            f"VEXSTREAM_SCHEMA_DIR: {settings.schema_dir} holds no schema of ours: expected the "
+            "folder schemas/ of the newer release"
+        )
+    structlog.get_logger().info("schemas of a newer release are known", records=taken)
 
 
 async def _until_signal(

@@ -28,6 +28,8 @@ class CommonSettings(BaseSettings):
     partitions: int = 8
     """Partitions of topics that do not exist yet."""
     replication_factor: int = 1
+    schema_dir: str | None = None
+    """Folder with the schemas of a newer release, so that after a rollback its records are read."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     ops_host: str = "127.0.0.1"
     ops_port: int = 0

@@ -7,11 +7,13 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 from typer.main import get_command
 
 from services.cli import app
+from tests.support.schemastore import stored_schema
 
 _ROOT = Path(__file__).parents[2]
 _SCRIPT = _ROOT / "deploy/ci/github.sh"
@@ -49,6 +51,36 @@ def test_every_input_reaches_the_script_and_every_output_leaves_it() -> None:
         assert f"{name}=" in script
     # An input within a command's text would be code.
     assert "inputs." not in step["run"]
+
+
+@pytest.mark.parametrize(
+    ("file", "mark"),
+    [
+        ("action.yml", b"creating-actions/meta"),
+        ("examples/ci/github.yml", b"help.github.com/en/github/automating-your-workfl"),
+        ("examples/ci/gitlab.yml", b"https://gitlab.com/.gitlab-ci.yml"),
+    ],
+)
+def test_files_are_what_github_and_gitlab_take(file: str, mark: bytes) -> None:
+    document = yaml.load((_ROOT / file).read_text(), _Loader)
+    schema = stored_schema(mark)
+    jsonschema.validate(document, schema)
+    spoilt = document | {"runs": {"using": "nothing"}, "jobs": 1, "unit": {"script": {}}}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(spoilt, schema)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2, as GitHub reads it: ``on`` is a word."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:bool"]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("(?:true|false)\\Z"), list("tf"))
 
 
 @pytest.mark.parametrize("name", ["github.yml", "gitlab.yml"])

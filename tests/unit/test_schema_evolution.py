@@ -8,10 +8,21 @@ from typing import Any
 import avro.compatibility
 import avro.io
 import avro.schema
+import fastavro.schema
 import pytest
 
 import schemas
-from schemas.codec import MARKER, Kind, decode, encode, header, released
+from schemas.codec import (
+    MARKER,
+    Kind,
+    UnknownSchemaError,
+    UnusableSchemaError,
+    decode,
+    encode,
+    header,
+    learn,
+    released,
+)
 from schemas.messages import decode_batch, encode_batch
 from tests.unit.factories import batch
 
@@ -31,6 +42,46 @@ def test_this_release_reads_what_a_released_one_wrote(file: Path) -> None:
     checker: Any = avro.compatibility.ReaderWriterCompatibilityChecker  # untyped
     result = checker().get_compatibility(reader, writer)
     assert result.compatibility.value == "compatible", result.messages
+
+
+@pytest.mark.parametrize("file", RELEASED, ids=lambda file: file.name)
+def test_a_released_one_reads_what_this_release_writes(file: Path) -> None:
+    """Once it is given this release's schemas, as after a rollback."""
+    reader = avro.schema.parse(file.read_text("utf-8"))
+    writer = avro.schema.parse(text_of(Kind(file.name.split(".")[0])))
+    checker: Any = avro.compatibility.ReaderWriterCompatibilityChecker  # untyped
+    result = checker().get_compatibility(reader, writer)
+    assert result.compatibility.value == "compatible", result.messages
+
+
+def test_after_a_rollback_the_records_of_the_newer_release_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("schemas.codec._learnt", {})
+    newer = json.loads(text_of(Kind.FILE_ACCESS))
+    newer["fields"].append({"name": "from_the_future", "type": "string", "default": "?"})
+    message = encode_batch(batch(0, 5, [b"/a"]))
+    record = decode(Kind.FILE_ACCESS, message) | {"from_the_future": "hover"}
+    mark = _fingerprint(newer)
+    wire = _write((mark, newer), record)
+    with pytest.raises(UnknownSchemaError, match="VEXSTREAM_SCHEMA_DIR"):
+        decode_batch(wire)
+    (tmp_path / "released").mkdir()
+    (tmp_path / "released/file-access.avsc").write_text(json.dumps(newer))
+    (tmp_path / "other.avsc").write_text('{"type": "record", "name": "Other", "fields": []}')
+    assert learn(tmp_path) == [newer["namespace"] + "." + newer["name"]]
+    assert decode_batch(wire) == batch(0, 5, [b"/a"])
+
+
+def test_a_file_that_is_no_schema_is_named(tmp_path: Path) -> None:
+    (tmp_path / "broken.avsc").write_text("{")
+    with pytest.raises(UnusableSchemaError, match="broken"):
+        learn(tmp_path)
+
+
+def _fingerprint(schema: dict[str, Any]) -> bytes:
+    canonical = fastavro.schema.to_parsing_canonical_form(schema)
+    return bytes.fromhex(fastavro.schema.fingerprint(canonical, "CRC-64-AVRO"))
 
 
 @pytest.mark.parametrize("file", RELEASED, ids=lambda file: file.name)
