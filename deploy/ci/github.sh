@@ -27,8 +27,8 @@ while IFS= read -r line; do
 done <<<"$COMMAND"
 
 status=0
-${VEXSTREAM_CI:-sudo -E "$GITHUB_ACTION_PATH/.venv/bin/vexstream"} ci "${options[@]}" -- \
-  "${command[@]}" >"${RUNNER_TEMP:-/tmp}/vexstream-ci.out" || status=$?
+"$GITHUB_ACTION_PATH/deploy/ci/as-root.sh" \
+  "${VEXSTREAM_CI:-$GITHUB_ACTION_PATH/.venv/bin/vexstream}" ci "${options[@]}" -- "${command[@]}" >"${RUNNER_TEMP:-/tmp}/vexstream-ci.out" || status=$?
 
 if [[ -f $OUTPUT/result.json ]]; then
   cat "$OUTPUT/summary.md" >>"$GITHUB_STEP_SUMMARY"

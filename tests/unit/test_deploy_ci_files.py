@@ -70,7 +70,7 @@ def test_files_are_what_github_and_gitlab_take(file: str, mark: bytes) -> None:
         jsonschema.validate(spoilt, schema)
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     """YAML 1.2, as GitHub reads it: ``on`` is a word."""
 
 

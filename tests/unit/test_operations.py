@@ -37,7 +37,7 @@ def _metrics() -> dict[str, MetricWrapperBase]:
 
 def _series() -> dict[str, set[str]]:
     """Name of every series that Prometheus stores -> its labels."""
-    series = {}
+    series: dict[str, set[str]] = {}
     for name, metric in _metrics().items():
         labels = {"job", "instance", *metric._labelnames}
         if metric._type == "histogram":

@@ -1,0 +1,153 @@
+"""action.yml run as a runner runs it, on a real container: its steps, and by `act` where it is.
+
+`act` is a runner of GitHub's workflows; `go install github.com/nektos/act@v0.2.89` builds it.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from services.local import grype_db
+from services.local.image_archive import ImageArchive
+from services.local.tools import find_tool, obstacles
+
+pytestmark = pytest.mark.real
+
+_ROOT = Path(__file__).parents[2]
+_SHIPPED = ("action.yml", "deploy/ci", "scripts", "pyproject.toml")
+_SECONDS = 300
+_INPUTS = {
+    "command": "/bin/sh\n-c\n/usr/bin/tar --version",
+    "fail-on": "affected:negligible",
+    "output": "out",
+    "job": "unit",
+}
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+    """Grype's database of the demo, as variables."""
+    if why := obstacles():
+        pytest.skip("no containers can be observed here: " + "; ".join(why))
+    folder = tmp_path_factory.mktemp("grype")
+    built = grype_db.build(grype_db.FACTS, folder / "build", datetime.now(UTC))
+    grype_db.install(built, folder / "db", find_tool("grype"))
+    return grype_db.environment(folder / "db")
+
+
+def test_its_steps_observe_a_container_and_set_the_outputs(
+    database: Mapping[str, str], probe_image: ImageArchive, tmp_path: Path
+) -> None:
+    """The last step; the first one is what every test run here begins with (scripts/bootstrap)."""
+    action = yaml.safe_load((_ROOT / "action.yml").read_text())
+    inputs = {name: str(of.get("default", "")) for name, of in action["inputs"].items()}
+    inputs |= {**_INPUTS, "image": str(probe_image.path)}
+    files = {name: tmp_path / name.lower() for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
+    step = action["runs"]["steps"][-1]
+    variables = {name: _filled(value, inputs) for name, value in step["env"].items()}
+    done = subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
+        cwd=tmp_path, capture_output=True, text=True, timeout=_SECONDS, check=False,
+        env={
+            **os.environ, **database, **variables, "GITHUB_ACTION_PATH": str(_ROOT),
+            "RUNNER_TEMP": str(tmp_path), **{name: str(file) for name, file in files.items()},
+        },
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr  # the policy is violated: the tests used tar
+    outputs = dict(line.split("=", 1) for line in files["GITHUB_OUTPUT"].read_text().splitlines())
+    assert set(outputs) == set(action["outputs"])
+    assert outputs["outcome"] == "policy_violated"
+    assert int(outputs["violations"]) == int(outputs["affected"]) > 0
+    assert int(outputs["not-affected"]) == 0 < int(outputs["under-investigation"])
+    for name in ("openvex", "sarif", "junit"):
+        assert (tmp_path / outputs[name]).stat().st_size
+    assert "violate `--fail-on affected:negligible`" in files["GITHUB_STEP_SUMMARY"].read_text()
+    assert "::warning title=vexstream::The tests used little" in done.stderr
+
+
+def _filled(value: str, inputs: Mapping[str, str]) -> str:
+    return re.sub(r"\$\{\{ inputs\.([a-z-]+) \}\}", lambda found: inputs[found[1]], value)
+
+
+def test_a_runner_takes_it(
+    database: Mapping[str, str], probe_image: ImageArchive, tmp_path: Path
+) -> None:
+    """As examples/ci/github.yml names it; the repository stands in for the released one."""
+    act = shutil.which("act", path=f"{_ROOT / '.cache/bin'}:{os.environ['PATH']}")
+    if act is None:
+        pytest.skip("no act: GOBIN=$PWD/.cache/bin go install github.com/nektos/act@v0.2.89")
+    released = _released(tmp_path / "released")
+    uses = "vexstream/vexstream@v0.1.0"
+    assert uses in (_ROOT / "examples/ci/github.yml").read_text()
+    show = "echo outcome=${{ steps.vex.outputs.outcome }} n=${{ steps.vex.outputs.violations }}"
+    workflow: dict[str, Any] = {
+        "name": "image",
+        "on": ["push"],
+        "jobs": {
+            "unit": {
+                "runs-on": "ubuntu-latest",
+                "steps": [
+                    {
+                        "uses": uses,
+                        "id": "vex",
+                        "with": {**_INPUTS, "image": str(probe_image.path)},
+                    },
+                    {"if": "always()", "run": show},
+                ],
+            }
+        },
+    }
+    _repository(tmp_path / "project", {".github/workflows/image.yml": yaml.safe_dump(workflow)})
+    variables = [part for n, v in database.items() for part in ("--env", f"{n}={v}")]
+    done = subprocess.run(
+        [act, "push", "-P", "ubuntu-latest=-self-hosted", "--container-daemon-socket", "-",
+         "--local-repository", f"{uses}={released}", *variables],
+        cwd=tmp_path / "project", capture_output=True, text=True, timeout=_SECONDS, check=False,
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")},
+    )  # fmt: skip
+    assert re.search(r"\| outcome=policy_violated n=[1-9]", done.stdout), done.stdout[-3000:]
+    assert done.returncode == 1
+
+
+def _released(folder: Path) -> Path:
+    """What the action needs of the repository, installed already."""
+    folder.mkdir()
+    for name in _SHIPPED:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        source = _ROOT / name
+        copy: Any = shutil.copytree if source.is_dir() else shutil.copy
+        copy(source, folder / name)
+    for name in (".venv", ".cache", "services", "schemas", "vexstream"):
+        (folder / name).symlink_to(_ROOT / name)
+    _repository(folder, {})
+    return folder
+
+
+def _repository(folder: Path, files: Mapping[str, str]) -> None:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+    for command in (
+        ["git", "init", "--quiet"],
+        ["git", "add", "--all"],
+        [
+            "git",
+            "-c",
+            "user.name=t",
+            "-c",
+            "user.email=t@localhost",
+            "commit",
+            "--quiet",
+            "-m",
+            "t",
+        ],
+    ):
+        subprocess.run(command, cwd=folder, check=True, timeout=60)
