@@ -113,7 +113,7 @@ def _workload(labels: dict[str, str], name: str) -> Workload:
     service = labels.get("com.docker.compose.service")
     if service:
         return Workload(labels.get("com.docker.compose.project", ""), service, service)
-    return workload_of(labels, {}, name)
+    return workload_of(labels, {}, name, 0)
 
 
 def _microseconds(time: str) -> int | None:

@@ -13,6 +13,7 @@ from cri_api.v1 import api_pb2, api_pb2_grpc
 from services.collector.annotations import LEARNING_PERIOD
 from services.collector.errors import RuntimeUnavailableError
 from vexstream.identity import Digest, Image, Workload, parse_digest
+from vexstream.owners import owner_of
 
 log = structlog.get_logger()
 
@@ -21,7 +22,6 @@ _services: Any = api_pb2_grpc
 
 _CALL_SECONDS = 5.0
 _MAX_MESSAGE_BYTES = 64 << 20
-_RANDOM_SUFFIX = r"-[a-z0-9]{1,10}"
 _HEX = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -158,12 +158,12 @@ class CriRuntime:
 
 
 def _workload(status: Any, pod: Any | None) -> Workload:
-    labels = dict(status.labels)
+    labels, created_at_us = dict(status.labels), status.created_at // 1000
     if pod is None:
-        return workload_of(labels, {}, status.metadata.name)
+        return workload_of(labels, {}, status.metadata.name, created_at_us)
     labels.setdefault("io.kubernetes.pod.name", pod.metadata.name)
     labels.setdefault("io.kubernetes.pod.namespace", pod.metadata.namespace)
-    return workload_of(labels, dict(pod.labels), status.metadata.name)
+    return workload_of(labels, dict(pod.labels), status.metadata.name, created_at_us)
 
 
 def _info(info: Any) -> dict[str, Any]:
@@ -189,13 +189,10 @@ def image_of(config: str, repo_digests: list[str], names: list[str]) -> Image | 
     return Image(parse_digest(digest), tuple(sorted(manifests)), tuple(sorted(tagged)))
 
 
-def workload_of(labels: dict[str, str], pod_labels: dict[str, str], container: str) -> Workload:
-    """The owner of a container: the Deployment when the pod's labels prove it, else the pod."""
-    pod = labels.get("io.kubernetes.pod.name", "")
-    template = pod_labels.get("pod-template-hash")
-    owner = pod
-    if template:
-        match = re.fullmatch(f"(.+)-{re.escape(template)}{_RANDOM_SUFFIX}", pod)
-        owner = match[1] if match else pod
+def workload_of(
+    labels: dict[str, str], pod_labels: dict[str, str], container: str, created_at_us: int
+) -> Workload:
+    """The workload of a container, its owner as far as labels prove it (vexstream/owners.py)."""
+    owner = owner_of(labels.get("io.kubernetes.pod.name", ""), pod_labels, created_at_us)
     container = labels.get("io.kubernetes.container.name", container)
     return Workload(labels.get("io.kubernetes.pod.namespace", ""), owner or container, container)

@@ -12,6 +12,7 @@ from vexstream.identity import Workload
 
 ID = "0123456789abcdef" * 4
 HEX = "c" * 64
+_CREATED_US = 29_734_561 * 60_000_000
 
 
 @pytest.mark.parametrize(
@@ -123,7 +124,18 @@ def test_an_image_is_known_by_its_config_digest_and_every_alias() -> None:
         ("cart-5d4f8c7b9-x2x7q", {"pod-template-hash": "5d4f8c7b9"}, "cart"),
         ("cart-5d4f8c7b9-x2x7q", {}, "cart-5d4f8c7b9-x2x7q"),
         ("cart-5d4f8c7b9-x2x7q", {"pod-template-hash": "77777"}, "cart-5d4f8c7b9-x2x7q"),
-        ("db-0", {"apps.kubernetes.io/pod-index": "0"}, "db-0"),
+        ("db-0", {"statefulset.kubernetes.io/pod-name": "db-0"}, "db-0"),
+        (
+            "agent-x2x7q",
+            {"controller-revision-hash": "6d5f", "pod-template-generation": "3"},
+            "agent",
+        ),
+        ("db-0", {"controller-revision-hash": "db-6d5f"}, "db-0"),
+        ("import-x2x7q", {"job-name": "import"}, "import"),
+        ("import-x2x7q", {"job-name": "export"}, "import-x2x7q"),
+        ("backup-29734560-x2x7q", {"batch.kubernetes.io/job-name": "backup-29734560"}, "backup"),
+        ("shard-29734560-7-x2x7q", {"job-name": "shard-29734560"}, "shard-7"),
+        ("dump-20260701-x2x7q", {"job-name": "dump-20260701"}, "dump-20260701"),
     ],
 )
 def test_the_owner_loses_its_suffix_only_when_the_label_proves_it(
@@ -134,8 +146,8 @@ def test_the_owner_loses_its_suffix_only_when_the_label_proves_it(
         "io.kubernetes.pod.namespace": "shop",
         "io.kubernetes.container.name": "app",
     }
-    assert workload_of(labels, pod_labels, "ignored") == Workload("shop", owner, "app")
+    assert workload_of(labels, pod_labels, "ignored", _CREATED_US) == Workload("shop", owner, "app")
 
 
 def test_a_container_outside_kubernetes_is_its_own_owner() -> None:
-    assert workload_of({}, {}, "web") == Workload("", "web", "web")
+    assert workload_of({}, {}, "web", 0) == Workload("", "web", "web")
