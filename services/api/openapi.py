@@ -108,6 +108,7 @@ WRITE_RESPONSES: Responses = _problems(
     problems.UNAUTHORIZED,
     problems.FORBIDDEN,
     problems.UNKNOWN_DIGEST,
+    problems.AMBIGUOUS_DIGEST,
     problems.TOO_LARGE,
     problems.BAD_DIGEST,
     problems.INVALID_REQUEST,

@@ -44,6 +44,11 @@ UNKNOWN_DIGEST = Kind(
     "Documents exist for images of which a collector has seen a container. None of this digest has "
     "been seen yet, or the collector on its node does not run.",
 )  # fmt: skip
+AMBIGUOUS_DIGEST = Kind(
+    "ambiguous-digest", 409, "Several images go by this digest",
+    "It is that of an index of several platforms. What is written is about one image: name it by "
+    "its config digest, or by that of its platform's manifest.",
+)  # fmt: skip
 SCAN_PENDING = Kind(
     "scan-pending", 404, "The image has not been scanned yet",
     "Containers of the image were seen; its packages and vulnerabilities are not known before the "
@@ -123,6 +128,7 @@ CATALOGUE = {
     for kind in (
         BAD_DIGEST,
         UNKNOWN_DIGEST,
+        AMBIGUOUS_DIGEST,
         SCAN_PENDING,
         SCAN_FAILED,
         NO_FINDINGS,

@@ -14,7 +14,7 @@ from schemas.decisions import encode_decision
 from schemas.messages import RESCAN, ImageSeen, encode_image_seen
 from services.api import image_reads, problems
 from services.api.access import Right, Token
-from services.api.image_reads import StoredImage
+from services.api.image_reads import Body, StoredImage
 from services.api.openapi import WRITE_RESPONSES
 from services.api.problems import ProblemError
 from services.api.state import State, digest_of, state_of
@@ -194,10 +194,17 @@ async def _body(request: Request) -> bytes:
 async def _image(state: State, digest: str) -> StoredImage:
     wanted = digest_of(digest)
     async with state.database.read() as connection:
-        found = await image_reads.find_image(connection, wanted)
-    if found is None:
+        found = await image_reads.find_document(connection, wanted, Body.NONE)
+        if found is not None and found.alternatives:
+            raise ProblemError(
+                problems.AMBIGUOUS_DIGEST,
+                f"{wanted} stands for {found.config_digest}, {', '.join(found.alternatives)}: "
+                "name the one that is meant.",
+            )
+        image = await image_reads.find_image(connection, wanted)
+    if image is None:
         raise unknown_digest(state, wanted)
-    return found
+    return image
 
 
 def _encoded(decision: Decision) -> bytes:

@@ -46,11 +46,22 @@ async def test_rescans_decisions_and_vendor_vex_arrive_on_their_topics(
              "status": "fixed"},
         ],
     }  # fmt: skip
+    index = digest("index of two platforms")
+    app, other = (
+        document(
+            name, image=Image(digest(name), tuple(sorted((digest(f"{name} manifest"), index))))
+        )
+        for name in ("app", "other")
+    )
     async with api_under_test(kafka_settings, postgres_url) as api:
-        await api.publish(document())
+        await api.publish(app, other)
         async with api.running(api_tokens=_secret()) as client:
             client.headers.update(BEARER)
             await api.settled()
+            ambiguous = await client.post(f"/vex/{index}/decisions", json=decision)
+            assert ambiguous.status_code == 409
+            assert digest("app") in ambiguous.json()["detail"]
+            assert digest("other") in ambiguous.json()["detail"]
             asked = await client.post(f"/images/{manifest}/rescan")
             assert asked.status_code == 202
             assert asked.json()["config_digest"] == digest("app")
@@ -76,7 +87,7 @@ async def test_rescans_decisions_and_vendor_vex_arrive_on_their_topics(
         ((_, seen),) = await _records(api, Topic.IMAGE_SEEN, 1)
         request = decode_image_seen(seen)
         assert request.runtime == RESCAN
-        assert request.image == Image(digest("app"), (manifest,), ("registry.example/app",))
+        assert request.image == app.image
         decisions = await _records(api, Topic.VEX_DECISION, 3)
         human, vendors = (decode_decision(value) for _, value in decisions[:2])
         assert (human.scope, human.author, human.source) == (

@@ -31,6 +31,7 @@ from services.publish.credentials import DockerConfig
 from services.publish.registry import RegistryClient
 from services.publish.signing import read_public_keys, verify
 from tests.support.registry import LocalRegistry
+from tests.support.validity import check_once
 from vexstream.identity import Digest
 
 pytestmark = pytest.mark.real
@@ -114,6 +115,7 @@ def test_what_the_tests_used_is_affected_and_the_rest_is_not(on_host: Run) -> No
 
 def test_the_document_is_of_this_job_and_says_what_it_rests_on(on_host: Run) -> None:
     document = on_host.json("openvex.json")
+    check_once((on_host.folder / "openvex.json").read_bytes())
     assert re.search(r"/ci/unit-1/[0-9a-f]{16}/sha256:", document["@id"])
     products = {p["@id"] for s in document["statements"] for p in s["products"]}
     assert "pkg:oci/shop@sha256%3A" + "d" * 64 in products

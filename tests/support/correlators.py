@@ -23,6 +23,7 @@ from services.correlator.service import run
 from services.correlator.settings import CorrelatorSettings
 from services.local.ports import free_port
 from services.local.process import Daemon
+from tests.support.validity import check_once
 from tests.unit.factories import CONFIG
 from vexstream.document import DocumentRecord
 from vexstream.evidence import Batch
@@ -68,7 +69,11 @@ class Bench:
         return found
 
     async def documents(self) -> list[DocumentRecord]:
-        return [decode_document(value) for value in await self.read(Topic.VEX_DOCUMENT)]
+        found = [decode_document(value) for value in await self.read(Topic.VEX_DOCUMENT)]
+        for record in found:
+            if record.body:
+                check_once(record.body, record.image)
+        return found
 
     async def until(self, right: Callable[[list[DocumentRecord]], bool]) -> list[DocumentRecord]:
         """The documents, once they are as the test wants them."""

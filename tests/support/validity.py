@@ -1,19 +1,21 @@
 """What makes a document valid, for every document that a test produces.
 
-``vexstream.openvex.render`` is wrapped here before any test imports it: each document that is
-rendered in the test process is checked, and so are the formats made of it. The rules for OpenVEX
-are those of the specification and go-vex's stricter ones, and what Trivy and Grype need; beside
-them stands an independent implementation, and the specification's own JSON Schema where
-VEXSTREAM_OPENVEX_SCHEMA names its file. CSAF is checked with the OASIS schema and the mandatory
-tests of its specification, CycloneDX with its schema, both out of packages of others.
+``vexstream.openvex.render`` and ``vexstream.merge`` are wrapped here before any test imports them:
+each document that is made in the test process is checked, and so are the formats made of it. Those
+that services of their own process make are handed to ``check_once`` by who reads them. The rules
+for OpenVEX are those of the specification and go-vex's stricter ones, and what Trivy and Grype
+need; beside them stands an independent implementation, and the specification's own JSON Schema
+where VEXSTREAM_OPENVEX_SCHEMA names its file. CSAF is checked with the OASIS schema and the
+mandatory tests of its specification, CycloneDX with its schema, both out of packages of others.
 """
 
+import hashlib
 import json
 import logging
 import os
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -24,8 +26,9 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from vexipy.document import Document
 
-from vexstream import csaf, cyclonedx, openvex
+from vexstream import csaf, cyclonedx, merge, openvex
 from vexstream.assessment import Assessment
+from vexstream.document_ids import base_and_digest
 from vexstream.identity import Image
 from vexstream.openvex import Publisher
 
@@ -155,22 +158,45 @@ def _openvex_schema() -> Any:
     return jsonschema.Draft202012Validator(json.loads(Path(named).read_bytes()))
 
 
+def check_once(document: bytes, image: Image | None = None) -> None:
+    """Every format of a document that was made here or came from a service, if it is a new one.
+
+    Without an image it is the one that the document's id names.
+    """
+    seal = hashlib.sha256(document).digest()
+    if seal in _SEEN:
+        return
+    if len(document) <= MAX_BYTES_IN_ALL_FORMATS:
+        check_all(document, image or Image(base_and_digest(json.loads(document)["@id"])[1]))
+    else:
+        check_openvex(document)
+    _SEEN.add(seal)
+
+
+_SEEN: set[bytes] = set()
+
+
 def _checked(
     render: Callable[[Assessment, Image, int, Publisher], bytes],
 ) -> Callable[[Assessment, Image, int, Publisher], bytes]:
-    seen: set[bytes] = set()
-
     def checked(assessment: Assessment, image: Image, version: int, publisher: Publisher) -> bytes:
         document = render(assessment, image, version, publisher)
-        if document not in seen:
-            seen.add(document)
-            if len(document) <= MAX_BYTES_IN_ALL_FORMATS:
-                check_all(document, image)
-            else:
-                check_openvex(document)
+        check_once(document, image)
+        return document
+
+    return checked
+
+
+def _checked_merge(
+    merged: Callable[[Sequence[Mapping[str, Any]]], bytes],
+) -> Callable[[Sequence[Mapping[str, Any]]], bytes]:
+    def checked(documents: Sequence[Mapping[str, Any]]) -> bytes:
+        document = merged(documents)
+        check_openvex(document)  # nobody makes other formats of it
         return document
 
     return checked
 
 
 openvex.render = _checked(openvex.render)  # type: ignore[assignment]
+merge.merge_documents = _checked_merge(merge.merge_documents)  # type: ignore[assignment]

@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+import re
 from typing import Any
 
 import pytest
@@ -45,8 +46,9 @@ def _statement(
     }
     if shared:
         narrow = Status(status) in RULES_OUT
-        named = [purl.replace("@1", "@1?arch=amd64") if narrow else purl
-                 for purl in packages or ["pkg:deb/a@1"]]  # fmt: skip
+        named = packages or ["pkg:deb/a@1"]
+        if narrow:
+            named = [re.sub(r"@1\??", "@1?arch=amd64&", purl).rstrip("&") for purl in named]
         statement["products"].append(
             {"@id": _SHARED, "subcomponents": [{"@id": purl} for purl in named]}
         )
