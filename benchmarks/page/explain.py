@@ -6,7 +6,7 @@ prints. Each statement is caught as the code sends it and explained with its own
 
 import argparse
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 from sqlalchemy import event
@@ -50,8 +50,10 @@ READS: dict[str, Read] = {
 }
 
 
-async def explain(database: str) -> None:
-    """Prints the plans."""
+async def explain(
+    database: str, *preparing: str, reads: Mapping[str, Read] = READS
+) -> AsyncIterator[tuple[str, list[str]]]:
+    """Yields the name of a read and the plan of each of its statements."""
     engine = create_async_engine(database, isolation_level="AUTOCOMMIT")
     caught: list[tuple[str, Any]] = []
 
@@ -61,25 +63,33 @@ async def explain(database: str) -> None:
 
     try:
         async with engine.connect() as connection:
-            await connection.exec_driver_sql("ANALYZE")
-            for name, read in READS.items():
+            for statement in preparing:
+                await connection.exec_driver_sql(statement)
+            for name, read in reads.items():
                 caught.clear()
                 await read(ReadConnection(connection))
-                print(f"## {name}", flush=True)
+                plans = []
                 for statement, parameters in list(caught):
                     plan = await connection.exec_driver_sql(
                         f"EXPLAIN (ANALYZE, COSTS OFF) {statement}", parameters
                     )
-                    print("\n".join(f"  {line}" for (line,) in plan) + "\n", flush=True)
+                    plans.append("\n".join(line for (line,) in plan))
+                yield name, plans
     finally:
         await engine.dispose()
+
+
+async def _print(database: str) -> None:
+    async for name, plans in explain(database, "ANALYZE"):
+        print(f"## {name}\n")
+        print("\n\n".join(plans) + "\n", flush=True)
 
 
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--database", required=True, help="postgresql+asyncpg://…")
-    asyncio.run(explain(parser.parse_args().database))
+    asyncio.run(_print(parser.parse_args().database))
 
 
 if __name__ == "__main__":

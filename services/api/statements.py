@@ -45,7 +45,7 @@ class IndexedStatement:
     @property
     def package_name(self) -> str:
         """Name of the package without namespace, in lower case: what people search for."""
-        path = self.package.partition("?")[0].rpartition("/")[2]
+        path = self.package.partition("#")[0].partition("?")[0].rpartition("/")[2]
         return unquote(path.partition("@")[0]).lower()
 
     @property
