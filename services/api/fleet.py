@@ -103,9 +103,9 @@ async def get_fleet(request: Request) -> FleetModel:
     """Answers with what is in use, how far learning is, and what is left of the findings."""
     found = await state_of(request).figures.get()
     return FleetModel(
-        images=found.images.images,
-        states=found.images.states,
-        learning_complete=found.images.learning_complete,
+        images=sum(found.states.values()),
+        states=found.states,
+        learning_complete=found.learning_complete,
         tallies=[TallyModel.model_validate(t, from_attributes=True) for t in found.tallies],
         findings=sum(tally.statements for tally in found.tallies),
         still_open=sum(tally.statements for tally in found.tallies if tally.status in OPEN),

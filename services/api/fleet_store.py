@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from services.api import image_reads
 from services.api.database import ReadConnection
-from services.api.image_reads import ImageCounts, ImageFilters
+from services.api.image_reads import ImageFilters
 from services.api.statement_store import SEVERITY_RANK
 from services.api.tables import DocumentRow, NamespaceRow, StatementRow
 from vexstream.ratings import SEVERITIES
@@ -16,6 +16,8 @@ from vexstream.ratings import SEVERITIES
 FOUND = 8
 """Most vulnerabilities, packages and namespaces that a search names."""
 NAMESPACES = 200
+LOOKED_AT = 20_000
+"""Most statements that a search looks at: what thousands of images share is found among them."""
 LEAST_LETTERS = 3
 """Shorter texts are looked for in the names of images and namespaces alone."""
 
@@ -68,7 +70,9 @@ class UrgentVulnerability:
 class FleetFigures:
     """Figures over all images."""
 
-    images: ImageCounts
+    states: dict[str, int]
+    """Images per state."""
+    learning_complete: int
     tallies: tuple[Tally, ...]
     urgent: tuple[UrgentVulnerability, ...]
     namespaces: dict[str, int]
@@ -129,8 +133,16 @@ async def fleet_figures(connection: ReadConnection, urgent: int) -> FleetFigures
         .order_by(NamespaceRow.namespace)
         .limit(NAMESPACES)
     )
+    state = DocumentRow.state
+    states = await connection.execute(
+        select(state, func.count(), func.count().filter(DocumentRow.learning_complete))
+        .group_by(state)
+        .order_by(state)
+    )
+    images = {name: (number, complete) for name, number, complete in states}
     return FleetFigures(
-        images=await image_reads.count_images(connection, ImageFilters()),
+        states={name: number for name, (number, _) in images.items()},
+        learning_complete=sum(complete for _, complete in images.values()),
         tallies=tuple(Tally(*tally) for tally in tallies),
         urgent=await _most_urgent(connection, urgent),
         namespaces=dict(iter(namespaces)),
@@ -189,21 +201,20 @@ async def search(connection: ReadConnection, wanted: str) -> Found:
     if len(lowered) < LEAST_LETTERS:
         return Found([], [], namespaces)
     name, package = StatementRow.vulnerability, StatementRow.package_name
-    named = await connection.scalars(
-        select(name)
-        .where(_begins(func.lower(name), lowered))
-        .distinct()
-        .order_by(name)
-        .limit(FOUND)
-    )
+    named = await _first(connection, name, func.lower(name), lowered)
     aliased = await connection.scalars(
         select(name).where(_alias(lowered)).distinct().order_by(name).limit(FOUND)
     )
-    packages = await connection.scalars(
-        select(package).where(_begins(package, lowered)).distinct().order_by(package).limit(FOUND)
-    )
+    packages = await _first(connection, package, package, lowered)
     vulnerabilities = list(dict.fromkeys([*named, *aliased]))[:FOUND]
-    return Found(vulnerabilities, list(packages), namespaces)
+    return Found(vulnerabilities, packages, namespaces)
+
+
+async def _first(connection: ReadConnection, column: Any, searched: Any, lowered: str) -> list[str]:
+    """The first values that begin with a text, of as many rows as are looked at."""
+    rows = select(column.label("value")).where(_begins(searched, lowered)).limit(LOOKED_AT)
+    value = rows.subquery().c.value
+    return list(await connection.scalars(select(value).distinct().order_by(value).limit(FOUND)))
 
 
 async def _most_urgent(connection: ReadConnection, wanted: int) -> tuple[UrgentVulnerability, ...]:
