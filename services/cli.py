@@ -64,6 +64,14 @@ def serve() -> None:
 
 
 @app.command()
+def rebuild() -> None:
+    """Empty the API's database, to be filled again from Kafka by whoever serves."""
+    from services.api.__main__ import main as run
+
+    run(["rebuild"])
+
+
+@app.command()
 def mirror() -> None:
     """Publish every document as Kubescape's custom resource, for as long as it runs."""
     from services.kubescape.__main__ import main as run

@@ -1,4 +1,4 @@
-"""``python -m services.api [serve|migrate]``: the process."""
+"""``python -m services.api [serve|migrate|rebuild]``: the process."""
 
 import argparse
 import asyncio
@@ -8,11 +8,13 @@ import structlog
 import uvicorn
 import uvloop
 
+from services.api import progress
 from services.api.app import create_app
 from services.api.database import Database
 from services.api.errors import ApiError
 from services.api.migrate import head_revision, migrate
 from services.api.settings import ApiSettings
+from services.api.subjects import subjects
 from services.common.process import run_service
 
 log = structlog.get_logger()
@@ -22,12 +24,12 @@ DRAIN_S = 15
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serves until SIGTERM, or migrates the database and ends."""
+    """Serves until SIGTERM; or migrates the database, or empties it to be filled anew, and ends."""
     parser = argparse.ArgumentParser(prog="vexstream-api", description=__doc__)
-    parser.add_argument("command", nargs="?", choices=("serve", "migrate"), default="serve")
+    parser.add_argument("command", nargs="?", choices=tuple(_COMMANDS), default="serve")
     command = parser.parse_args(arguments).command
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # docs/performance-api.md
-    run_service("api", ApiSettings, _serve if command == "serve" else _migrate)
+    run_service("api", ApiSettings, _COMMANDS[command])
 
 
 async def _serve(settings: ApiSettings, stop: asyncio.Event) -> None:
@@ -67,6 +69,23 @@ async def _migrate(settings: ApiSettings, _: asyncio.Event) -> None:
     finally:
         await database.close()
     log.info("migrated", revision=head_revision())
+
+
+async def _rebuild(settings: ApiSettings, _: asyncio.Event) -> None:
+    """What was projected goes, in one transaction; whoever serves fills it again from Kafka."""
+    database = Database(settings)
+    try:
+        await migrate(database)
+        async with database.write() as write:
+            for subject in subjects(settings.versions_kept):
+                await subject.forget(write, None)
+                await progress.forget_topic(write, subject.topic.name_in(settings))
+    finally:
+        await database.close()
+    log.info("emptied: `vexstream serve` fills the tables again, and does so already if it runs")
+
+
+_COMMANDS = {"serve": _serve, "migrate": _migrate, "rebuild": _rebuild}
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ from services.api.outbox import Outbox
 from services.api.projection import Projection
 from services.api.settings import ApiSettings
 from services.api.state import State
-from services.api.subjects import Comments, Documents, Evidence
+from services.api.subjects import subjects
 from services.common.kafka import connection
 
 log = structlog.get_logger()
@@ -71,12 +71,13 @@ def create_app(settings: ApiSettings) -> FastAPI:
         async with contextlib.AsyncExitStack() as stack:
             database = Database(settings)
             stack.push_async_callback(database.close)
+            documents, evidence, comments = subjects(settings.versions_kept)
             state = State(
                 settings,
                 database,
-                Projection(settings, database, Documents(settings.versions_kept)),
-                Projection(settings, database, Evidence()),
-                Projection(settings, database, Comments()),
+                Projection(settings, database, documents),
+                Projection(settings, database, evidence),
+                Projection(settings, database, comments),
                 Feed(settings, database),
                 Outbox(settings),
                 tokens,

@@ -59,6 +59,12 @@ async def forget_offset(connection: WriteConnection, topic: str, partition: int)
     )
 
 
+async def forget_topic(connection: WriteConnection, topic: str) -> None:
+    """Forgets how far a topic was projected: it is then read from its beginning."""
+    await connection.execute(delete(CaughtUpRow).where(CaughtUpRow.topic == topic))
+    await connection.execute(delete(OffsetRow).where(OffsetRow.topic == topic))
+
+
 async def lock_mark(connection: WriteConnection, topic: str, partition: int) -> Mark:
     """How far the partition has been projected; others who project it wait for this transaction."""
     await connection.execute(

@@ -125,3 +125,8 @@ class Comments:
     async def forget(self, write: WriteConnection, partition: int | None) -> None:
         """Empties the comments: the topic has one partition."""
         await comment_store.forget_comments(write)
+
+
+def subjects(versions_kept: int) -> tuple[Subject, Subject, Subject]:
+    """All that is projected."""
+    return Documents(versions_kept), Evidence(), Comments()
