@@ -66,7 +66,9 @@ def gem(artifact: Artifact, image: Image) -> Claim:
             return Claim(paths, incomplete="the gem's directory is not there", record=record)
         paths += [*found.paths, *_extensions(image, home + b"/extensions", stem)]
         libraries = home + b"/gems/" + stem + b"/lib/"
-        if any(path.startswith(libraries) and kind(path) is Kind.CODE for path in found.paths):
+        if incomplete is None and any(
+            path.startswith(libraries) and kind(path) is Kind.CODE for path in found.paths
+        ):
             record = None
         incomplete = incomplete or found.incomplete
     if not places:
@@ -141,7 +143,7 @@ def _directories(artifact: Artifact, image: Image, name: str, others: Collection
         found = _below(image, home, others)
         paths += found.paths
         incomplete = incomplete or found.incomplete
-    alone = any(kind(path) is Kind.CODE for path in paths)
+    alone = incomplete is None and any(kind(path) is Kind.CODE for path in paths)
     return Claim(paths, incomplete, record=None if alone else manifests[0])
 
 

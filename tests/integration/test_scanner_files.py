@@ -27,7 +27,7 @@ from services.scanner.tools import Tools
 from vexstream.filekinds import owner_path
 from vexstream.identity import Image
 from vexstream.ownership import owners
-from vexstream.scan import FailureReason, Package, Scan
+from vexstream.scan import FailureReason, Finding, Package, Scan
 
 pytestmark = pytest.mark.real
 
@@ -170,7 +170,7 @@ def test_documents_that_exist_take_the_place_of_the_tools(
     found = {"VulnerabilityID": "CVE-2099-1", "PkgName": "flask", "PkgIdentifier": {"PURL": purl}}
     report = {"SchemaVersion": 2, "Results": [{"Type": "pip", "Vulnerabilities": [found]}]}
     (tmp_path / f"{stem}.findings.json").write_text(json.dumps(report))
-    unusable = {"syft": settings.syft, "grype": "/usr/bin/false", "documents_dir": tmp_path}
+    unusable = {"grype": "/usr/bin/false", "documents_dir": tmp_path, "sbom_dir": tmp_path / "s"}
     given = scan(settings, Image(digest), **unusable)
     assert given.failure is None
     [finding] = given.findings
@@ -183,6 +183,50 @@ def test_documents_that_exist_take_the_place_of_the_tools(
     failure = scan(settings, Image(digest), **unusable).failure
     assert failure is not None
     assert failure.reason is FailureReason.SBOM_FAILED
+
+
+def test_documents_of_the_tools_themselves_give_the_same_scan(
+    settings: ScannerSettings, demo: Scan, tmp_path: Path
+) -> None:
+    """Syft's own JSON and Grype's own report, made elsewhere."""
+    stem = demo.image.config_digest.replace(":", "-")
+    made = SbomStore(settings.work_dir / "sboms", 1).get(demo.image.config_digest, tmp_path)
+    assert made is not None
+    made.rename(tmp_path / f"{stem}.sbom.json")
+    with (tmp_path / f"{stem}.findings.json").open("wb") as report:
+        subprocess.run(
+            [settings.grype, f"sbom:{tmp_path}/{stem}.sbom.json", "-o", "json"], stdout=report,
+            check=True, timeout=60,
+        )  # fmt: skip
+    unusable = {"grype": "/usr/bin/false", "documents_dir": tmp_path, "sbom_dir": tmp_path / "s"}
+    given = scan(settings, Image(demo.image.config_digest), **unusable)
+    assert given.failure is None, given.failure
+    assert given.packages == demo.packages
+    assert given.findings == demo.findings
+    assert given.tools["grype_db_built"] == demo.tools["grype_db_built"]
+
+
+def test_an_sbom_in_spdx_is_read(settings: ScannerSettings, demo: Scan, tmp_path: Path) -> None:
+    stem = demo.image.config_digest.replace(":", "-")
+    made = SbomStore(settings.work_dir / "sboms", 1).get(demo.image.config_digest, tmp_path)
+    assert made is not None
+    subprocess.run(
+        [settings.syft, "convert", made, "-o", f"spdx-json={tmp_path}/{stem}.sbom.json"],
+        check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    elsewhere = {"documents_dir": tmp_path, "sbom_dir": tmp_path / "s"}
+    given = scan(settings, Image(demo.image.config_digest), **elsewhere)
+    assert given.failure is None, given.failure
+    assert _by_name(given, "deb").keys() == _by_name(demo, "deb").keys()
+    assert _by_name(given, "deb")["curl"].files == _by_name(demo, "deb")["curl"].files
+    assert _by_name(given, "python").keys() == _by_name(demo, "python").keys()
+    vulnerable = {(f.vulnerability, p.purl) for f, p in _with_packages(demo)}
+    assert vulnerable == {(f.vulnerability, p.purl) for f, p in _with_packages(given)}
+
+
+def _with_packages(found: Scan) -> list[tuple[Finding, Package]]:
+    packages = {package.id: package for package in found.packages}
+    return [(finding, packages[finding.package_id]) for finding in found.findings]
 
 
 def test_a_grype_without_database_is_a_failure_not_an_image_without_findings(
