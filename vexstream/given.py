@@ -8,7 +8,7 @@ which no file is known: it is never lost, and never ruled out.
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -136,17 +136,10 @@ def _placed(
             strays[stray.id] = stray
             ids = [stray.id]
         for identity in ids:
-            placed[finding.vulnerability, identity] = _of(finding, identity)
+            placed[finding.vulnerability, identity] = replace(finding, package_id=identity)
     ordered = tuple(placed[key] for key in sorted(placed))
     located = Report(report.grype_version, report.database_built, report.database_schema, ordered)
     return Given(tool, located, (*packages, *strays.values()))
-
-
-def _of(finding: Finding, package_id: str) -> Finding:
-    return Finding(
-        finding.vulnerability, package_id, finding.aliases, finding.severity, finding.fix_state,
-        finding.fixed_in, finding.data_source,
-    )  # fmt: skip
 
 
 def _bare(purl: str) -> str:

@@ -18,6 +18,7 @@ from services.local import grype_db as sample
 from services.local.containerd import Containerd
 from services.local.image import DEMO
 from services.local.image_archive import ImageArchive
+from services.local.ports import free_port
 from services.scanner.errors import TooLargeError
 from services.scanner.images import ContainerdImages, Ctr
 from services.scanner.sboms import SbomStore
@@ -87,7 +88,7 @@ def demo(settings: ScannerSettings, demo_image: ImageArchive) -> Scan:
 def inside(containerd: Containerd, demo: Scan) -> dict[str, dict[str, list[str]]]:
     """What the container itself says: type -> package -> files."""
     del demo  # the image must be there
-    container = containerd.run(DEMO, "asked")
+    container = containerd.run(DEMO, "asked", env={"PORT": str(free_port())})
     try:
         python = "/opt/app/venv/bin/python"
         done = containerd.exec(container, [python, "-c", _LIST_FILES])

@@ -97,3 +97,16 @@ def test_what_is_no_report_is_refused(document: bytes) -> None:
 
 def test_a_report_without_findings_is_one() -> None:
     assert read(b'{"SchemaVersion": 2}', PACKAGES).report.findings == ()
+
+
+def test_what_a_report_says_of_exploitation_comes_along() -> None:
+    artifact = {"id": "there", "name": "flask", "version": "2.2.2", "type": "python",
+                "purl": "pkg:pypi/flask@2.2.2"}  # fmt: skip
+    vulnerability = {"id": "CVE-1", "epss": [{"cve": "CVE-1", "epss": 0.5}],
+                     "knownExploited": [{"cve": "CVE-1"}]}  # fmt: skip
+    report = {"matches": [{"vulnerability": vulnerability, "artifact": artifact}],
+              "descriptor": {"version": "1"}}  # fmt: skip
+    given = read(json.dumps(report).encode(), PACKAGES)
+    assert [(f.package_id, f.epss, f.known_exploited) for f in given.report.findings] == [
+        ("2", 0.5, True), ("3", 0.5, True)
+    ]  # fmt: skip
