@@ -92,12 +92,11 @@ class Observation:
     def cut(self, until_us: int, exit_code: int | None = None) -> list[Batch]:
         """Ends the interval at ``until_us``; the parts in the order in which to deliver them.
 
-        A time before the interval's start (a clock set back) ends it where it began. A loss always
-        gets an interval of some length: an empty one would break no chain of clean intervals. So
-        does the end of the container, which ``exit_code`` tells: an empty one would be a part.
+        A time before the interval's start (a clock set back) ends it where it began. An interval
+        always has some length: an empty one would break no chain of clean intervals, and would
+        be taken for a part.
         """
-        some = bool(self._lost) or exit_code is not None
-        until = max(until_us, self.observed_from_us + some)
+        until = max(until_us, self.observed_from_us + 1)
         parts = list(self._parts())
         batches = [self._batch(part, self.observed_from_us) for part in parts[:-1]]
         last = self._batch(parts[-1], until, self._lost)

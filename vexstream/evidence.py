@@ -5,12 +5,15 @@ of batches change nothing. All times are microseconds since the Unix epoch, take
 What is held of a container is bounded (vexstream/observation.py).
 """
 
+import re
 from dataclasses import dataclass, field
 from enum import IntFlag
 from typing import NamedTuple
 
 from vexstream.identity import Image, Workload
 from vexstream.observation import Container, Place
+
+_RANDOM_ID = re.compile(r"[0-9a-f]{64}\Z")
 
 
 class Use(IntFlag):
@@ -59,6 +62,13 @@ class Batch:
     exit_code: int | None = None
     """The container ended with this status at ``observed_to_us``; None when that is not known."""
 
+    @property
+    def container(self) -> str:
+        """Tells the container from every other. A random id does; the names that plain containerd
+        knows its containers by come again on other nodes, whose intervals must not fill gaps."""
+        unique = _RANDOM_ID.match(self.container_id)
+        return self.container_id if unique else f"{self.node}/{self.container_id}"
+
 
 @dataclass(frozen=True, slots=True)
 class FileUse:
@@ -81,7 +91,10 @@ class FileUse:
 
 @dataclass(slots=True)
 class Evidence:
-    """All that was observed of one image digest, over every container, workload and node."""
+    """All that was observed of one image digest, over every container, workload and node.
+
+    ``containers`` go by ``Batch.container``.
+    """
 
     image: Image
     files: dict[bytes, FileUse] = field(default_factory=dict)
@@ -104,11 +117,11 @@ class Evidence:
         self.files[path] = use if known is None else known.merged(use)
 
     def _merge_interval(self, batch: Batch) -> bool:
-        container = self.containers.get(batch.container_id)
+        container = self.containers.get(batch.container)
         fresh = container is None
         if container is None:
             container = Container(batch.node, batch.workload, batch.started_at_us)
-            self.containers[batch.container_id] = container
+            self.containers[batch.container] = container
         told = container.identify(
             batch.node, batch.workload, batch.started_at_us, batch.learning_period_us
         )

@@ -21,6 +21,7 @@ from services.collector import seed
 from services.collector.backoff import Backoff
 from services.collector.cgroups import CgroupIndex, find_root
 from services.collector.choose import started_source
+from services.collector.clock import ClockWatch
 from services.collector.errors import RuntimeUnavailableError
 from services.collector.hold import Hold
 from services.collector.publish import Publisher, SeenImages
@@ -28,7 +29,7 @@ from services.collector.recording import RecordingTracker
 from services.collector.runtime import ContainerInfo, Ended, Listed
 from services.collector.runtimes import Runtime, configured
 from services.collector.settings import CollectorSettings
-from services.collector.source import EventSource
+from services.collector.source import ANY_CGROUP, EventSource
 from services.collector.spool import Spool
 from services.collector.tracker import Tracker
 from services.common.kafka import connection
@@ -137,6 +138,7 @@ class Collector:
         self._tracker = self._new_tracker()
         self._backoff = Backoff(settings.max_cpu_cores)
         self._backing_off = False
+        self._clock = ClockWatch(_now_us(), _monotonic_us())
         self._woken = asyncio.Event()
         self._seen: SeenImages | None = None
         self._over: set[str] = set()
@@ -229,6 +231,10 @@ class Collector:
         now_us = _now_us()
         self._tracker.handle(self._source.drain(), now_us)
         self._tracker.lose(self._source.losses(), backing_off=self._backing_off)
+        step_us = self._clock.look(now_us, _monotonic_us())
+        if step_us:
+            log.warning("the clock was set", by_seconds=step_us / 1e6)
+            self._tracker.lose({(ANY_CGROUP, "clock_step"): self._clock.steps})
         if cut:
             images = self._tracker.images
             batches = self._tracker.cut(now_us)
@@ -303,3 +309,7 @@ class Collector:
 
 def _now_us() -> int:
     return time.time_ns() // 1000
+
+
+def _monotonic_us() -> int:
+    return time.monotonic_ns() // 1000

@@ -288,7 +288,7 @@ class Correlator:
         """How far the container of a batch has come."""
         correlation = self.state.correlations.get(batch.image.config_digest)
         evidence = correlation.evidence if correlation else None
-        container = evidence.containers.get(batch.container_id) if evidence else None
+        container = evidence.containers.get(batch.container) if evidence else None
         if container is None:
             return _Stage()
         rules = self.publisher.policy.rules

@@ -71,8 +71,8 @@ class State:
             self._use(correlation)
         evidence = correlation.evidence
         if evidence is not None and (learnt.image or (learnt.container and keep_heartbeat)):
-            container = evidence.containers[batch.container_id]
-            key = store.container_key(digest, batch.container_id)
+            container = evidence.containers[batch.container]
+            key = store.container_key(digest, batch.container)
             self._evidence[key] = store.container_bytes(container, evidence.image)
         return correlation, learnt
 

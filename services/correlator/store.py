@@ -50,9 +50,9 @@ def digest_of(key: bytes) -> bytes:
     return key.split(b"|", 2)[1]
 
 
-def container_key(digest: Digest, container_id: str) -> bytes:
+def container_key(digest: Digest, container: str) -> bytes:
     """The key of a container's observation."""
-    return f"c|{digest}|{container_id}".encode()
+    return f"c|{digest}|{container}".encode()
 
 
 def files_entries(

@@ -85,7 +85,7 @@ def test_a_container_counts_as_whole_only_up_to_the_first_loss(
         batches += observation.cut(now)
         lossless = lossless and not lost
         whole_until = batches[-1].observed_to_us if lossless else whole_until
-    known = _merged(batches).containers["c1"].seen_whole_until()
+    known = _merged(batches).containers["node-1/c1"].seen_whole_until()
     assert known == (whole_until if whole_until > START else None)
 
 
@@ -98,7 +98,7 @@ def test_a_container_seen_late_is_never_whole() -> None:
     observation = _observation(observed_from_us=START + 100)
     observation.add(b"/bin/app", Use.EXECUTED | Use.SEEDED)
     batches = observation.cut(START + 200) + observation.cut(START + 300)
-    assert _merged(batches).containers["c1"].seen_whole_until() is None
+    assert _merged(batches).containers["node-1/c1"].seen_whole_until() is None
 
 
 def test_what_exceeds_the_waiting_room_is_lost_and_said_to_be() -> None:

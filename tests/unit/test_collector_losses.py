@@ -10,6 +10,7 @@ import pytest
 from schemas.messages import decode_batch, encode_batch
 from services.collector.backoff import Backoff
 from services.collector.cgroups import CgroupIndex
+from services.collector.clock import ClockWatch
 from services.collector.events import CgroupEvent, FileEvent, FileSystemRoot
 from services.collector.hold import Hold
 from services.collector.runtime import ContainerInfo
@@ -111,6 +112,16 @@ def _more_than_memory_takes(node: Node) -> None:
     node.tracker.handle([_event(b"/f%d" % n) for n in range(3)], CREATED)
 
 
+def _clock_set(node: Node) -> None:
+    node.begin()
+    clock = ClockWatch(CREATED, 5)
+    assert clock.look(CREATED + SECOND, 5 + SECOND) == 0
+    assert clock.look(CREATED + 90 * SECOND, 5 + 2 * SECOND) == 88 * SECOND
+    assert clock.look(CREATED + 91 * SECOND, 5 + 3 * SECOND) == 0
+    assert clock.look(CREATED, 5 + 4 * SECOND) == -92 * SECOND
+    node.tracker.lose({(ANY_CGROUP, "clock_step"): clock.steps})
+
+
 @pytest.mark.parametrize(
     ("reason", "force"),
     [
@@ -135,6 +146,7 @@ def _more_than_memory_takes(node: Node) -> None:
         ("cgroup_unknown", _no_cgroup),
         ("nested_root", _nested_root),
         ("publish", _more_than_memory_takes),
+        ("clock_step", _clock_set),
     ],
 )
 def test_a_loss_arrives_in_the_status_notes(

@@ -1,5 +1,7 @@
 """When a container counts as seen whole, and what is said when it does not."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -120,6 +122,14 @@ def test_a_container_of_which_nothing_is_heard_while_others_are_is_called_silent
 def test_silence_after_the_period_takes_nothing_back() -> None:
     rules = Rules(PERIOD, silence_us=1)
     assert covered(batch(0, 10), rules=rules, newest=99).complete
+
+
+def test_containers_of_one_name_on_two_nodes_do_not_fill_each_others_gaps() -> None:
+    one, other = batch(0, 5), replace(batch(5, 10), node="node-2")
+    assert covered(one, batch(5, 10)).complete
+    assert not covered(one, other).complete
+    hexadecimal = [replace(b, container_id="f" * 64) for b in (one, other)]
+    assert covered(*hexadecimal).complete, "one container, seen by two collectors in turn"
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30), st.booleans()), max_size=10))
