@@ -41,14 +41,37 @@ export function section(title, attributes, ...content) {
 
 /** A table that scrolls within itself; `columns` are texts, or [text, class]. */
 export function table(caption, columns, body, attributes = {}) {
-  return h("div", { class: "scroll", role: "region", "aria-label": caption, tabindex: "0" },
-    h("table", attributes,
-      h("caption", { class: "hidden" }, caption),
-      h("thead", {}, h("tr", {}, columns.map((column) => {
-        const [text, kind] = Array.isArray(column) ? column : [column, null];
-        return h("th", { scope: "col", class: kind }, text || h("span", { class: "hidden" }, "More"));
-      }))),
-      body));
+  return scrolling(caption, h("table", attributes, ...head(caption, columns), body));
+}
+
+/** The same for lists of thousands: its rows are grids (style.css), whose roles have to be said. */
+export function longTable(caption, columns, body, kind) {
+  body.setAttribute("role", "rowgroup");
+  const made = h("table", { class: `long ${kind}`, role: "table" }, ...head(caption, columns), body);
+  made.tHead.setAttribute("role", "rowgroup");
+  for (const row of made.tHead.rows) asRow(row, "columnheader");
+  return scrolling(caption, made);
+}
+
+/** Says the roles of a row of a long table. */
+export function asRow(row, role = "cell") {
+  row.setAttribute("role", "row");
+  for (const cell of row.cells) cell.setAttribute("role", role);
+  return row;
+}
+
+function scrolling(caption, made) {
+  return h("div", { class: "scroll", role: "region", "aria-label": caption, tabindex: "0" }, made);
+}
+
+function head(caption, columns) {
+  return [
+    h("caption", { class: "hidden" }, caption),
+    h("thead", {}, h("tr", {}, columns.map((column) => {
+      const [text, kind] = Array.isArray(column) ? column : [column, null];
+      return h("th", { scope: "col", class: kind }, text || h("span", { class: "hidden" }, "More"));
+    }))),
+  ];
 }
 
 let toastTimer = 0;

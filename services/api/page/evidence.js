@@ -2,7 +2,7 @@
 
 import { get, query } from "./api.js";
 import { decisionBox } from "./decide.js";
-import { h } from "./dom.js";
+import { asRow, h } from "./dom.js";
 import { number, packageName, plural, span, time, words } from "./format.js";
 
 /** A row under a statement's; it fetches the evidence when it is made. */
@@ -12,7 +12,7 @@ export function evidenceRow(digest, statement, columns) {
   get(`images/${digest}/usage?${asked}`)
     .then((usage) => place.replaceChildren(...evidence(usage)))
     .catch((error) => place.replaceChildren(h("p", { role: "alert" }, error.message)));
-  return h("tr", { class: "detail" }, h("td", { colspan: String(columns) }, place));
+  return asRow(h("tr", { class: "detail" }, h("td", { colspan: String(columns) }, place)));
 }
 
 function evidence(usage) {

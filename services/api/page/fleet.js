@@ -2,7 +2,7 @@
 
 import { get, query } from "./api.js";
 import { bar, learned, learningText, progress, severityDots, statusBar } from "./charts.js";
-import { choice, debounce, h, link, section, show, table } from "./dom.js";
+import { asRow, choice, debounce, h, link, longTable, section, show, table } from "./dom.js";
 import {
   cveLink, epss, exploited, imageLink, number, percent, plural, severity, SEVERITIES, short,
   STATES, STATUS, STATUSES,
@@ -12,6 +12,7 @@ import { problem } from "./problem.js";
 
 const COLUMNS = ["Image", "Learning", "Statements", ["Affected", "num"], ["Open", "num"],
   "Open by severity", ["EPSS", "num"]];
+const PAGE = 50;
 const MOST_AT_ONCE = 20;
 
 /** `asked` holds what the address asks for: q, namespace, package, status, state, learning. */
@@ -47,7 +48,7 @@ export function fleet(asked) {
     for (const [name, select] of Object.entries(chosen)) asked[name] = select.value;
     const words = query(filters());
     history.replaceState(null, "", words ? `#/?${words}` : "#/");
-    return list.load(`fleet/images?${query({ ...filters(), limit: 50 })}`);
+    return list.load(`fleet/images?${query({ ...filters(), limit: PAGE })}`);
   }
 
   function put(image, changed = false) {
@@ -79,23 +80,26 @@ export function fleet(asked) {
   async function refresh() {
     const changed = [...pending];
     pending.clear();
-    await figures();
-    if (changed.length > MOST_AT_ONCE) return reload();
-    for (const digest of changed.filter((one) => rows.has(one))) {
+    if (!searching) await figures();
+    // A list that has been read on is not taken away: then only some of its rows are redrawn.
+    if (changed.length > MOST_AT_ONCE && rows.size <= PAGE && window.scrollY < 200) {
+      await reload();
+      return;
+    }
+    for (const digest of changed.filter((one) => rows.has(one)).slice(0, MOST_AT_ONCE)) {
       const page = await get(`fleet/images?${query({ q: digest, limit: 1 })}`);
       if (page.items.length) put(page.items[0], true);
     }
-    return null;
   }
 
-  const again = debounce(() => refresh().catch(() => {}), 700);
   const searching = Boolean(asked.q || asked.package);
+  const again = debounce(() => refresh().catch(() => {}), 700);
   show(
     h("h1", { class: searching ? null : "hidden" }, searching ? "Search" : "Fleet"),
     searching ? null : summary,
     section("Images", {},
       h("div", { class: "filters" }, Object.values(chosen)), matches,
-      table("Images, the most urgent first", COLUMNS, body, { class: "images" }), list.foot));
+      longTable("Images, the most urgent first", COLUMNS, body, "images"), list.foot));
   const failed = (error) => summary.replaceChildren(problem(error));
   if (!searching) figures().catch(failed);
   else get("fleet").then((found) => namespaces(chosen.namespace, found.namespaces, chosen.namespace.value)).catch(() => {});
@@ -129,7 +133,7 @@ function chip(text, rest) {
 function imageRow(image, changed) {
   const open = image.counts.under_investigation || 0;
   const affected = image.counts.affected || 0;
-  return h("tr", { class: changed ? "changed" : null, "data-digest": image.config_digest },
+  return asRow(h("tr", { class: changed ? "changed" : null, "data-digest": image.config_digest },
     h("td", {}, imageLink(image),
       h("div", { class: "sub" }, image.namespaces.length ? `${image.namespaces.join(", ")} · ` : null,
         h("span", { class: "mono" }, short(image.config_digest)))),
@@ -141,7 +145,7 @@ function imageRow(image, changed) {
     h("td", { class: "num", "data-label": "Open" }, h("span", { class: open ? "under_investigation" : "dim" }, number(open))),
     h("td", { "data-label": "Open by severity" }, severityDots(image.open_severities),
       image.open_exploited ? [" ", exploited()] : null),
-    h("td", { class: "num", "data-label": "EPSS" }, epss(image.open_epss)));
+    h("td", { class: "num", "data-label": "EPSS" }, epss(image.open_epss))));
 }
 
 function headline(found) {

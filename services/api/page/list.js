@@ -1,7 +1,7 @@
 // A list that the server pages: rows come as the reader nears the end, or by a button.
 
 import { get, here } from "./api.js";
-import { h } from "./dom.js";
+import { asRow, h } from "./dom.js";
 import { problem } from "./problem.js";
 
 /** `row(item)` makes the rows of an item; `told(page)` hears of the first page of each load. */
@@ -28,7 +28,7 @@ export function pagedList({ body, row, told, empty }) {
       if (mine.signal.aborted) return;
       told(page, status);
       body.replaceChildren(...page.items.flatMap(row));
-      if (!page.items.length) body.append(h("tr", {}, h("td", { colspan: "20", class: "dim none" }, empty)));
+      if (!page.items.length) body.append(asRow(h("tr", {}, h("td", { colspan: "20", class: "dim none" }, empty))));
       ended(page);
     } catch (error) {
       if (!mine.signal.aborted) foot.replaceWith(problem(error));

@@ -1,7 +1,7 @@
 // The statements of an image: filtered and paged by the server; each opens what it rests on.
 
 import { query } from "./api.js";
-import { debounce, h, section, table } from "./dom.js";
+import { asRow, debounce, h, longTable, section } from "./dom.js";
 import { evidenceRow } from "./evidence.js";
 import { cveLink, epss, exploited, number, packageName, plural, severity, SEVERITIES, status, STATUS, STATUSES } from "./format.js";
 import { pagedList } from "./list.js";
@@ -70,7 +70,7 @@ export function statementsPart(place, about, asked) {
       row.after(shown);
       opened.setAttribute("aria-expanded", "true");
     });
-    return [row];
+    return [asRow(row)];
   }
 
   const again = debounce(reload);
@@ -79,7 +79,7 @@ export function statementsPart(place, about, asked) {
   place.replaceChildren(section("Statements", {},
     h("div", { class: "filters" }, find,
       group("Status", statuses), group("Severity", severities), group("Only", Object.values(only))),
-    table("Statements, the most urgent first", COLUMNS, body, { class: "statements" }), list.foot));
+    longTable("Statements, the most urgent first", COLUMNS, body, "statements"), list.foot));
   reload();
   return {
     stop: () => list.end(),
