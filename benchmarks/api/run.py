@@ -20,7 +20,7 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.api import fill
+from benchmarks.api import cpu, fill
 from schemas.documents import encode_document
 from services.common.kafka import producer
 from services.common.topics import Topic, ensure_topics
@@ -38,6 +38,7 @@ class Result:
     """One run of wrk."""
 
     requests_per_second: float
+    requests: int
     p50: str
     p99: str
     errors: int
@@ -52,8 +53,14 @@ def wrk(url: str, seconds: int, connections: int, headers: dict[str, str]) -> Re
     rate = re.search(r"Requests/sec:\s+([\d.]+)", out)
     latency = dict(re.findall(r"\s(50|99)%\s+(\S+)", out))
     bad = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
-    return Result(float(rate[1]) if rate else 0, latency.get("50", "?"), latency.get("99", "?"),
-                  int(bad[1]) if bad else 0)  # fmt: skip
+    count = re.search(r"(\d+) requests in ", out)
+    return Result(
+        float(rate[1]) if rate else 0,
+        int(count[1]) if count else 0,
+        latency.get("50", "?"),
+        latency.get("99", "?"),
+        int(bad[1]) if bad else 0,
+    )
 
 
 @contextlib.contextmanager
@@ -144,27 +151,34 @@ def _measure(stack: Stack, directory: Path, seconds: int) -> None:
         _until(stack.api_url + path, 200)
         (root / path[1:]).write_bytes(httpx.get(stack.api_url + path).content)
         paths[name] = path
-    print("| document | bytes | server | requests/s | share of nginx | p50 | p99 |")
-    print("|---|---|---|---|---|---|---|")
+    print("| document | bytes | server | requests/s | share of nginx | p50 | p99 "
+          "| CPU ms a request | of it Postgres | requests/s of a core |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|---|---|---|")
     with nginx(directory, root) as files, naive(directory, environment) as slow:
         for name, path in paths.items():
             size = (root / path[1:]).stat().st_size
             tag = httpx.get(stack.api_url + path, headers=plain).headers["etag"]
             runs = [
-                ("nginx, file", files, plain),
-                ("vexstream", stack.api_url, plain),
-                ("vexstream, gzip", stack.api_url, {"Accept-Encoding": "gzip"}),
-                ("vexstream, 304", stack.api_url, plain | {"If-None-Match": tag}),
-                ("response model", slow, plain),
+                ("nginx, file", "nginx", files, plain),
+                ("vexstream", "services.api", stack.api_url, plain),
+                ("vexstream, gzip", "services.api", stack.api_url, {"Accept-Encoding": "gzip"}),
+                ("vexstream, 304", "services.api", stack.api_url, plain | {"If-None-Match": tag}),
+                ("response model", "benchmarks.api.naive", slow, plain),
             ]
             base = 0.0
-            for server, url, headers in runs:
+            for server, process, url, headers in runs:
+                before = cpu.seconds(process), cpu.seconds("postgres")
                 found = wrk(url + path, seconds, CONNECTIONS, headers)
+                database = (cpu.seconds("postgres") - before[1]) / max(1, found.requests)
+                spent = (cpu.seconds(process) - before[0]) / max(1, found.requests) + database
                 base = base or found.requests_per_second
                 share = found.requests_per_second / base
                 failed = f" ({found.errors} failed)" if found.errors else ""
                 rate = f"{found.requests_per_second:,.0f}{failed}"
-                row = (name, f"{size:,}", server, rate, f"{share:.3f}", found.p50, found.p99)
+                row = (
+                    name, f"{size:,}", server, rate, f"{share:.3f}", found.p50, found.p99,
+                    f"{1000 * spent:.2f}", f"{1000 * database:.2f}", f"{1 / max(spent, 1e-9):,.0f}",
+                )  # fmt: skip
                 print(f"| {' | '.join(row)} |", flush=True)
 
 

@@ -29,6 +29,7 @@ from services.api import (
     writes,
 )
 from services.api.access import Access, Tokens
+from services.api.bodies import Bodies
 from services.api.database import Database, tls_arguments
 from services.api.feed import Feed
 from services.api.figures import Figures
@@ -82,6 +83,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
                 Outbox(settings),
                 tokens,
                 Figures(database),
+                Bodies(settings.cached_documents_mib * 1024 * 1024),
             )
             stack.push_async_callback(state.outbox.close)
             app.state.vexstream = state

@@ -41,6 +41,8 @@ class ApiSettings(CommonSettings):
     """Most connections that requests hold at once; the projection has two of its own."""
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=8000, ge=0, le=65535)
+    cached_documents_mib: int = Field(default=64, ge=0)
+    """Memory for documents that are asked for again and again."""
     public_url: Annotated[str, AfterValidator(_public_url)] = "http://127.0.0.1:8000"
     """Under which clients reach this service; links and problem types begin with it."""
     projector_group: str = "vexstream-api"

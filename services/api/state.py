@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from services.api.access import Tokens
+from services.api.bodies import Bodies
 from services.api.database import Database
 from services.api.feed import Feed
 from services.api.figures import Figures
@@ -28,6 +29,7 @@ class State:
     outbox: Outbox
     tokens: Tokens
     figures: Figures
+    bodies: Bodies
     fault: str | None = None
 
 
