@@ -3,15 +3,19 @@
 Of the containers that this node's containerd runs, one that stands on the image's own layers is
 taken; the runtime's names are not asked, for they may mean another image by now. Its root file
 system is read below /proc/<pid>/root. What the container itself has changed is read with it, so a
-scan of this kind says of what it is (``Fetched.remark``).
+scan of this kind says of what it is (``Fetched.remark``). One that has deleted files of its image
+is not taken: another container of the image may use them.
 """
 
 import asyncio
 import hashlib
 import json
 import os
+import posixpath
+import tarfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +35,16 @@ _MAX_CONTAINERS = 500
 _RIGHTS = "the scanner needs the host's /proc, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
 
 
+@dataclass(frozen=True, slots=True)
+class _Container:
+    """A container and the layer of its own, as containerd calls them."""
+
+    name: str
+    pid: int
+    snapshotter: str
+    snapshot: str
+
+
 class RunningContainers:
     """Root file systems of the containers of one containerd namespace."""
 
@@ -46,16 +60,19 @@ class RunningContainers:
         """See ``ImageSource``."""
         config = await self._config(image, into)
         lowest = _chain_id(config)
-        container, pid = await self._container(lowest, into)
+        found = await self._container(lowest, into)
         limits = LayerLimits(self._max_bytes, time.monotonic() + self._timeout_seconds)
         layout = into / "image"
-        await asyncio.to_thread(self._read, pid, config, layout, limits)
-        if not await self._still_runs(container, pid, into):
-            raise ImageUnavailableError(f"container {container} ended while it was read")
-        return Fetched(
-            layout, (), f"running container {container}",
-            remark=f"running container {container} with what it has changed",
-        )  # fmt: skip
+        await asyncio.to_thread(self._read, found.pid, config, layout, limits)
+        deleted = await self._deleted(found, into)
+        if deleted is not None:
+            raise ImageUnavailableError(
+                f"container {found.name} has deleted files of its image ({deleted!r})"
+            )
+        if (found.name, found.pid) not in await self._tasks(into):
+            raise ImageUnavailableError(f"container {found.name} ended while it was read")
+        place = f"running container {found.name}"
+        return Fetched(layout, (), place, remark=f"{place} with what it has changed")
 
     async def _config(self, image: Image, into: Path) -> dict[str, Any]:
         """The image's configuration, which containerd keeps when it throws layers away."""
@@ -65,7 +82,7 @@ class RunningContainers:
             raise ImageUnavailableError(f"the configuration {image.config_digest} is damaged")
         return _object(path)
 
-    async def _container(self, lowest: str, into: Path) -> tuple[str, int]:
+    async def _container(self, lowest: str, into: Path) -> "_Container":
         """A running container whose own layer lies on the image's uppermost one."""
         tasks = await self._tasks(into)
         for container, pid in tasks[:_MAX_CONTAINERS]:
@@ -77,7 +94,7 @@ class RunningContainers:
                 ["snapshots", "--snapshotter", str(snapshotter), "info", str(key)], into
             )
             if snapshot.get("Parent") == lowest:
-                return container, pid
+                return _Container(container, pid, str(snapshotter), str(key))
         raise ImageUnavailableError(
             f"none of {len(tasks)} running containers stands on the layers of the image"
         )
@@ -88,8 +105,18 @@ class RunningContainers:
         rows = (line.split() for line in listing.read_text("utf-8", "replace").splitlines()[1:])
         return [(row[0], int(row[1])) for row in rows if len(row) == 3 and row[2] == "RUNNING"]
 
-    async def _still_runs(self, container: str, pid: int, into: Path) -> bool:
-        return (container, pid) in await self._tasks(into)
+    async def _deleted(self, container: "_Container", into: Path) -> str | None:
+        """A file that the container has deleted, going by what containerd would commit of it."""
+        changes = into / "changes.tar"
+        await self._ctr.run(
+            ["snapshots", "--snapshotter", container.snapshotter, "diff", "--media-type",
+             _LAYER_TYPE, container.snapshot],
+            changes, self._max_bytes // (1024 * 1024),
+        )  # fmt: skip
+        try:
+            return await asyncio.to_thread(_whiteout, changes)
+        finally:
+            changes.unlink()
 
     async def _ask(self, arguments: Sequence[str], into: Path) -> dict[str, Any]:
         """What ctr tells; nothing of what went away meanwhile."""
@@ -138,6 +165,20 @@ def _blob(blobs: Path, document: dict[str, Any]) -> dict[str, Any]:
     digest = hashlib.sha256(content).hexdigest()
     (blobs / digest).write_bytes(content)
     return {"digest": f"sha256:{digest}", "size": len(content)}
+
+
+def _whiteout(changes: Path) -> str | None:
+    """The first entry of a layer that hides something of the layers below."""
+    archive: Any
+    try:
+        with tarfile.open(changes, errors="surrogateescape") as archive:
+            while (member := archive.next()) is not None:
+                archive.members.clear()
+                if posixpath.basename(member.name).startswith(".wh."):
+                    return str(member.name)
+    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
+        raise ImageUnavailableError(f"containerd's list of changes is damaged: {error}") from error
+    return None
 
 
 def _chain_id(config: dict[str, Any]) -> str:

@@ -112,6 +112,16 @@ def _throw_layers_away(settings: ScannerSettings, image: ImageArchive) -> None:
     )  # fmt: skip
 
 
+def _delete(settings: ScannerSettings, container: str, path: str) -> None:
+    """As a program of the container would."""
+    listed = subprocess.run(
+        ["ctr", "--address", settings.containerd_address, "--namespace", "k8s.io", "tasks", "ls"],
+        check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    pid = next(line.split()[1] for line in listed.splitlines() if line.startswith(container))
+    Path(f"/proc/{pid}/root/{path}").unlink()
+
+
 def _stop(containerd: Containerd, containers: list[Container]) -> None:
     for container in containers:
         containerd.stop(container, grace_seconds=0)
@@ -140,6 +150,10 @@ def test_an_image_that_only_a_container_still_has_is_scanned_and_the_scan_says_s
         assert found.tools["files_of"] == f"running container {container} with what it has changed"
         assert found.packages == whole.packages
         assert [p.files for p in found.packages] == [(b"/usr/bin/wait",)]
+        _delete(settings, container, "opt/wanted")
+        less = scan(settings, wanted)
+        assert less.failure is not None
+        assert "has deleted files of its image ('opt/.wh.wanted')" in less.failure.detail
         _stop(containerd, [containers.pop()])
         gone = scan(settings, wanted)
         assert gone.failure is not None
