@@ -163,3 +163,27 @@ async def test_a_decision_overrides_and_evidence_is_broken_down(
 
 def is_of(statement: dict[str, Any], name: str) -> bool:
     return f"/{name}@" in statement["products"][0]["subcomponents"][0]["@id"]
+
+
+async def test_a_collector_that_dies_is_told_from_one_that_has_nothing_to_say(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """By what others on its partition say; and the statement is open again when it comes back."""
+    await bench.scan(scan_of(IMAGE))
+    await bench.batch(batch(0, 4))
+    other = next(i for i in IMAGES if bench.partition(i.config_digest) == bench.partition(CONFIG))
+
+    def ours(found: list[DocumentRecord]) -> str:
+        mine = [record.body for record in found if record.image.config_digest == CONFIG]
+        return mine[-1].decode() if mine else ""
+
+    silence = {"VEXSTREAM_SILENCE_SECONDS": "5"}
+    with correlator(bench.settings, tmp_path, **silence):
+        await bench.until(lambda found: "[learning]" in ours(found))
+        await bench.batch(batch(0, 9, image=other, container="c2"))
+        await bench.until(lambda found: len(found) > 1)
+        assert "[learning]" in ours(await bench.documents())
+        await bench.batch(batch(9, 10, image=other, container="c2", sequence=1))
+        await bench.until(lambda found: "[collector_silent]" in ours(found))
+        await bench.batch(batch(4, 10, sequence=1))
+        await bench.until(lambda found: '"not_affected"' in ours(found))

@@ -6,10 +6,11 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.factories import CONFIG, PERIOD, SECOND, batch, package, scan
+from tests.unit.factories import CONFIG, INDEX, MANIFEST, PERIOD, SECOND, batch, package, scan
 from vexstream.correlation import Correlation, Policy, published
 from vexstream.document import DocumentRecord, DocumentState
 from vexstream.evidence import Batch
+from vexstream.identity import Image
 from vexstream.rules import Rules
 from vexstream.scan import FailureReason, Finding, Scan, ScanFailure
 
@@ -131,3 +132,39 @@ def _in_order() -> DocumentRecord:
     record = correlation.due(POLICY)
     assert record is not None
     return record
+
+
+def test_a_day_replayed_in_a_second_gives_the_documents_of_the_day() -> None:
+    """Lived through minute by minute, and all at once: with a gap that pauses the learning."""
+    policy = Policy(Rules(24 * 3600 * SECOND))
+    day = [batch(n * 60, n * 60 + 60, [b"/bin/used"][: n == 700]) for n in range(24 * 60)]
+    gap = [item for n, item in enumerate(day) if n != 900]
+    for batches, ruled_out in ((day, 1), (gap, 0)):
+        lived, replayed = Correlation(CONFIG), Correlation(CONFIG)
+        last = None
+        for correlation in (lived, replayed):
+            correlation.accept(SCAN)
+        for item in batches:
+            lived.observe(item)
+            record = lived.due(policy, newest_us=item.observed_to_us)
+            if record is not None:
+                lived.published, last = published(record, lived.published), record
+            replayed.observe(item)
+        at_once = replayed.due(policy, newest_us=batches[-1].observed_to_us)
+        assert last is not None
+        assert at_once is not None
+        assert last.counts["not_affected"] == ruled_out
+        one, other = json.loads(last.body), json.loads(at_once.body)
+        assert one.pop("version") > other.pop("version") == 1
+        assert one == other
+
+
+def test_an_image_under_two_names_and_digests_is_one_state() -> None:
+    again = Image(CONFIG, (INDEX,), ("mirror.example/acme/web",))
+    correlation = learnt()
+    correlation.observe(batch(0, 3, [b"/bin/idle"], image=again, container="c2"))
+    record = publish(correlation)
+    assert record is not None
+    assert record.counts["affected"] == 2
+    assert record.image.manifest_digests == (MANIFEST, INDEX)
+    assert record.image.names == ("mirror.example/acme/web", "registry.example/acme/Web")
