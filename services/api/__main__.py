@@ -1,8 +1,8 @@
-"""``python -m services.api [serve|migrate|rebuild]``: the process."""
+"""``python -m services.api [serve|migrate|rebuild|downgrade REVISION]``: the process."""
 
 import argparse
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 import uvicorn
@@ -12,7 +12,7 @@ from services.api import progress
 from services.api.app import create_app
 from services.api.database import Database
 from services.api.errors import ApiError
-from services.api.migrate import head_revision, migrate
+from services.api.migrate import downgrade, head_revision, migrate
 from services.api.settings import ApiSettings
 from services.api.subjects import subjects
 from services.common.process import run_service
@@ -24,12 +24,16 @@ DRAIN_S = 15
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serves until SIGTERM; or migrates the database, or empties it to be filled anew, and ends."""
+    """Serves until SIGTERM; or migrates the database, empties it to be filled anew, or takes it
+    back to an earlier revision, and ends."""
     parser = argparse.ArgumentParser(prog="vexstream-api", description=__doc__)
-    parser.add_argument("command", nargs="?", choices=tuple(_COMMANDS), default="serve")
-    command = parser.parse_args(arguments).command
+    parser.add_argument("command", nargs="?", choices=(*_COMMANDS, "downgrade"), default="serve")
+    parser.add_argument("revision", nargs="?", help="of the tables, for downgrade")
+    given = parser.parse_args(arguments)
+    if (given.command == "downgrade") != (given.revision is not None):
+        parser.error("downgrade, and nothing else, needs a revision")
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # docs/performance-api.md
-    run_service("api", ApiSettings, _COMMANDS[command])
+    run_service("api", ApiSettings, _COMMANDS.get(given.command) or _to(given.revision))
 
 
 async def _serve(settings: ApiSettings, stop: asyncio.Event) -> None:
@@ -83,6 +87,18 @@ async def _rebuild(settings: ApiSettings, _: asyncio.Event) -> None:
     finally:
         await database.close()
     log.info("emptied: `vexstream serve` fills the tables again, and does so already if it runs")
+
+
+def _to(revision: str) -> Callable[[ApiSettings, asyncio.Event], Awaitable[None]]:
+    async def take_back(settings: ApiSettings, _: asyncio.Event) -> None:
+        database = Database(settings)
+        try:
+            await downgrade(database, revision)
+        finally:
+            await database.close()
+        log.info("taken back", revision=revision)
+
+    return take_back
 
 
 _COMMANDS = {"serve": _serve, "migrate": _migrate, "rebuild": _rebuild}

@@ -33,6 +33,32 @@ async def migrate(database: Database) -> None:
         await connection.run_sync(_upgrade)
 
 
+async def downgrade(database: Database, revision: str) -> None:
+    """Takes the tables back to an earlier revision, all or nothing, for an older release.
+
+    Raises:
+        DatabaseUnavailableError: Postgres cannot be used now.
+        MigrationError: there is no such revision, or the tables are of a newer version.
+    """
+    async with database.write() as connection:
+        await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        await connection.run_sync(_downgrade, revision)
+
+
+def _downgrade(connection: Connection, revision: str) -> None:
+    config = _config()
+    config.attributes["connection"] = connection
+    try:
+        command.downgrade(config, revision)
+    except CommandError as error:
+        known = ", ".join(
+            script.revision for script in ScriptDirectory.from_config(config).walk_revisions()
+        )
+        raise MigrationError(
+            f"the tables cannot be taken back to {revision} ({error}); this release knows {known}"
+        ) from error
+
+
 def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", "services.api:migrations")

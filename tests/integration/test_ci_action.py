@@ -3,10 +3,12 @@
 `act` is a runner of GitHub's workflows; `go install github.com/nektos/act@v0.2.89` builds it.
 """
 
+import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -151,3 +153,47 @@ def _repository(folder: Path, files: Mapping[str, str]) -> None:
         ],
     ):
         subprocess.run(command, cwd=folder, check=True, timeout=60)
+
+
+def test_the_jobs_of_the_gitlab_example_run_and_merge(
+    database: Mapping[str, str], demo_image: ImageArchive, tmp_path: Path
+) -> None:
+    """All but the build, as GitLab's shell executor runs them; the image and its tests are ours."""
+    jobs = yaml.safe_load((_ROOT / "examples/ci/gitlab.yml").read_text())
+    (tmp_path / "image.tar").symlink_to(demo_image.path)
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, body in {
+        "sudo": 'shift; exec "$@"',  # -E
+        "vexstream": f'exec {sys.executable} -m services.cli "$@"',
+        "../e2e.sh": "exec curl -fsS http://$VEXSTREAM_CI_HOST:$VEXSTREAM_CI_PORT/fetch",
+    }.items():
+        (programs / name).write_text(f"#!/bin/sh\n{body}\n")
+        (programs / name).chmod(0o755)
+    environment = {
+        **os.environ, **database, "PATH": f"{programs}:{os.environ['PATH']}",
+        "PYTHONPATH": str(_ROOT), "CI_COMMIT_SHORT_SHA": "0123abcd",
+    }  # fmt: skip
+    for job in ("unit", "e2e", "vex"):
+        # The image has no pytest, and an entry point that serves.
+        script = "\n".join(jobs[job]["script"])
+        script = script.replace("-- pytest -q", "--tests-in exec -- /bin/sh -c 'exit 0'")
+        done = subprocess.run(
+            ["bash", "-eo", "pipefail", "-c", script], cwd=tmp_path, capture_output=True, text=True,
+            timeout=_SECONDS, check=False, env={**environment, "CI_JOB_NAME": job},
+        )  # fmt: skip
+        assert done.returncode in ((0, 1) if job != "vex" else (0,)), done.stderr[-3000:]
+        for path in jobs[job]["artifacts"]["paths"]:
+            assert (tmp_path / path).exists()
+    merged = json.loads((tmp_path / "vex.json").read_bytes())
+    assert "/ci/merged/" in merged["@id"]
+    documents = [json.loads((tmp_path / f"vexstream-ci{part}/openvex.json").read_bytes())
+                 for part in ("", "-e2e")]  # fmt: skip
+    used = {_key(s) for d in documents for s in d["statements"] if s["status"] == "affected"}
+    assert used == {_key(s) for s in merged["statements"] if s["status"] == "affected"}
+    assert used > {_key(s) for s in documents[0]["statements"] if s["status"] == "affected"}
+
+
+def _key(statement: Mapping[str, Any]) -> tuple[str, str]:
+    component = statement["products"][0]["subcomponents"][0]["@id"]
+    return statement["vulnerability"]["name"], component

@@ -28,5 +28,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drops the table."""
+    """Drops the table; should it come again, its projection is to begin at the start."""
     op.drop_table("comment")
+    for table in ("projection_offset", "projection_caught_up"):
+        op.execute(f"DELETE FROM {table} WHERE topic LIKE '%statement-comment'")  # noqa: S608
