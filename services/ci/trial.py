@@ -58,6 +58,11 @@ async def run_tests(
     Raises:
         CiError: the container does not run, or does not get ready.
     """
+    if plan.port is not None and await asyncio.to_thread(_accepts, plan.port):
+        raise CiError(
+            f"something on this machine listens on port {plan.port} already, and would be tested "
+            "in place of the container: end it, or let the container listen on another port"
+        )
     args = plan.command if plan.where is Where.CONTAINER else ()
     try:
         container = await asyncio.to_thread(

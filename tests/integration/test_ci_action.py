@@ -19,6 +19,7 @@ import yaml
 
 from services.local import grype_db
 from services.local.image_archive import ImageArchive
+from services.local.ports import free_port
 from services.local.tools import find_tool, obstacles
 
 pytestmark = pytest.mark.real
@@ -161,6 +162,7 @@ def test_the_jobs_of_the_gitlab_example_run_and_merge(
     """All but the build, as GitLab's shell executor runs them; the image and its tests are ours."""
     jobs = yaml.safe_load((_ROOT / "examples/ci/gitlab.yml").read_text())
     (tmp_path / "image.tar").symlink_to(demo_image.path)
+    port = free_port()
     programs = tmp_path / "bin"
     programs.mkdir()
     for name, body in {
@@ -178,6 +180,7 @@ def test_the_jobs_of_the_gitlab_example_run_and_merge(
         # The image has no pytest, and an entry point that serves.
         script = "\n".join(jobs[job]["script"])
         script = script.replace("-- pytest -q", "--tests-in exec -- /bin/sh -c 'exit 0'")
+        script = script.replace("--port 8000", f"--port {port} --env PORT={port}")
         done = subprocess.run(
             ["bash", "-eo", "pipefail", "-c", script], cwd=tmp_path, capture_output=True, text=True,
             timeout=_SECONDS, check=False, env={**environment, "CI_JOB_NAME": job},

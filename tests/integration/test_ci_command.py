@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -209,6 +210,17 @@ def test_an_image_that_is_not_there_is_no_verdict(tmp_path: Path) -> None:
     assert run.status == 4
     assert "no image registry.example/no/such:1" in run.stderr
     assert not (run.folder / "openvex.json").exists()
+
+
+def test_a_port_that_is_taken_is_no_verdict(
+    database: Mapping[str, str], probe_image: ImageArchive, tmp_path: Path
+) -> None:
+    """Whatever listens there would be tested in place of the container."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        arguments = ["--tests-in", "host", "--port", str(taken.getsockname()[1])]
+        run = _ci(database, probe_image.path, tmp_path, arguments, ["true"])
+    assert run.status == 4
+    assert "listens on port" in run.stderr
 
 
 def test_a_wrong_policy_is_wrong_usage(tmp_path: Path) -> None:
