@@ -17,7 +17,8 @@ kernel reports paths without symlinks. Then:
    opcache.file_cache).
 6. A file with the content of a package's code belongs to that package as well: it was copied there
    (``cp libssl.so.3 /app/``), moved there by a later layer, or vendored. Not when its owner is of
-   the same name: that is another version of it, with findings of its own. Small files
+   the same name: that is another version of it, with findings of its own. Nor is the use of a file
+   use of a package that has a copy of it vendored: that has not run. Small files
    (``services.scanner.layers.MIN_ALIKE_BYTES``) and documentation aside.
 7. A program or a library of the operating system that is not where its package lists it, while one
    of its name that nobody owns is elsewhere, was moved before the image was made.
@@ -31,6 +32,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from vexstream.bundled import in_place_of
 from vexstream.claims import OS_TYPES, claim
@@ -174,18 +176,42 @@ def _give_alike(artifacts: Sequence[Artifact], found: Sequence[_Resolved], root:
         for path in one.files & known | {*map(root.whereabouts, one.absent)} & former:
             owners_of[path].append(number)
     for group in groups:
-        origins = {
-            number
-            for path in (*group.paths, *group.former)
-            if _is_code(path, program=group.program)
-            for number in owners_of.get(path, ())
-        }
+        origins: dict[int, list[bytes]] = defaultdict(list)
+        for path in (*group.paths, *group.former):
+            if _is_code(path, program=group.program):
+                for number in owners_of.get(path, ()):
+                    origins[number].append(path)
         for path in group.paths if origins else ():
-            mine = owners_of.get(path, ())
-            names = {(artifacts[n].type, artifacts[n].name) for n in mine}
-            for number in origins.difference(mine):
-                if (artifacts[number].type, artifacts[number].name) not in names:
-                    found[number].files.add(path)
+            mine = [artifacts[number] for number in owners_of.get(path, ())]
+            for number, places in origins.items():
+                artifact = artifacts[number]
+                if any(_same(artifact, one) or _vendors(places, one, path) for one in mine):
+                    continue
+                found[number].files.add(path)
+
+
+def _same(one: Artifact, other: Artifact) -> bool:
+    return (one.type, one.name) == (other.type, other.name)
+
+
+def _vendors(places: Iterable[bytes], owner: Artifact, path: bytes) -> bool:
+    """Whether all these files are copies of ``path`` that another package took from its owner: they
+    lie as it does below a directory of the owner's name (``pip/_vendor/idna/core.py``)."""
+    tail = _below_name(path, owner.name)
+    return bool(tail) and all(_below_name(place, owner.name) == tail for place in places)
+
+
+@lru_cache(maxsize=10_000)
+def _below_name(path: bytes, name: str) -> list[bytes]:
+    """The components of a path from the one that has the package's name; empty if there is none."""
+    wanted = name.lower().replace("-", "_").encode().split(b"/")
+    parts = path.split(b"/")
+    plain = [part.lower().replace(b"-", b"_") for part in parts]
+    plain[-1] = plain[-1].partition(b".")[0]
+    for start in range(len(parts) - len(wanted), -1, -1):
+        if plain[start : start + len(wanted)] == wanted:
+            return parts[start:]
+    return []
 
 
 def _is_code(path: bytes, *, program: bool) -> bool:

@@ -444,6 +444,23 @@ def test_vendored_code_belongs_to_both_but_not_to_another_version_of_its_owner()
     assert b"/srv/node_modules/b/node_modules/a/index.js" in second.files
 
 
+def test_use_of_a_package_is_no_use_of_one_that_vendored_it() -> None:
+    names = {"idna": "idna/core.py", "pip": "pip/_vendor/idna/core.py", "other": "other/idna_.py"}
+    paths = {name: f"{SITE}/{file}".encode() for name, file in names.items()}
+    records = {name: f"v/lib/python3.11/site-packages/{name}.dist-info/RECORD" for name in names}
+    place = image(
+        *(record.encode() for record in records.values()),
+        alike={path[1:]: 1 for path in paths.values()},
+    )
+    idna, pip, other = assign(
+        [artifact("python", name, files=(names[name],), at=(f"/{records[name]}",))
+         for name in names], place,
+    )  # fmt: skip
+    assert paths["pip"] in idna.files
+    assert paths["idna"] not in pip.files
+    assert paths["idna"] in other.files  # whose copy it is cannot be told
+
+
 @pytest.mark.parametrize("second", [b"usr/bin/.wh.tool", b"usr/.wh.bin", b"usr/.wh..wh..opq"])
 def test_what_a_later_layer_moved_still_belongs_to_its_package(second: bytes) -> None:
     root = RootFs()
