@@ -2,13 +2,14 @@
 
 The server is a stand-in that knows what can go wrong (tests/support/kubernetes_api.py). The last
 tests take Kubescape's own storage instead, as an API server by itself; building it takes minutes,
-so they need VEXSTREAM_TEST_KUBESCAPE=1.
+so they need VEXSTREAM_TEST_KUBESCAPE=1, or the path of the built program there.
 """
 
 import asyncio
 import contextlib
 import json
 import os
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -140,34 +141,35 @@ async def test_what_is_refused_is_buried_and_leaves_nothing_older_standing(
 
 
 @pytest.fixture(scope="module")
-def kubescape_storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of Kubescape's storage, built from its module."""
-    if not os.environ.get("VEXSTREAM_TEST_KUBESCAPE"):
+def kubescape_storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """URL and certificate of Kubescape's storage, built from its module."""
+    wanted = os.environ.get("VEXSTREAM_TEST_KUBESCAPE")
+    if not wanted:
         pytest.skip("building Kubescape's storage takes minutes: set VEXSTREAM_TEST_KUBESCAPE=1")
     folder = tmp_path_factory.mktemp("kubescape")
-    program = go_build("kubescapestorage", folder / "storage")
+    built = Path(wanted)
+    program = built if built.is_file() else go_build("kubescapestorage", folder / "storage")
     port = free_port()
     with Daemon("storage", [str(program), str(folder), str(port)], log=folder / "log") as daemon:
         daemon.wait_ready(lambda: listens(port), 60)
-        yield f"https://localhost:{port}"
+        yield f"https://localhost:{port}", folder / "certificates/apiserver.crt"
 
 
 async def test_kubescapes_own_storage_takes_and_gives_the_document(
-    kubescape_storage: str, kafka_settings: CommonSettings, tmp_path: Path
+    kubescape_storage: tuple[str, Path], kafka_settings: CommonSettings, tmp_path: Path
 ) -> None:
-    url = kubescape_storage
+    url, certificate = kubescape_storage
     settings = _settings(kafka_settings, url, tmp_path)
-    authority = tmp_path / "ca.crt"
-    [certificate] = tmp_path.parent.glob("kubescape*/certificates/apiserver.crt")
-    authority.write_bytes(certificate.read_bytes())
+    settings.kubernetes_ca_file.write_bytes(certificate.read_bytes())
+    trusted = ssl.create_default_context(cafile=certificate)
     path = f"{url}/apis/{API_VERSION}/namespaces/kubescape/{PLURAL}"
 
     def stored() -> dict[str, Any]:
-        items = httpx.get(path, verify=str(authority), timeout=20).json()["items"]
+        items = httpx.get(path, verify=trusted, timeout=20).json()["items"]
         return {item["metadata"]["name"]: item for item in items}
 
     def shop() -> dict[str, Any]:
-        spec = httpx.get(f"{path}/{_name('shop')}", verify=str(authority), timeout=20)
+        spec = httpx.get(f"{path}/{_name('shop')}", verify=trusted, timeout=20)
         found: dict[str, Any] = spec.json()["spec"]
         return found
 

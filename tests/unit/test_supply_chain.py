@@ -1,5 +1,7 @@
 """What goes into our images: every package by version and hash, nothing of where it came from."""
 
+import importlib.metadata
+import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -13,6 +15,13 @@ from packaging.utils import canonicalize_name
 
 _ROOT = Path(__file__).parents[2]
 _LOCKS = _ROOT / "deploy/docker/requirements"
+_LICENCES = {
+    "3-Clause BSD License", "Apache Software License", "Apache-2.0", "BSD License",
+    "BSD-2-Clause", "BSD-3-Clause", "ISC License (ISCL)", "MIT", "MIT License", "MIT-0",
+    "Mozilla Public License 2.0 (MPL 2.0)", "PSF-2.0", "Python Software Foundation License",
+    "Repoze Public License",
+}  # fmt: skip
+"""As packages spell those of THIRD-PARTY.md."""
 _SERVICES = ("api", "collector", "correlator", "scanner")
 _ENTRY = re.compile(
     r"(?P<name>[a-z0-9-]+)==(?P<version>[\w.]+)(?: ; [^\\]+)?"
@@ -76,3 +85,43 @@ def test_an_image_installs_by_hash_alone(service: str) -> None:
     assert "PIP_ONLY_BINARY=:all:" in text
     for name in ("build", service):
         assert f"deploy/docker/requirements/{name}.txt" in text
+
+
+@pytest.mark.parametrize("service", _SERVICES)
+def test_every_package_is_under_a_licence_that_we_have_decided_for(service: str) -> None:
+    for name in _locked(service):
+        named = _licences(importlib.metadata.metadata(name))
+        assert named, name
+        assert named <= _LICENCES, name
+
+
+def _licences(metadata: importlib.metadata.PackageMetadata) -> set[str]:
+    expression = metadata.get("License-Expression")
+    if expression:
+        return set(re.split(r" (?:AND|OR) ", expression))
+    classifiers = metadata.get_all("Classifier") or []
+    found = {c.rpartition(" :: ")[2] for c in classifiers if c.startswith("License :: ")}
+    return found - {"OSI Approved"} or {metadata.get("License") or ""} - {""}
+
+
+def test_what_updates_dependencies_finds_them() -> None:
+    """Each pattern of renovate.json matches something in each file that it names."""
+    config = json.loads((_ROOT / "renovate.json").read_text())
+    files = [path.relative_to(_ROOT).as_posix() for folder in ("deploy", "scripts")
+             for path in (_ROOT / folder).rglob("*") if path.is_file()]  # fmt: skip
+    for manager in [config["pip_requirements"], *config["customManagers"]]:
+        patterns = [pattern.strip("/") for pattern in manager["managerFilePatterns"]]
+        for pattern in patterns:
+            named = [file for file in files if re.search(pattern, file)]
+            assert named, pattern
+            for file in named:
+                text = (_ROOT / file).read_text()
+                for match in manager.get("matchStrings", []):
+                    assert re.search(match.replace("(?<", "(?P<"), text), (file, match)
+
+
+def test_the_pages_of_the_project_are_there_and_named() -> None:
+    readme = (_ROOT / "README.md").read_text()
+    for page in ("SECURITY.md", "CHANGELOG.md", "THIRD-PARTY.md", "docs/supply-chain.md"):
+        assert (_ROOT / page).is_file()
+        assert f"({page})" in readme

@@ -17,6 +17,10 @@ import (
 	genericapiserver "k8s.io/apiserver/pkg/server"
 )
 
+var kubeconfig = []byte(`{"apiVersion": "v1", "kind": "Config", "current-context": "none",
+"clusters": [{"name": "none", "cluster": {"server": "http://127.0.0.1:1"}}],
+"contexts": [{"name": "none", "context": {"cluster": "none"}}]}`)
+
 func main() {
 	folder, port := os.Args[1], os.Args[2]
 	if err := run(genericapiserver.SetupSignalContext(), folder, port); err != nil {
@@ -33,7 +37,11 @@ func run(ctx context.Context, folder, port string) error {
 		os.Stdout, os.Stderr, files, pool, settings, file.NewWatchDispatcher())
 	recommended := options.RecommendedOptions
 	recommended.Authentication = nil
-	recommended.CoreAPI = nil
+	// It wants to know a Kubernetes, and asks nothing of it.
+	recommended.CoreAPI.CoreAPIKubeconfigPath = filepath.Join(folder, "kubeconfig")
+	if err := os.WriteFile(recommended.CoreAPI.CoreAPIKubeconfigPath, kubeconfig, 0o600); err != nil {
+		return err
+	}
 	recommended.Features.EnablePriorityAndFairness = false
 	command := server.NewCommandStartWardleServer(ctx, options, false)
 	command.SetArgs([]string{

@@ -6,7 +6,6 @@ RUN mkdir -p /usr/share/man/man1 && apt-get update \
  && useradd --uid 1000 --create-home appuser \
  && install --directory --owner=appuser --group=appuser /var/lib/kafka/data /opt/kafka/logs
 COPY lib /opt/kafka/libs
-COPY kafka-topics.sh /opt/kafka/bin/kafka-topics.sh
 COPY kafka-run /etc/kafka/docker/run
 USER appuser
 VOLUME /var/lib/kafka/data
