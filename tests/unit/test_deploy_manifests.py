@@ -23,6 +23,7 @@ from pydantic_settings import BaseSettings
 from services.api.ops import router as api_operations
 from services.api.settings import ApiSettings
 from services.collector.settings import CollectorSettings
+from services.common import metrics
 from services.common.ops import ops_app
 from services.common.settings import CommonSettings
 from services.common.topics import _SPECS, Topic
@@ -333,12 +334,20 @@ def test_the_correlator_is_not_scaled_beyond_its_partitions() -> None:
 
 
 def test_lag_scales_in_production() -> None:
+    """By metrics that the services export, or Strimzi's exporter, under those names."""
     scalers = _of("production", "HorizontalPodAutoscaler")
     kinds = {
         name: [metric["type"] for metric in scaler["spec"]["metrics"]]
         for (_, name), scaler in scalers.items()
     }
     assert kinds == {"api": ["Resource", "Pods"], "correlator": ["Resource", "External"]}
+    lag = scalers["vexstream", "correlator"]["spec"]["metrics"][1]["external"]["metric"]
+    assert lag["selector"]["matchLabels"] == {
+        "consumergroup": CorrelatorSettings().correlator_group
+    }
+    pods = scalers["vexstream", "api"]["spec"]["metrics"][1]["pods"]["metric"]["name"]
+    assert pods in {metric.name for metric in metrics.PROJECTION_LAG.collect()}
+    assert _of("production", "Kafka")["vexstream", "vexstream"]["spec"]["kafkaExporter"]
 
 
 @pytest.mark.parametrize("name", _ALL)
