@@ -4,6 +4,7 @@ The kernel tells the names as programs wrote them; here they are resolved throug
 roots and working directories, at once. What cannot be resolved any more is counted as lost.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -30,7 +31,6 @@ _PROBE = Path(__file__).with_name("bcc_probe.py")
 _HEADER = struct.Struct("=QQQIiiII4x")
 _MARK, _OPEN, _MAP, _PROTECT, _EXEC, _URING, _CGROUP, _LOST = range(8)
 _START_SECONDS = 60.0
-_DRAIN_SECONDS = 5.0
 _REMEMBERED = 65536
 _MAX_IGNORED = 4000
 _CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
@@ -56,12 +56,15 @@ class BccSource:
         *,
         host_process: HostProcess = "auto",
         python: str = "/usr/bin/python3",
+        drain_seconds: float = 5.0,
     ) -> None:
+        """``drain_seconds``: how long a drain waits for the helper, at most."""
         self._proc = host_proc
         self._host_process = host_process
         self._host: Host | None = None
         self._index = index
         self._python = python
+        self._drain_seconds = drain_seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
         self._marked = threading.Event()
@@ -95,7 +98,7 @@ class BccSource:
         """All events until now."""
         self._marked.clear()
         self._tell(0)
-        marked = self._marked.wait(_DRAIN_SECONDS)
+        marked = self._marked.wait(self._drain_seconds)
         if self._ended:
             raise ProbeError(f"the BCC probe has ended: {self._said()}")
         if not marked:
@@ -272,7 +275,8 @@ class BccSource:
         """No container lives in it."""
         if len(self._ignored) < _MAX_IGNORED:
             self._ignored.add(cgroup)
-            self._tell(cgroup)
+            with contextlib.suppress(ProbeError):  # it is being closed
+                self._tell(cgroup)
 
     def _add(self, cgroup: int, pid: int, view: ContainerView, path: bytes, use: Use) -> None:
         root: FileSystemRoot = view.root

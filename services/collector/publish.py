@@ -31,6 +31,8 @@ log = structlog.get_logger()
 _RETRY_SECONDS = 1.0
 _STOP_SECONDS = 5.0
 _REPEAT_SEEN_US = 600_000_000
+_TOGETHER = 50
+_TOGETHER_BYTES = 1 << 20
 _SEEN, _PART, _END = range(3)
 """Stages of a round. The batch that ends an interval must not overtake the parts before it: until
 they came it would claim that nothing else was used."""
@@ -147,14 +149,32 @@ class Publisher:
                 return
             self._before_sending = None
         while self._rounds:
-            first = self._rounds[0]
-            records = first.records
-            if records is None:
-                records = await self._read(first)
+            group = self._next_rounds()
+            records: list[Record] = []
+            for one in group:
+                records += await self._read(one) if one.records is None else one.records
             await self._deliver(records)
-            self._rounds.popleft()
-            if self._spool is not None and first.number is not None:
-                self._spool.remove(first.number)
+            for one in group:
+                self._rounds.popleft()
+                if self._spool is not None and one.number is not None:
+                    self._spool.remove(one.number)
+
+    def _next_rounds(self) -> list[_Round]:
+        """The oldest round, and of a backlog as many as are sent in one go.
+
+        One at a time would be slower than they are made where the broker is far away. Their stages
+        are sent together, so that still no end of an interval overtakes the parts before it.
+        """
+        group = [self._rounds[0]]
+        size = 0
+        for one in list(self._rounds)[1:_TOGETHER]:
+            if self._spool is None or one.number is None:
+                break
+            size += self._spool.size(one.number)
+            if size > _TOGETHER_BYTES:
+                break
+            group.append(one)
+        return group
 
     async def _read(self, waiting: _Round) -> list[Record]:
         """Nothing when it is damaged: the gap between intervals says that something is missing."""

@@ -63,6 +63,10 @@ class Spool:
         """Numbers of the rounds, the oldest first."""
         return sorted(self._sizes)
 
+    def size(self, number: int) -> int:
+        """Bytes of a round."""
+        return self._sizes.get(number, 0)
+
     def put(self, records: list[Record]) -> int:
         """Keeps a round and returns its number; when it returns, the round survives a crash.
 

@@ -34,8 +34,8 @@ _services: Any = api_pb2_grpc
 NAMESPACE = "k8s.io"
 """containerd's, in which its CRI keeps images and containers."""
 
-_START_SECONDS = 30.0
-_CALL_SECONDS = 60.0
+_START_SECONDS = 180.0
+_CALL_SECONDS = 180.0
 _MAX_MESSAGE_BYTES = 64 << 20
 _MAX_SOCKET_PATH = 100
 """Linux takes 107 bytes; containerd adds ``.ttrpc``."""
@@ -47,7 +47,7 @@ class ContainerdError(LocalError):
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A container in a pod of its own."""
+    """A container in a pod."""
 
     id: str
     pod_id: str
@@ -222,21 +222,28 @@ class Containerd:
         env: Mapping[str, str] | None = None,
         mounts: Sequence[Mount] = (),
         annotations: Mapping[str, str] | None = None,
+        beside: Container | None = None,
     ) -> Container:
         """Starts a container in a pod of the same name, on the host's network.
 
         ``args`` replace the image's command, not its entry point; ``annotations`` are the pod's.
+        ``beside`` is the first container of a pod, in which this one is started then.
 
         Raises:
             ContainerdError: the image is unknown or the program cannot be started.
         """
-        uid = str(uuid.uuid4())
-        pod = pod_config(name, namespace, uid, self.state / "logs" / uid, annotations)
+        uid = beside.pod_uid if beside else str(uuid.uuid4())
+        pod_name, namespace = (beside.name, beside.namespace) if beside else (name, namespace)
+        pod = pod_config(pod_name, namespace, uid, self.state / "logs" / uid, annotations)
         container = container_config(image, name, pod, args, env or {}, mounts)
         self._pod_uids.add(uid)
         with _explained(f"cannot run {image} as {name}"):
             request = cri.RunPodSandboxRequest(config=pod)
-            pod_id = self._runtime.RunPodSandbox(request, timeout=_CALL_SECONDS).pod_sandbox_id
+            pod_id = (
+                beside.pod_id
+                if beside
+                else self._runtime.RunPodSandbox(request, timeout=_CALL_SECONDS).pod_sandbox_id
+            )
             try:
                 creation = cri.CreateContainerRequest(
                     pod_sandbox_id=pod_id, config=container, sandbox_config=pod
@@ -245,8 +252,9 @@ class Containerd:
                 start = cri.StartContainerRequest(container_id=created.container_id)
                 self._runtime.StartContainer(start, timeout=_CALL_SECONDS)
             except BaseException:
-                with contextlib.suppress(grpc.RpcError):
-                    self._remove_pod(pod_id)
+                if beside is None:
+                    with contextlib.suppress(grpc.RpcError):
+                        self._remove_pod(pod_id)
                 raise
         log = Path(pod.log_directory, container.log_path)
         return Container(created.container_id, pod_id, uid, namespace, name, image, log)

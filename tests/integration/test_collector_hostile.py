@@ -55,8 +55,9 @@ class Attack:
             "VEXSTREAM_LOG_LEVEL": "ERROR",
         }
         self.collector = subprocess.Popen(
-            [sys.executable, "-m", "services.collector"], env={**os.environ, **variables}
-        )
+            [sys.executable, "-m", "services.collector"], env={**os.environ, **variables},
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
 
     def runs(self, *argv: str) -> None:
         done = self.containerd.exec(self.hostile, ["/opt/hostile", *argv], timeout_seconds=1200)
@@ -143,10 +144,11 @@ def _pids_folder(container_pid: int) -> Path:
 
 def test_a_hostile_container_harms_nobody(attack: Attack) -> None:
     attack.wait_for_round()
-    limit = _pids_folder(attack.containerd.pid(attack.hostile)) / "pids.max"
-    limit.write_text(str(PROCESSES))
+    pids = _pids_folder(attack.containerd.pid(attack.hostile))
+    (pids / "pids.max").write_text(str(PROCESSES))
     attack.runs("files", "/opt/confusing", str(FILES), attack.victim.id)
     attack.runs("bomb", "3", "/opt")
+    assert int((pids / "pids.events").read_text().split()[1]) > 0, "the limit was met"
     for n in range(CGROUPS):
         attack.inside(f"c{n}", "/bin/true")
     attack.inside(attack.victim.id, "/opt/hostile", "files", "/opt/forged", "8", attack.victim.id)

