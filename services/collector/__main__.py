@@ -39,6 +39,9 @@ def main(*, record_to: Path | None = None, replay_from: Path | None = None) -> N
     except CollectorError as error:
         log.error("the collector cannot run", error=str(error))
         sys.exit(1)
+    except Exception as error:
+        log.exception("failed", error=str(error))
+        sys.exit(1)
 
 
 async def _run(settings: CollectorSettings) -> None:

@@ -6,6 +6,7 @@ Postgres that takes nothing but TLS. What is wrong is said, and no password is e
 
 import asyncio
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -40,6 +41,7 @@ from vexstream.identity import Image
 
 pytestmark = pytest.mark.real
 
+_ROOT = Path(__file__).parents[2]
 _PATIENCE = 120
 _SERVICES = ("collector", "scanner", "correlator", "api")
 _WRITE = 4
@@ -194,11 +196,21 @@ async def test_every_service_does_its_work_with_its_own_rights_alone(
     await _write(api, f"/images/{CONFIG}/rescan", None)
     await _write(api, f"/vex/{CONFIG}/decisions", _DECISION)
     for name, service in running.items():
+        assert not _not_exported((await asyncio.to_thread(service.get, "/metrics")).text)
         service.daemon.stop()
         log = (tmp_path / f"{name}.log").read_text()
         assert '"event": "stopped"' in log, name
         assert "AuthorizationFailed" not in log, name
         assert not [secret for secret in stores.secrets(name) if secret in log]
+
+
+def _not_exported(page: str) -> set[str]:
+    """Metrics of the dashboard and the alerts that a service does not export."""
+    files = ("deploy/grafana/vexstream.json", "deploy/alerts/vexstream.yaml")
+    asked = "".join((_ROOT / file).read_text() for file in files)
+    named = set(re.findall(r"\bvexstream_[a-z_]+", asked))
+    exported = set(re.findall(r"^# TYPE (\w+)", page, re.M))
+    return {re.sub("_(bucket|count)$", "", name) for name in named} - exported
 
 
 async def _until(api: Service, path: str, right: Any) -> Any:
