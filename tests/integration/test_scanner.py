@@ -32,7 +32,7 @@ from vexstream.scan import FailureReason, Scan
 
 pytestmark = pytest.mark.real
 
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 300
 ABSENT = Digest("sha256:" + "0" * 64)
 OTHER_MANIFEST = Digest("sha256:" + "1" * 64)
 

@@ -24,7 +24,7 @@ from vexstream.scan import FailureReason, Scan
 
 pytestmark = pytest.mark.real
 
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 300
 ABSENT = Digest("sha256:" + "0" * 64)
 
 
