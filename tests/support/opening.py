@@ -1,8 +1,8 @@
 """What the hook in the opening of files sees, without a container runtime: for scripts/test-in-vm.
 
-``scripts/test-in-vm lsm .venv/bin/python -m tests.support.opening`` (or ``fentry``). Every act is done
-by a process in a root file system of its own, an overlay; prints what was seen, and ends with 1 when
-that is not what it should be.
+``scripts/test-in-vm lsm .venv/bin/python -m tests.support.opening`` (or ``fentry``). Every act is
+done by a process in a root file system of its own, an overlay; prints what was seen, and ends with
+1 when that is not what it should be.
 """
 
 import os
