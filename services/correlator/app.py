@@ -198,10 +198,15 @@ class Correlator:
         places = self._sources()
         try:
             ends = await self.app.consumer.highwaters(*places)
+            fetched = [await self.app.consumer.position(tp) for tp in places]
         except KafkaError as error:
             log.warning("the ends of the partitions cannot be asked for", error=str(error))
             return
-        for place in self._continuity.overdue({(tp[0], tp[1]): ends[tp] for tp in places}):
+        overdue = self._continuity.overdue(
+            {(tp[0], tp[1]): ends[tp] for tp in places},
+            {(tp[0], tp[1]): position or 0 for tp, position in zip(places, fetched, strict=True)},
+        )
+        for place in overdue:
             nudge = ConsumerMessage(
                 *place, ends[TP(*place)] - 1, 0.0, 0, [(_NUDGE, b"")], None, None, None,
                 generation_id=self.app.consumer_generation_id,

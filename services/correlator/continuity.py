@@ -22,6 +22,9 @@ log = structlog.get_logger()
 
 _RETRY_SECONDS = 1.0
 
+LOOKS = 3
+PATIENT_LOOKS = 15
+
 Place = tuple[str, int]
 """A topic and the number of one of its partitions."""
 
@@ -47,7 +50,7 @@ class Continuity:
         self._next: dict[Place, int] = {}
         self._used: dict[Place, int] = {}
         self._goal: dict[Place, int] = {}
-        self._stalled: dict[Place, int] = {}
+        self._stalled: dict[Place, tuple[int, int]] = {}
 
     def begin(self, offsets: dict[Place, int], ends: dict[Place, int]) -> None:
         """Where each partition is to go on, and where it ends now; replaces what was known."""
@@ -80,19 +83,25 @@ class Continuity:
             if place[1] == partition
         )
 
-    def overdue(self, ends: dict[Place, int]) -> list[Place]:
-        """Given where the partitions end now: those of which nothing came although there is more.
+    def overdue(self, ends: dict[Place, int], fetched: dict[Place, int]) -> list[Place]:
+        """Where the partitions end now, and up to where the stream has fetched them: those of which
+        nothing comes although there is more.
 
-        One that has not moved since it was last asked for, and has used all that came.
+        One that has used all that came and has not moved for ``LOOKS`` calls, or for many more
+        where the stream has not fetched all: it may just be slow.
         """
-        stalled = {
-            place: self._next[place]
-            for place, end in ends.items()
-            if place in self._next and self._used.get(place) == self._next[place] < end
-        }
-        overdue = [place for place, at in stalled.items() if self._stalled.get(place) == at]
+        stalled = {}
+        for place, end in ends.items():
+            at = self._next.get(place, end)
+            if self._used.get(place) == at < end:
+                before, looks = self._stalled.get(place, (at, 0))
+                stalled[place] = (at, looks + 1 if before == at else 1)
         self._stalled = stalled
-        return overdue
+        return [
+            place
+            for place, (_, looks) in stalled.items()
+            if looks >= (LOOKS if fetched.get(place, 0) >= ends[place] else PATIENT_LOOKS)
+        ]
 
 
 async def offsets_now(

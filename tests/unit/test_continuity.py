@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.correlator.continuity import Continuity
+from services.correlator.continuity import LOOKS, PATIENT_LOOKS, Continuity, Place
 
 PLACE = ("topic", 0)
 OTHER = ("other", 0)
@@ -47,27 +47,32 @@ def test_what_was_there_at_the_start_is_behind_until_it_is_used() -> None:
     assert not continuity.behind(0)
 
 
-def test_a_partition_of_which_nothing_comes_is_overdue_the_second_time() -> None:
+def looks(continuity: Continuity, end: int, fetched: int, count: int) -> list[list[Place]]:
+    return [continuity.overdue({PLACE: end}, {PLACE: fetched}) for _ in range(count)]
+
+
+def test_a_partition_of_which_nothing_comes_is_overdue_after_some_looks() -> None:
     continuity = Continuity()
     continuity.begin({PLACE: 5, OTHER: 9}, {})
-    ends = {PLACE: 8, OTHER: 9}
-    assert continuity.overdue(ends) == []
-    assert continuity.overdue(ends) == [PLACE]
+    assert continuity.overdue({OTHER: 9}, {OTHER: 9}) == []
+    assert looks(continuity, 8, 8, LOOKS) == [*[[]] * (LOOKS - 1), [PLACE]]
     assert list(continuity.reach(*PLACE, 8)) == [5, 6, 7]
-    assert continuity.overdue(ends) == []
+    continuity.used(*PLACE)
+    assert looks(continuity, 8, 8, LOOKS) == [[]] * LOOKS
+
+
+def test_one_that_the_stream_has_not_fetched_gets_more_time() -> None:
+    continuity = Continuity()
+    continuity.begin({PLACE: 5}, {})
+    assert looks(continuity, 8, 7, PATIENT_LOOKS) == [*[[]] * (PATIENT_LOOKS - 1), [PLACE]]
 
 
 def test_one_that_moves_or_is_at_work_is_not_overdue() -> None:
     continuity = Continuity()
     continuity.begin({PLACE: 5}, {})
-    ends = {PLACE: 100}
-    assert continuity.overdue(ends) == []
-    continuity.arrive(*PLACE, 5)
-    for _ in range(3):
-        assert continuity.overdue(ends) == []
-    continuity.used(*PLACE)
-    assert continuity.overdue(ends) == []
-    continuity.arrive(*PLACE, 6)
-    continuity.used(*PLACE)
-    assert continuity.overdue(ends) == []
-    assert continuity.overdue(ends) == [PLACE]
+    for offset in range(5, 9):
+        assert not any(looks(continuity, 100, 100, LOOKS - 1))
+        continuity.arrive(*PLACE, offset)
+        assert not any(looks(continuity, 100, 100, LOOKS + 1))
+        continuity.used(*PLACE)
+    assert any(looks(continuity, 100, 100, LOOKS))
