@@ -17,8 +17,8 @@ kernel reports paths without symlinks. Then:
    opcache.file_cache).
 6. A file with the content of a package's code belongs to that package as well: it was copied there
    (``cp libssl.so.3 /app/``), moved there by a later layer, or vendored. Not when its owner is of
-   the same name: that is another version of it, with findings of its own. Nor is the use of a file
-   use of a package that has a copy of it vendored: that has not run. Small files
+   the same name: that is another version of it, with findings of its own. Nor does the original
+   belong to the package that vendors it: using idna is no use of pip. Small files
    (``services.scanner.layers.MIN_ALIKE_BYTES``) and documentation aside.
 7. A program or a library of the operating system that is not where its package lists it, while one
    of its name that nobody owns is elsewhere, was moved before the image was made.
@@ -32,7 +32,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from vexstream.bundled import in_place_of
 from vexstream.claims import OS_TYPES, claim
@@ -54,6 +53,11 @@ _IN_TREE = re.compile(
 _PROGRAM_OR_LIBRARY = re.compile(
     rb".*(?:/s?bin|/libexec)/[^/]+\Z|.*\.so(?:\.[0-9.]+)?\Z", re.DOTALL
 )
+
+_PACKAGES = re.compile(
+    rb"/(?:python3?\.\d+|site-packages|dist-packages|node_modules|nodejs|gems)(?=/)"
+)
+"""Directories in which packages lie side by side."""
 
 
 def assign(artifacts: Sequence[Artifact], image: Image) -> tuple[Package, ...]:
@@ -176,42 +180,32 @@ def _give_alike(artifacts: Sequence[Artifact], found: Sequence[_Resolved], root:
         for path in one.files & known | {*map(root.whereabouts, one.absent)} & former:
             owners_of[path].append(number)
     for group in groups:
-        origins: dict[int, list[bytes]] = defaultdict(list)
-        for path in (*group.paths, *group.former):
-            if _is_code(path, program=group.program):
-                for number in owners_of.get(path, ()):
-                    origins[number].append(path)
+        origins = [
+            (number, path)
+            for path in (*group.paths, *group.former)
+            if _is_code(path, program=group.program)
+            for number in owners_of.get(path, ())
+        ]
         for path in group.paths if origins else ():
-            mine = [artifacts[number] for number in owners_of.get(path, ())]
-            for number, places in origins.items():
+            mine = owners_of.get(path, ())
+            names = {(artifacts[n].type, artifacts[n].name) for n in mine}
+            for number, origin in origins:
                 artifact = artifacts[number]
-                if any(_same(artifact, one) or _vendors(places, one, path) for one in mine):
-                    continue
-                found[number].files.add(path)
+                if (artifact.type, artifact.name) not in names and (
+                    not mine or _is_copy(path, origin)
+                ):
+                    found[number].files.add(path)
 
 
-def _same(one: Artifact, other: Artifact) -> bool:
-    return (one.type, one.name) == (other.type, other.name)
+def _is_copy(path: bytes, origin: bytes) -> bool:
+    """Of two files of one name it is the deeper one: pip/_vendor/idna/core.py of idna/core.py."""
+    if posixpath.basename(path) != posixpath.basename(origin):
+        return True
+    return _depth(path) > _depth(origin)
 
 
-def _vendors(places: Iterable[bytes], owner: Artifact, path: bytes) -> bool:
-    """Whether all these files are copies of ``path`` that another package took from its owner: they
-    lie as it does below a directory of the owner's name (``pip/_vendor/idna/core.py``)."""
-    tail = _below_name(path, owner.name)
-    return bool(tail) and all(_below_name(place, owner.name) == tail for place in places)
-
-
-@lru_cache(maxsize=10_000)
-def _below_name(path: bytes, name: str) -> list[bytes]:
-    """The components of a path from the one that has the package's name; empty if there is none."""
-    wanted = name.lower().replace("-", "_").encode().split(b"/")
-    parts = path.split(b"/")
-    plain = [part.lower().replace(b"-", b"_") for part in parts]
-    plain[-1] = plain[-1].partition(b".")[0]
-    for start in range(len(parts) - len(wanted), -1, -1):
-        if plain[start : start + len(wanted)] == wanted:
-            return parts[start:]
-    return []
+def _depth(path: bytes) -> int:
+    return _PACKAGES.split(path)[-1].count(b"/")
 
 
 def _is_code(path: bytes, *, program: bool) -> bool:

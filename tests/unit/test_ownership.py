@@ -461,6 +461,30 @@ def test_use_of_a_package_is_no_use_of_one_that_vendored_it() -> None:
     assert paths["idna"] in other.files  # whose copy it is cannot be told
 
 
+def test_the_original_does_not_belong_to_those_that_vendor_it() -> None:
+    site = SITE[1:].encode()
+    original, vendored = site + b"/idna/core.py", site + b"/pip/_vendor/idna/core.py"
+    again = site + b"/setuptools/_vendor/idna/core.py"
+    place = image(alike=dict.fromkeys((original, vendored, again), 1))
+    idna, pip, setuptools = assign(
+        [artifact("python", "idna", files=("idna/core.py",)),
+         artifact("python", "pip", files=("pip/_vendor/idna/core.py",)),
+         artifact("python", "setuptools", files=("setuptools/_vendor/idna/core.py",))], place,
+    )  # fmt: skip
+    assert set(idna.files) == {b"/" + original, b"/" + vendored, b"/" + again}
+    assert pip.files == (b"/" + vendored,)
+    library = b"usr/lib/python3.11/tomllib/_re.py"
+    vendored = site + b"/pip/_vendor/tomli/_re.py"
+    python, pip = assign(
+        [deb("libpython3.11-stdlib", f"/{library.decode()}"),
+         artifact("python", "pip", files=("pip/_vendor/tomli/_re.py",))],
+        image(alike={library: 1, vendored: 1}),
+    )  # fmt: skip
+    assert pip.files == (b"/" + vendored,)
+    assert set(python.files) == {b"/" + library, b"/" + vendored}
+    assert setuptools.files == (b"/" + again,)
+
+
 @pytest.mark.parametrize("second", [b"usr/bin/.wh.tool", b"usr/.wh.bin", b"usr/.wh..wh..opq"])
 def test_what_a_later_layer_moved_still_belongs_to_its_package(second: bytes) -> None:
     root = RootFs()
