@@ -115,7 +115,8 @@ async def test_a_seen_image_is_scanned_once_and_published_beside_its_evidence(
     settings: ScannerSettings, demo_image: ImageArchive
 ) -> None:
     image = Image(demo_image.config_digest, (demo_image.manifest_digest,), ("shop/web",))
-    other = Image(demo_image.config_digest, (OTHER_MANIFEST,), ("shop/web-copy",))
+    other = Image(demo_image.config_digest, (), ("shop/web-copy",))
+    elsewhere = Image(demo_image.config_digest, (OTHER_MANIFEST,))
     async with running(settings) as sender, reader(settings, Topic.IMAGE_SCAN) as scans:
         where = await say(sender, settings, image)
         scan, partition = await next_scan(scans)
@@ -133,6 +134,12 @@ async def test_a_seen_image_is_scanned_once_and_published_beside_its_evidence(
         assert again.image == image.merged(other)
         assert again.scanned_at_us == scan.scanned_at_us
         assert again.packages == scan.packages
+
+        await say(sender, settings, elsewhere)  # what a new digest stands for has to be read
+        anew, _ = await next_scan(scans)
+        assert anew.image == image.merged(other).merged(elsewhere)
+        assert anew.scanned_at_us > scan.scanned_at_us
+        assert anew.packages == scan.packages
 
 
 async def test_what_cannot_be_scanned_is_said_and_the_stream_goes_on(
