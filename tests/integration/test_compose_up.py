@@ -30,10 +30,10 @@ _API = "http://127.0.0.1:8000"
 _APPLICATION = "http://127.0.0.1:8080"
 _HEALTHY_SECONDS = "300"
 _LEARNING_SECONDS = 20
-_DOCUMENT_SECONDS = 1200
+_DOCUMENT_SECONDS = 1800
 """The scanner takes one image at a time, and a stack is six."""
 _USED = ("flask", "jinja2", "werkzeug")
-_UNUSED = ("pyyaml", "lxml", "gunicorn", "pillow")
+_UNUSED = ("cryptography", "gunicorn", "pillow")
 
 
 class Stack:
