@@ -58,6 +58,8 @@ _PACKAGES = re.compile(
     rb"/(?:python3?\.\d+|site-packages|dist-packages|node_modules|nodejs|gems)(?=/)"
 )
 """Directories in which packages lie side by side."""
+_VENDOR = re.compile(rb"/(?:_vendor(?:ed)?|_third_?party|_extern)/")
+"""Directories in which packages keep copies of others. Not ``vendor``: Composer's are there."""
 
 
 def assign(artifacts: Sequence[Artifact], image: Image) -> tuple[Package, ...]:
@@ -191,21 +193,17 @@ def _give_alike(artifacts: Sequence[Artifact], found: Sequence[_Resolved], root:
             names = {(artifacts[n].type, artifacts[n].name) for n in mine}
             for number, origin in origins:
                 artifact = artifacts[number]
-                if (artifact.type, artifact.name) not in names and (
-                    not mine or _is_copy(path, origin)
+                if (artifact.type, artifact.name) not in names and not (
+                    mine and _is_vendored(origin, path)
                 ):
                     found[number].files.add(path)
 
 
-def _is_copy(path: bytes, origin: bytes) -> bool:
-    """Of two files of one name it is the deeper one: pip/_vendor/idna/core.py of idna/core.py."""
-    if posixpath.basename(path) != posixpath.basename(origin):
-        return True
-    return _depth(path) > _depth(origin)
-
-
-def _depth(path: bytes) -> int:
-    return _PACKAGES.split(path)[-1].count(b"/")
+def _is_vendored(copy: bytes, original: bytes) -> bool:
+    """Whether the one is another package's copy of the other: its path says so, or repeats the
+    other's below the package's own (pip/_vendor/idna/core.py of idna/core.py)."""
+    one, other = (_PACKAGES.split(path)[-1] for path in (copy, original))
+    return bool(_VENDOR.search(one)) or (one != other and one.endswith(other))
 
 
 def _is_code(path: bytes, *, program: bool) -> bool:
