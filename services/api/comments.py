@@ -10,12 +10,11 @@ from starlette.requests import Request
 from schemas.codec import BadRecordError
 from schemas.comments import encode_comment
 from services.api import comment_store, image_statements_store, problems
-from services.api.image_statements import owner_of
 from services.api.openapi import IMAGE_RESPONSES, PAGE_RESPONSES, WRITE_RESPONSES
 from services.api.paging import STORABLE
 from services.api.problems import ProblemError
 from services.api.state import state_of
-from services.api.vex import DigestPath
+from services.api.vex import DigestPath, owner_of
 from services.api.writes import Decider
 from services.common.topics import Topic
 from vexstream.comments import MAX_TEXT, Comment

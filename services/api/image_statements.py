@@ -12,15 +12,15 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 
-from services.api import evidence_store, image_reads, image_statements_store, problems
+from services.api import evidence_store, image_statements_store, problems
 from services.api.database import ReadConnection
 from services.api.fleet import TallyModel
 from services.api.image_statements_store import ImageStatement, StatementFilters
 from services.api.openapi import IMAGE_RESPONSES, PAGE_RESPONSES
 from services.api.paging import STORABLE, cursor_of, next_page, number_of, place_of
 from services.api.problems import ProblemError
-from services.api.state import State, digest_of, state_of
-from services.api.vex import DigestPath, unknown_digest
+from services.api.state import state_of
+from services.api.vex import DigestPath, owner_of
 from services.api.vulnerabilities import RatingModel, StatementModel
 from vexstream.assessment import Status
 from vexstream.purl import subcomponents
@@ -184,19 +184,6 @@ def _is_named(used: dict[str, Any], packages: list[str]) -> bool:
         Package(used["name"], used["name"], used["version"], used["type"], used["purl"])
     )
     return not set(spelled).isdisjoint(packages)
-
-
-async def owner_of(connection: ReadConnection, state: State, digest: str) -> str:
-    """The config digest of the image that a digest stands for.
-
-    Raises:
-        ProblemError: 404 for a digest that is not known, 422 for what is none.
-    """
-    wanted = digest_of(digest)
-    found = await image_reads.find_document(connection, wanted, image_reads.Body.NONE)
-    if found is None:
-        raise unknown_digest(state, wanted)
-    return found.config_digest
 
 
 async def _evidence(connection: ReadConnection, owner: str) -> dict[str, Any] | None:

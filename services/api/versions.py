@@ -8,16 +8,16 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.api import history, image_reads, problems
+from services.api import history, problems
 from services.api.conditional import etag, matching_tag
 from services.api.database import ReadConnection
 from services.api.history import StoredVersion
 from services.api.openapi import VERSION_RESPONSES, VERSIONS_RESPONSES
 from services.api.paging import next_page
 from services.api.problems import ProblemError
-from services.api.state import State, digest_of, state_of
+from services.api.state import state_of
 from services.api.statements import IndexedStatement, difference, statements_of
-from services.api.vex import DigestPath, unknown_digest
+from services.api.vex import DigestPath, owner_of
 from services.api.vulnerabilities import StatementModel, statement_model
 from vexstream.times import instant
 
@@ -80,7 +80,7 @@ async def list_versions(
     """Lists the versions that are kept (VEXSTREAM_VERSIONS_KEPT of each image)."""
     state = state_of(request)
     async with state.database.read() as connection:
-        owner = await _owner(connection, state, digest)
+        owner = await owner_of(connection, state, digest)
         found = await history.versions(connection, owner, cursor, limit + 1)
     url = state.settings.public_url
     items = [_model(version, owner, url) for version in found[:limit]]
@@ -100,7 +100,7 @@ async def get_version(request: Request, digest: DigestPath, number: Number) -> R
     """Answers with the OpenVEX document of this version, byte for byte as it was published."""
     state = state_of(request)
     async with state.database.read() as connection:
-        owner = await _owner(connection, state, digest)
+        owner = await owner_of(connection, state, digest)
         version, packed = await _version(connection, owner, number)
     headers = {
         "ETag": etag(version.sha256, gzipped=False),
@@ -130,7 +130,7 @@ async def get_difference(
     """Compares the statements of two versions; a changed text alone is no change."""
     state = state_of(request)
     async with state.database.read() as connection:
-        owner = await _owner(connection, state, digest)
+        owner = await owner_of(connection, state, digest)
         last = to_version or await _newest(connection, owner)
         first = from_version or await _before(connection, owner, last)
         _, before = await _version(connection, owner, first)
@@ -149,14 +149,6 @@ async def get_difference(
         changed=[_changed(old, new) for old, new in found.changed],
         flips=flips,
     )
-
-
-async def _owner(connection: ReadConnection, state: State, digest: str) -> str:
-    wanted = digest_of(digest)
-    found = await image_reads.find_document(connection, wanted, image_reads.Body.NONE)
-    if found is None:
-        raise unknown_digest(state, wanted)
-    return found.config_digest
 
 
 async def _newest(connection: ReadConnection, owner: str) -> int:

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from services.api import image_reads, problems, renderings
 from services.api.bodies import Key
 from services.api.conditional import accepts_gzip, etag, matching_tag
+from services.api.database import ReadConnection
 from services.api.formats import Format, NotOfferedError, choose, offered
 from services.api.image_reads import Body, StoredDocument
 from services.api.openapi import DOCUMENT_RESPONSES
@@ -126,6 +127,19 @@ def _key(found: StoredDocument, form: Body) -> Key:
 def unknown_digest(state: State, digest: Digest) -> ProblemError:
     """No image is known under this digest."""
     return ProblemError(problems.UNKNOWN_DIGEST, _unknown(state.settings.public_url, digest))
+
+
+async def owner_of(connection: ReadConnection, state: State, digest: str) -> str:
+    """The config digest of the image that a digest stands for.
+
+    Raises:
+        ProblemError: 404 for a digest that is not known, 422 for what is none.
+    """
+    wanted = digest_of(digest)
+    found = await image_reads.find_document(connection, wanted, Body.NONE)
+    if found is None:
+        raise unknown_digest(state, wanted)
+    return found.config_digest
 
 
 def _chosen(parameter: str | None, accept: str) -> Format:
