@@ -2,13 +2,15 @@
 
 Reads a JSON object from standard input (``digest`` and the scanner's settings), writes one:
 ``reason`` and ``detail`` of the failure or null, ``packages``, and as ``own_mib`` and ``child_mib``
-the most memory that this process, and any one that it started, ever held (getrusage(2)).
+the most memory that this process (proc(5), VmHWM), and any one that it started (getrusage(2)), ever
+held. For this one getrusage would also count what its parent held when it started it.
 """
 
 import asyncio
 import json
 import resource
 import sys
+from pathlib import Path
 
 from services.scanner.scan import Scanner
 from services.scanner.settings import ScannerSettings
@@ -27,14 +29,15 @@ def main() -> None:
         "reason": scan.failure and scan.failure.reason,
         "detail": scan.failure and scan.failure.detail,
         "packages": len(scan.packages),
-        "own_mib": _most(resource.RUSAGE_SELF),
-        "child_mib": _most(resource.RUSAGE_CHILDREN),
+        "own_mib": _own_mib(),
+        "child_mib": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024,
     }
     json.dump(answer, sys.stdout)
 
 
-def _most(who: int) -> int:
-    return resource.getrusage(who).ru_maxrss // 1024
+def _own_mib() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("VmHWM:"))) // 1024
 
 
 if __name__ == "__main__":
