@@ -89,8 +89,9 @@ async def comment(
         )
     if statement is None:
         raise ProblemError(
-            problems.INVALID_REQUEST,
-            f"The newest document of {owner} has no statement on this vulnerability and package.",
+            problems.NOT_FOUND,
+            f"The newest document of {owner} has no statement on this vulnerability and package: "
+            f"see {state.settings.public_url}/images/{owner}/statements.",
         )
     made = Comment(
         config_digest=Digest(owner),

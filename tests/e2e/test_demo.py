@@ -78,6 +78,8 @@ def test_interrupted_it_leaves_nothing_behind(workspace: Path, moment: str) -> N
     demo = subprocess.Popen(
         DEMO, cwd=ROOT, env=WIDE | {"TMPDIR": str(workspace)}, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        # Tests that run in the background of a shell inherit that Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     try:
         _wait_until(demo, workspace, moment)
