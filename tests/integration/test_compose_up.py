@@ -120,6 +120,7 @@ def stack(our_images: Images, tmp_path_factory: pytest.TempPathFactory) -> Itera
         stack.up()
         yield stack
     finally:
+        engine("rm", "--force", "shop", check=False)
         stack.compose("down", "--volumes", "--timeout", "5", check=False)
         engine.restart(isolated=False)
 
