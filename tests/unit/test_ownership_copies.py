@@ -1,0 +1,111 @@
+"""Files that were copied, vendored or moved still belong to the package that they came with."""
+
+import pytest
+
+from tests.unit.images import SITE, artifact, deb, image, one
+from vexstream.imagefiles import Image
+from vexstream.ownership import assign
+from vexstream.rootfs import Entry, EntryKind, RootFs
+
+
+def test_a_copy_of_a_packages_code_belongs_to_it_too() -> None:
+    place = image(alike={b"usr/lib/libssl.so.3": 1, b"app/libssl.so.3": 1, b"app/ssl.dat": 1})
+    assert one(deb("libssl3", "/usr/lib/libssl.so.3"), place).files == (
+        b"/app/libssl.so.3", b"/app/ssl.dat", b"/usr/lib/libssl.so.3"
+    )  # fmt: skip
+
+
+def test_a_copy_of_data_is_not_use_of_the_package_unless_it_can_be_executed() -> None:
+    place = image(alike={b"usr/share/x/LICENSE": 1, b"app/LICENSE": 1})
+    assert one(deb("x", "/usr/share/x/LICENSE"), place).files == (b"/usr/share/x/LICENSE",)
+    root = RootFs()
+    for path in (b"usr/lib/git-core/git-remote", b"app/remote"):
+        root.apply([Entry(path, EntryKind.FILE, content=1, program=True)])
+    found = one(deb("git", "/usr/lib/git-core/git-remote"), Image(root))
+    assert b"/app/remote" in found.files
+
+
+def test_vendored_code_belongs_to_both_but_not_to_another_version_of_its_owner() -> None:
+    at = "/srv/node_modules/{}/package.json"
+    place = image(
+        b"srv/node_modules/a/package.json", b"srv/node_modules/b/package.json",
+        b"srv/node_modules/b/node_modules/a/package.json",
+        alike={b"srv/node_modules/a/index.js": 1, b"srv/node_modules/b/vendor/a.js": 1,
+               b"srv/node_modules/b/node_modules/a/index.js": 1},
+    )  # fmt: skip
+    first, vendoring, second = assign(
+        [artifact("npm", "a", at=(at.format("a"),)), artifact("npm", "b", at=(at.format("b"),)),
+         artifact("npm", "a", at=(at.format("b/node_modules/a"),))], place,
+    )  # fmt: skip
+    assert b"/srv/node_modules/b/vendor/a.js" in vendoring.files
+    assert b"/srv/node_modules/b/vendor/a.js" in first.files
+    assert b"/srv/node_modules/b/node_modules/a/index.js" not in first.files
+    assert b"/srv/node_modules/b/node_modules/a/index.js" in second.files
+
+
+def test_use_of_a_package_is_no_use_of_one_that_vendored_it() -> None:
+    names = {"idna": "idna/core.py", "pip": "pip/_vendor/idna/core.py", "other": "other/idna_.py"}
+    paths = {name: f"{SITE}/{file}".encode() for name, file in names.items()}
+    records = {name: f"v/lib/python3.11/site-packages/{name}.dist-info/RECORD" for name in names}
+    place = image(
+        *(record.encode() for record in records.values()),
+        alike={path[1:]: 1 for path in paths.values()},
+    )
+    idna, pip, other = assign(
+        [artifact("python", name, files=(names[name],), at=(f"/{records[name]}",))
+         for name in names], place,
+    )  # fmt: skip
+    assert paths["pip"] in idna.files
+    assert paths["idna"] not in pip.files
+    assert paths["idna"] in other.files  # whose copy it is cannot be told
+
+
+def test_the_original_does_not_belong_to_those_that_vendor_it() -> None:
+    site = SITE[1:].encode()
+    original, vendored = site + b"/idna/core.py", site + b"/pip/_vendor/idna/core.py"
+    again = site + b"/setuptools/_vendor/idna/core.py"
+    place = image(alike=dict.fromkeys((original, vendored, again), 1))
+    idna, pip, setuptools = assign(
+        [artifact("python", "idna", files=("idna/core.py",)),
+         artifact("python", "pip", files=("pip/_vendor/idna/core.py",)),
+         artifact("python", "setuptools", files=("setuptools/_vendor/idna/core.py",))], place,
+    )  # fmt: skip
+    assert set(idna.files) == {b"/" + original, b"/" + vendored, b"/" + again}
+    assert pip.files == (b"/" + vendored,)
+    library = b"usr/lib/python3.11/tomllib/_re.py"
+    vendored = site + b"/pip/_vendor/tomli/_re.py"
+    python, pip = assign(
+        [deb("libpython3.11-stdlib", f"/{library.decode()}"),
+         artifact("python", "pip", files=("pip/_vendor/tomli/_re.py",))],
+        image(alike={library: 1, vendored: 1}),
+    )  # fmt: skip
+    assert pip.files == (b"/" + vendored,)
+    assert set(python.files) == {b"/" + library, b"/" + vendored}
+    assert setuptools.files == (b"/" + again,)
+
+
+@pytest.mark.parametrize("second", [b"usr/bin/.wh.tool", b"usr/.wh.bin", b"usr/.wh..wh..opq"])
+def test_what_a_later_layer_moved_still_belongs_to_its_package(second: bytes) -> None:
+    root = RootFs()
+    root.apply([Entry(b"bin", EntryKind.SYMLINK, b"usr/bin"),
+                Entry(b"usr/bin/tool", EntryKind.FILE, content=1),
+                Entry(b"etc/tool.conf", EntryKind.FILE)])  # fmt: skip
+    root.apply([Entry(second, EntryKind.FILE), Entry(b"opt/renamed", EntryKind.FILE, content=1)])
+    found = one(deb("tool", "/bin/tool", "/etc/tool.conf"), Image(root))
+    assert b"/opt/renamed" in found.files
+
+
+def test_a_program_that_was_moved_and_replaced_by_a_script_belongs_to_its_package() -> None:
+    root = RootFs()
+    root.apply([Entry(b"usr/bin/tool", EntryKind.FILE, content=1)])
+    root.apply([Entry(b"usr/bin/tool", EntryKind.FILE, content=2),
+                Entry(b"usr/bin/tool.real", EntryKind.FILE, content=1)])  # fmt: skip
+    assert one(deb("tool", "/usr/bin/tool"), Image(root)).files == (
+        b"/usr/bin/tool", b"/usr/bin/tool.real"
+    )  # fmt: skip
+
+
+def test_a_program_moved_before_the_image_was_made_is_known_by_its_name() -> None:
+    place = image(b"app/lib/libx.so.1", b"usr/bin/xtool", b"app/b.py", links={b"lib": b"usr/lib"})
+    found = one(deb("x", "/lib/libx.so.1", "/usr/bin/xtool", "/lib/x/b.py"), place)
+    assert found.files == (b"/app/lib/libx.so.1", b"/usr/bin/xtool")
