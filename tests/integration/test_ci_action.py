@@ -174,7 +174,7 @@ def test_the_jobs_of_the_gitlab_example_run_and_merge(
         (programs / name).chmod(0o755)
     environment = {
         **os.environ, **database, "PATH": f"{programs}:{os.environ['PATH']}",
-        "PYTHONPATH": str(_ROOT), "CI_COMMIT_SHORT_SHA": "0123abcd",
+        "PYTHONPATH": f"{_ROOT}:{os.environ['PYTHONPATH']}", "CI_COMMIT_SHORT_SHA": "0123abcd",
     }  # fmt: skip
     for job in ("unit", "e2e", "vex"):
         # The image has no pytest, and an entry point that serves.

@@ -23,6 +23,7 @@ from services.collector.cgroups import find_root
 from services.local import grype_db
 from services.local.image_archive import ImageArchive
 from tests.support.docker import OURS, ROOT, Engine, Images
+from tests.support.validity import check_once
 
 pytestmark = pytest.mark.real
 
@@ -88,6 +89,7 @@ class Stack:
         """The document of an image, without waiting."""
         answer = self.get(f"{_API}/vex/{digest}")
         assert answer.status_code == 200, answer.text
+        check_once(answer.content)
         found: dict[str, Any] = answer.json()
         return found
 

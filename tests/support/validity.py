@@ -1,12 +1,13 @@
 """What makes a document valid, for every document that a test produces.
 
 ``vexstream.openvex.render`` and ``vexstream.merge`` are wrapped here before any test imports them:
-each document that is made in the test process is checked, and so are the formats made of it. Those
-that services of their own process make are handed to ``check_once`` by who reads them. The rules
-for OpenVEX are those of the specification and go-vex's stricter ones, and what Trivy and Grype
-need; beside them stands an independent implementation, and the specification's own JSON Schema
-where VEXSTREAM_OPENVEX_SCHEMA names its file. CSAF is checked with the OASIS schema and the
-mandatory tests of its specification, CycloneDX with its schema, both out of packages of others.
+each document that is made in the test process is checked, and so are the formats made of it. Other
+Python processes that a test starts keep what they make (``children/sitecustomize.py``), and the
+test in whose time they did fails when it is not valid. Only what is made inside containers is
+handed to ``check_once`` by who reads it. The rules for OpenVEX are those of the specification,
+with its JSON Schema, and go-vex's stricter ones, and what Trivy and Grype need; beside them stands
+an independent implementation. CSAF is checked with the OASIS schema and the mandatory tests of its
+specification, CycloneDX with its schema, both out of packages of others.
 """
 
 import hashlib
@@ -14,14 +15,16 @@ import json
 import logging
 import os
 import re
+import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from vexipy.document import Document
@@ -39,6 +42,7 @@ from csaf.csaf.v20 import validate as validate_csaf  # noqa: E402 - it sets up l
 _ROOT.setLevel(_LOGGING[0])
 _ROOT.handlers[:] = _LOGGING[1]
 
+_OPENVEX_SCHEMA = Path(__file__).parents[1] / "data/openvex-schema/openvex_json_schema_0.2.0.json"
 MAX_BYTES_IN_ALL_FORMATS = 100_000
 """Larger documents are checked as OpenVEX alone: the schemas' validators are slow."""
 
@@ -91,8 +95,7 @@ def check_openvex(document: bytes) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of justifications that a person did not give
         Document.from_json(document.decode())
-    if schema := _openvex_schema():
-        schema.validate(whole)
+    _openvex_schema().validate(whole)
 
 
 def check_csaf(document: bytes) -> None:
@@ -152,10 +155,7 @@ def _check_instant(text: str) -> None:
 
 @lru_cache
 def _openvex_schema() -> Any:
-    named = os.environ.get("VEXSTREAM_OPENVEX_SCHEMA")
-    if not named:
-        return None
-    return jsonschema.Draft202012Validator(json.loads(Path(named).read_bytes()))
+    return jsonschema.Draft202012Validator(json.loads(_OPENVEX_SCHEMA.read_bytes()))
 
 
 def check_once(document: bytes, image: Image | None = None) -> None:
@@ -200,3 +200,28 @@ def _checked_merge(
 
 openvex.render = _checked(openvex.render)  # type: ignore[assignment]
 merge.merge_documents = _checked_merge(merge.merge_documents)  # type: ignore[assignment]
+
+
+def check_kept(folder: Path) -> None:
+    """What other processes made since the last time."""
+    for path in sorted(folder.iterdir()):
+        if path.suffix == ".render":
+            check_once(path.read_bytes())
+        elif path.suffix == ".merge_documents":
+            check_openvex(path.read_bytes())
+        else:
+            continue  # it is being written
+        path.unlink()
+
+
+@pytest.fixture(autouse=True)
+def _documents_of_other_processes() -> Iterator[None]:
+    yield
+    check_kept(Path(_KEPT.name))
+
+
+_KEPT = tempfile.TemporaryDirectory(prefix="vexstream-documents-")
+os.environ["VEXSTREAM_TEST_DOCUMENTS"] = _KEPT.name
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(Path(__file__).with_name("children")), os.environ.get("PYTHONPATH")])
+)
