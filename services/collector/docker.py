@@ -1,28 +1,43 @@
-"""Docker and Podman through Docker's HTTP interface on a Unix socket."""
+"""Docker and Podman through Docker's HTTP interface on a Unix socket.
+
+A Docker engine that keeps images in containerd's store (new installations from Docker 29 on) calls
+an image by the digest of its manifest or index, and its interface never says the config digest:
+that is read from containerd itself, at the address that the engine names.
+"""
 
 import asyncio
+import contextlib
 import http.client
 import json
 import socket
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from services.collector.containerd_api import ContainerdApi
 from services.collector.errors import RuntimeUnavailableError
 from services.collector.runtime import ContainerInfo, Ended, Listed, image_of, workload_of
-from vexstream.identity import Workload
+from vexstream.identity import Image, Workload
 
 _CALL_SECONDS = 5.0
 _STARTED = {"running", "paused", "restarting", "removing", "exited", "dead", "stopped", "stopping"}
 _ENDED = {"exited", "dead", "stopped", "removing"}
 _SANDBOX_LABEL = "io.kubernetes.docker.type"
+_CONTAINERD_STORE = ["driver-type", "io.containerd.snapshotter.v1"]
+_NAMESPACE = "moby"
+_CONTAINERD = "/run/containerd/containerd.sock"
+"""Where it is when an engine does not say, which those before 27 do not."""
 
 
 class DockerRuntime:
-    """Client of one socket; ``name`` is what image-seen.avsc calls the runtime."""
+    """Client of one socket; ``name`` is what image-seen.avsc calls the runtime, ``host_root`` where
+    the host's files are seen."""
 
-    def __init__(self, name: str, endpoint: str) -> None:
+    def __init__(self, name: str, endpoint: str, host_root: Path) -> None:
         self._name = name
+        self._host_root = host_root
+        self._containerds: dict[Path, ContainerdApi] = {}
         self._endpoint = endpoint
         self._socket = endpoint.removeprefix("unix://")
 
@@ -46,12 +61,7 @@ class DockerRuntime:
         if found is None:
             return None
         config = found.get("Config") or {}
-        known = await self._get(f"/images/{quote(found['Image'], safe=':')}/json") or {}
-        image = image_of(
-            found["Image"],
-            known.get("RepoDigests") or [],
-            [*(known.get("RepoTags") or []), config.get("Image", "")],
-        )
+        image = await self._image(found)
         if image is None:
             return None
         return ContainerInfo(
@@ -69,7 +79,44 @@ class DockerRuntime:
         return None if at_us is None else Ended(at_us, int(found["State"].get("ExitCode", 0)))
 
     async def close(self) -> None:
-        """Nothing is kept open."""
+        """Closes the connection to containerd."""
+        for one in self._containerds.values():
+            await one.close()
+
+    async def _image(self, container: dict[str, Any]) -> Image | None:
+        """None while it cannot be told for sure which one it is."""
+        identifier = container["Image"]
+        known = await self._get(f"/images/{quote(identifier, safe=':')}/json") or {}
+        references = list(known.get("RepoDigests") or [])
+        names = [*(known.get("RepoTags") or []), (container.get("Config") or {}).get("Image", "")]
+        engine = await self._get("/info") or {}
+        if _CONTAINERD_STORE not in (engine.get("DriverStatus") or []):
+            return image_of(identifier, references, names)
+        # The one platform of an index that this container runs; engines before 28 do not tell.
+        manifest = (container.get("ImageManifestDescriptor") or {}).get("digest") or identifier
+        told = engine.get("Containerd") or {}
+        namespace = (told.get("Namespaces") or {}).get("Containers") or _NAMESPACE
+        found = await self._containerd(told.get("Address") or _CONTAINERD).image(
+            namespace, manifest
+        )
+        if found is None:
+            return None
+        config, digests = found
+        references += [f"@{digest}" for digest in (identifier, *digests)]
+        return image_of(config, references, names)
+
+    def _containerd(self, address: str) -> ContainerdApi:
+        """The engine's, whose socket need not be mounted where the host's files are seen."""
+        for path in (Path(address), self._host_root / address.lstrip("/")):
+            if path in self._containerds:
+                return self._containerds[path]
+            with contextlib.suppress(OSError):
+                if path.is_socket():
+                    return self._containerds.setdefault(path, ContainerdApi(f"unix://{path}"))
+        raise RuntimeUnavailableError(
+            f"{self._endpoint} keeps images in containerd's store, but its socket {address} is "
+            f"neither here nor below {self._host_root}: mount it at that path"
+        )
 
     async def _get(self, path: str) -> Any:
         """The answer, None when what is asked for is not there."""

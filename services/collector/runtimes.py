@@ -49,7 +49,7 @@ def configured(settings: CollectorSettings) -> Runtime:
         elif kind == "containerd" and endpoint:
             found.append(ContainerdRuntime(endpoint))
         elif kind in ("docker", "podman") and endpoint:
-            found.append(DockerRuntime(kind, endpoint))
+            found.append(DockerRuntime(kind, endpoint, settings.host_proc / "1/root"))
         else:
             raise CollectorError(
                 f"VEXSTREAM_RUNTIMES: {one!r} is not cri=unix://…, containerd=unix://…, "

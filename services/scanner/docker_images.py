@@ -16,7 +16,8 @@ _MIB = 1024 * 1024
 
 
 class DockerImages:
-    """What ``docker save`` would write, asked for by configuration digest."""
+    """What ``docker save`` would write, asked for by configuration digest, and by those of its
+    manifests: an engine that keeps images in containerd's store knows them by the latter alone."""
 
     def __init__(self, address: Path, timeout_seconds: float, max_image_mib: int) -> None:
         self._address = address
@@ -26,19 +27,29 @@ class DockerImages:
     async def fetch(self, image: Image, into: Path) -> Fetched:
         """See ``ImageSource``."""
         archive = into / "docker.tar"
-        await asyncio.to_thread(self._save, image.config_digest, archive)
+        await asyncio.to_thread(self._save, image, archive)
         fetched = await open_image(archive, self._max_image_mib).fetch(image, into)
         archive.unlink()
         return replace(fetched, source=f"docker ({self._address})")
 
-    def _save(self, digest: Digest, archive: Path) -> None:
+    def _save(self, image: Image, archive: Path) -> None:
+        said = ""
+        for digest in (image.config_digest, *image.manifest_digests):
+            refused = self._written(digest, archive)
+            if not refused:
+                return
+            said = said or refused
+        raise ImageUnavailableError(f"docker says {said}")
+
+    def _written(self, digest: Digest, archive: Path) -> str:
+        """What the daemon says instead; nothing when it gave the image."""
         connection = _UnixConnection(self._address, self._timeout_seconds)
         try:
             connection.request("GET", f"/images/{digest}/get")
             response = connection.getresponse()
             if response.status != http.HTTPStatus.OK:
                 said = response.read(500).decode("utf-8", "replace").strip()
-                raise ImageUnavailableError(f"docker says {response.status}: {said}")
+                return f"{response.status}: {said}"
             written = 0
             with archive.open("wb") as target:
                 while part := response.read(_STEP):
@@ -50,6 +61,7 @@ class DockerImages:
             raise ImageUnavailableError(f"docker at {self._address}: {error}") from error
         finally:
             connection.close()
+        return ""
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -38,7 +38,7 @@ class Engine:
     def __init__(self, kind: str, folder: Path) -> None:
         self.kind = kind
         self.socket = folder / f"{kind}.sock"
-        self.runtime = DockerRuntime(kind, f"unix://{self.socket}")
+        self.runtime = DockerRuntime(kind, f"unix://{self.socket}", Path("/"))
         if kind == "docker":
             self._client = ["docker", "--host", f"unix://{self.socket}"]
             self._daemon = [

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -14,11 +13,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from services.local.image_archive import File, ImageConfig, layer_of_files, write_archive
 from services.local.ports import free_port
 from services.scanner.archives import ImageFolder
 from services.scanner.docker_images import DockerImages
@@ -28,14 +25,13 @@ from services.scanner.registry_auth import Credentials
 from services.scanner.scan import _layers
 from services.scanner.stores import Fetched, ImageSource, Sources
 from tests.support.ecosystems import need
-from vexstream.identity import Digest, Image, parse_digest
+from tests.support.multiarch import MultiArch
+from vexstream.identity import Digest, Image
 from vexstream.scan import PlatformImage
 
 pytestmark = pytest.mark.real
 
 USER, PASSWORD = "shop", "s3cret:with colon"
-_INDEX = "application/vnd.oci.image.index.v1+json"
-_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _START_SECONDS = 20
 _BCRYPT = "$2b$10$z763iy32fGkigDNBF0iICeIKDht/UF/96B0rOeiCuiDElJhOp.bQy"
 """Of the password, the only form that the registry takes."""
@@ -44,42 +40,6 @@ _BCRYPT = "$2b$10$z763iy32fGkigDNBF0iICeIKDht/UF/96B0rOeiCuiDElJhOp.bQy"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("sources")
-
-
-class MultiArch:
-    """An OCI layout whose index names one image for each of two platforms."""
-
-    def __init__(self, folder: Path) -> None:
-        self.layout = folder / "layout"
-        self.layout.mkdir()
-        manifests = []
-        self.configs: list[Digest] = []
-        for platform in ("amd64", "arm64"):
-            layer = folder / f"{platform}.tar"
-            layer_of_files({"/usr/bin/app": File(platform.encode(), 0o755)}, layer)
-            made = write_archive(folder / f"{platform}-image.tar", "localhost/app:1", [layer],
-                                 ImageConfig(env={"ARCH": platform}))  # fmt: skip
-            shutil.unpack_archive(made.path, self.layout)
-            self.configs.append(made.config_digest)
-            manifests.append(self._descriptor(made.manifest_digest, _MANIFEST)
-                             | {"platform": {"os": "linux", "architecture": platform}})  # fmt: skip
-        self.manifests = [parse_digest(manifest["digest"]) for manifest in manifests]
-        index = {"schemaVersion": 2, "mediaType": _INDEX, "manifests": manifests}
-        content = json.dumps(index).encode()
-        self.index = parse_digest("sha256:" + hashlib.sha256(content).hexdigest())
-        self._blob(self.index).write_bytes(content)
-        entry = self._descriptor(self.index, _INDEX)
-        entry["annotations"] = {"org.opencontainers.image.ref.name": "1"}
-        (self.layout / "index.json").write_text(
-            json.dumps({"schemaVersion": 2, "manifests": [entry]})
-        )
-
-    def _blob(self, digest: Digest) -> Path:
-        return self.layout / "blobs" / digest.replace(":", "/")
-
-    def _descriptor(self, digest: Digest, media_type: str) -> dict[str, Any]:
-        size = self._blob(digest).stat().st_size
-        return {"mediaType": media_type, "digest": digest, "size": size}
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,8 @@ Nothing is pulled: the bases that the Dockerfiles and docker-compose.yml pin are
 packages, the Go of this machine and Kafka's jars (tests/support/standins), and bear the pinned
 names. A build takes minutes, so it happens only with VEXSTREAM_TEST_IMAGES=1.
 VEXSTREAM_TEST_DOCKER_ROOT names a folder that keeps what was built for the next run, and
-VEXSTREAM_TEST_DOCKERD another engine than the one on PATH.
+VEXSTREAM_TEST_DOCKERD another engine than the one on PATH, with the runc beside it
+(scripts/build-for-tests makes a newer one than Debian's).
 """
 
 import ctypes
@@ -30,7 +31,11 @@ T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 OURS = ("api", "collector", "correlator", "scanner")
 _STANDINS = ROOT / "tests/support/standins"
-_PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+ENGINE = os.environ.get("VEXSTREAM_TEST_DOCKERD", "dockerd")
+_PATH = os.pathsep.join(
+    [*([str(Path(ENGINE).parent)] if "/" in ENGINE else []), os.environ.get("PATH", ""),
+     "/usr/sbin", "/sbin"]
+)  # fmt: skip
 _SECONDS = 1800
 _AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 _CLONE_NEWNET = 0x40000000
@@ -69,7 +74,7 @@ class Engine(Running):
         self.stop()
         folder = self._folder
         command = [
-            os.environ.get("VEXSTREAM_TEST_DOCKERD", "dockerd"),
+            ENGINE,
             "--host", f"unix://{self.socket}", "--data-root", self._data,
             "--exec-root", f"{folder}/exec", "--pidfile", f"{folder}/docker.pid", "--bridge=none",
             "--exec-opt", "native.cgroupdriver=cgroupfs", "--userland-proxy=false",
@@ -154,7 +159,7 @@ def docker() -> Iterator[Engine]:
     """A running engine without images."""
     if not os.environ.get("VEXSTREAM_TEST_IMAGES"):
         pytest.skip("building images takes minutes: set VEXSTREAM_TEST_IMAGES=1 to have it done")
-    for program in ("docker", "dockerd"):
+    for program in ("docker", ENGINE):
         if shutil.which(program, path=_PATH) is None:
             pytest.skip(f"no {program} here: apt-get install docker.io")
     with workspace() as folder:

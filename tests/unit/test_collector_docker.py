@@ -1,0 +1,131 @@
+"""Which image a container of Docker runs, out of recorded answers.
+
+They are those of an engine 29 (moby/moby v2.0.0-beta.24, built from its Go module) to the requests
+of the collector, for an image of two platforms of which the container runs arm64, less the fields
+that nobody reads; tests/integration/test_docker_store.py asks the engine itself.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.collector import containerd_api
+from services.collector.containerd_api import ContainerdApi
+from services.collector.docker import DockerRuntime
+from services.collector.errors import RuntimeUnavailableError
+from vexstream.identity import Digest, Image
+
+_INDEX = "sha256:b5834f5801caff3a57294fe14b31f6809a1245dcbe3057e585f0cef31918fe04"
+_AMD64 = "sha256:a4084134b8d9c39087a3cbbd4e7a32a7b500fb77f6916904d5473d7e2422b70b"
+_ARM64 = "sha256:a70b96e533158ac1a08bd61c2fbe388d13b6fe94358854c6ad762e6c52aa4a1d"
+_AMD64_CONFIG = "sha256:4b116515296dc4a43216da401dd27138b5f2201d6bed6e00ffb8d110de425115"
+_ARM64_CONFIG = "sha256:6d946440622903f57096d328fac66b42259ac5a7e8e419cc5b75ee5c2cfe5abf"
+_NAME = "localhost/app:1"
+_CONTAINER: dict[str, Any] = {
+    "Created": "2026-11-25T19:03:23.196005538Z",
+    "Image": _INDEX,
+    "ImageManifestDescriptor": {
+        "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": _ARM64, "size": 398,
+        "platform": {"architecture": "arm64", "os": "linux"},
+    },
+    "Name": "/kind_golick",
+    "State": {"Status": "created", "Running": False, "Pid": 0},
+    "Config": {"Image": _NAME},
+}  # fmt: skip
+_IMAGE = {"Id": _INDEX, "RepoTags": [_NAME], "RepoDigests": [f"localhost/app@{_INDEX}"]}
+_INFO: dict[str, Any] = {
+    "Driver": "overlayfs",
+    "DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]],
+    "Containerd": {
+        "Address": "/run/containerd/containerd.sock",
+        "Namespaces": {"Containers": "moby", "Plugins": "plugins.moby"},
+    },
+}
+_CONTENT: dict[str, dict[str, Any]] = {
+    _INDEX: {"schemaVersion": 2, "manifests": [
+        {"digest": _AMD64, "size": 398, "platform": {"os": "linux", "architecture": "amd64"}},
+        {"digest": _ARM64, "size": 398, "platform": {"os": "linux", "architecture": "arm64"}},
+    ]},
+    _AMD64: {"schemaVersion": 2, "config": {"digest": _AMD64_CONFIG, "size": 385}},
+    _ARM64: {"schemaVersion": 2, "config": {"digest": _ARM64_CONFIG, "size": 385}},
+}  # fmt: skip
+
+
+async def _described(
+    monkeypatch: pytest.MonkeyPatch,
+    container: dict[str, Any] = _CONTAINER,
+    info: dict[str, Any] = _INFO,
+    content: dict[str, dict[str, Any]] = _CONTENT,
+) -> Image | None:
+    answers = {"/containers/c/json": container, f"/images/{container['Image']}/json": _IMAGE,
+               "/info": info}  # fmt: skip
+    api = ContainerdApi("unix:///nowhere")
+    runtime = DockerRuntime("docker", "unix:///nowhere", Path("/nowhere"))
+
+    async def document(namespace: str, digest: str) -> dict[str, Any] | None:
+        return content.get(digest) if namespace == "moby" else None
+
+    monkeypatch.setattr(runtime, "_ask", answers.get)
+    monkeypatch.setattr(runtime, "_containerd", lambda _: api)
+    monkeypatch.setattr(api, "document", document)
+    found = await runtime.describe("c")
+    return None if found is None else found.image
+
+
+async def test_in_containerds_store_the_manifest_says_the_config_digest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected = Image(Digest(_ARM64_CONFIG), (Digest(_ARM64), Digest(_INDEX)), (_NAME,))
+    assert await _described(monkeypatch) == expected
+
+
+async def test_an_engine_with_a_store_of_its_own_names_the_config_digest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    info = {"Driver": "overlay2", "DriverStatus": [["Backing Filesystem", "extfs"]]}
+    container = _CONTAINER | {"Image": _ARM64_CONFIG, "ImageManifestDescriptor": None}
+    found = await _described(monkeypatch, container, info)
+    assert found is not None
+    assert found.config_digest == _ARM64_CONFIG
+
+
+async def test_an_older_engine_that_names_the_index_alone_is_believed_for_this_machine_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    older = {k: v for k, v in _CONTAINER.items() if k != "ImageManifestDescriptor"}
+    monkeypatch.setattr(containerd_api, "_ARCHITECTURE", "amd64")
+    found = await _described(monkeypatch, older)
+    assert found is not None
+    assert found.config_digest == _AMD64_CONFIG
+    monkeypatch.setattr(containerd_api, "_ARCHITECTURE", "riscv64")
+    assert await _described(monkeypatch, older) is None
+    pulled = {digest: _CONTENT[digest] for digest in (_INDEX, _ARM64)}
+    found = await _described(monkeypatch, older, content=pulled)
+    assert found is not None
+    assert found.config_digest == _ARM64_CONFIG
+
+
+async def test_what_lies_beside_an_image_is_not_taken_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An attestation of BuildKit is a manifest of the platform unknown/unknown."""
+    older = {k: v for k, v in _CONTAINER.items() if k != "ImageManifestDescriptor"}
+    unknown = {"os": "unknown", "architecture": "unknown"}
+    arm64 = {"os": "linux", "architecture": "arm64"}
+    entries = [{"digest": _AMD64, "platform": unknown}, {"digest": _ARM64, "platform": arm64}]
+    found = await _described(
+        monkeypatch, older, content=_CONTENT | {_INDEX: {"manifests": entries}}
+    )
+    assert found is not None
+    assert found.config_digest == _ARM64_CONFIG
+
+
+async def test_content_that_is_gone_makes_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert await _described(monkeypatch, content={}) is None
+
+
+def test_without_containerds_socket_it_says_what_to_do() -> None:
+    runtime = DockerRuntime("docker", "unix:///nowhere", Path("/nowhere"))
+    with pytest.raises(RuntimeUnavailableError, match="mount it at that path"):
+        runtime._containerd("/no/such.sock")
