@@ -78,6 +78,22 @@ def test_an_image_works_on_a_read_only_root_without_capabilities(
     assert "VEXSTREAM_LOG_LEVEL" in said
 
 
+def test_a_base_is_pinned_by_the_digest_that_is_given(our_images: Images) -> None:
+    engine = our_images.engine
+    known = engine.image(PYTHON)["RepoDigests"]
+    if not known:
+        pytest.skip("this engine has digests of pulled images only: VEXSTREAM_TEST_DOCKERD")
+    pinned = f"{PYTHON}@{known[0].partition('@')[2]}"
+    engine("build", "--network", "host", "--file", "deploy/docker/api.Dockerfile",
+           "--build-arg", f"PYTHON_IMAGE={pinned}", "--tag", "pinned", ".")  # fmt: skip
+    labels = engine.image("pinned")["Config"]["Labels"]
+    assert labels["org.opencontainers.image.base.name"] == pinned
+    wrong = f"{PYTHON}@sha256:{'0' * 64}"
+    said = engine("build", "--file", "deploy/docker/api.Dockerfile", "--tag", "wrong",
+                  "--build-arg", f"PYTHON_IMAGE={wrong}", ".", check=False)  # fmt: skip
+    assert "Successfully built" not in said
+
+
 def test_the_scanner_has_its_tools(our_images: Images) -> None:
     for tool, version in (("grype", "0.121.2"), ("syft", "1.18.1"), ("ctr", "1.")):
         said = our_images.engine(

@@ -95,6 +95,17 @@ def test_every_package_is_under_a_licence_that_we_have_decided_for(service: str)
         assert named <= _LICENCES, name
 
 
+@pytest.mark.parametrize("service", _SERVICES)
+def test_every_base_is_an_argument_that_a_digest_can_be_given_to(service: str) -> None:
+    text = (_ROOT / f"deploy/docker/{service}.Dockerfile").read_text()
+    bases = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
+    arguments = dict(re.findall(r"^ARG (\w+_IMAGE)=(\S+)$", text, re.MULTILINE))
+    assert set(bases) == {f"${{{name}}}" for name in arguments}
+    assert arguments.pop("BUILD_IMAGE") == "${PYTHON_IMAGE}"
+    for default in arguments.values():
+        assert re.fullmatch(r"docker\.io/[\w/.-]+:[\w.-]*\d[\w.-]*(@sha256:[0-9a-f]{64})?", default)
+
+
 def _licences(metadata: importlib.metadata.PackageMetadata) -> set[str]:
     if "License-Expression" in metadata:
         return set(re.split(r" (?:AND|OR) ", metadata["License-Expression"]))
