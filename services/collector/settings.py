@@ -18,6 +18,9 @@ class CollectorSettings(CommonSettings):
     """Other runtimes, or several: ``cri=unix://…,docker=unix://…,podman=unix://…``. Goes before
     ``cri_endpoint``."""
     node_name: str = Field(default_factory=socket.gethostname, min_length=1)
+    cluster_name: str = Field(default="", pattern=r"^([a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9])?)?$")
+    """Goes before every workload's namespace, as ``east/shop``: for several clusters that send to
+    one Kafka, where equal names would be one workload."""
     batch_interval_seconds: float = Field(default=1.0, gt=0, le=3600)
     poll_interval_seconds: float = Field(default=0.2, gt=0, le=60)
     """How often the runtime is asked for its containers."""

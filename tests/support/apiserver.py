@@ -35,6 +35,8 @@ class ApiServer(Running):
         self._daemons: list[Daemon] = []
         self.url = f"https://127.0.0.1:{free_port()}"
         self.authority = folder / "certificates/apiserver.crt"
+        self.administrator = _TOKEN
+        self.authorization = {"Authorization": f"Bearer {_TOKEN}"}
 
     def start(self) -> None:
         etcd = self._etcd()
@@ -92,6 +94,17 @@ class ApiServer(Running):
             for resource in rule["resources"]
             if resource not in _EVERYBODYS
         }
+
+    def kubeconfig(self, file: Path) -> Path:
+        """Writes how the administrator gets in."""
+        cluster = {"server": self.url, "certificate-authority": str(self.authority)}
+        file.write_text(json.dumps({
+            "apiVersion": "v1", "kind": "Config", "current-context": "it",
+            "clusters": [{"name": "it", "cluster": cluster}],
+            "users": [{"name": "it", "user": {"token": _TOKEN}}],
+            "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
+        }))  # fmt: skip
+        return file
 
     def token(self, namespace: str, account: str) -> str:
         """Of an account, as kubelet would put it into its pod."""
