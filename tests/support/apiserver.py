@@ -35,7 +35,6 @@ class ApiServer(Running):
         self._daemons: list[Daemon] = []
         self.url = f"https://127.0.0.1:{free_port()}"
         self.authority = folder / "certificates/apiserver.crt"
-        self.administrator = _TOKEN
         self.authorization = {"Authorization": f"Bearer {_TOKEN}"}
 
     def start(self) -> None:

@@ -1,5 +1,5 @@
-"""What the autoscalers ask for arrives: pods in a real API server, a real Prometheus that finds
-them there with our scrape configuration, and the Prometheus adapter with our rules.
+"""Pods in a real API server, and a real Prometheus that scrapes them by our jobs: what the
+dashboard asks for is there, and through the Prometheus adapter what the autoscalers ask for.
 
 scripts/test-on-apiserver builds what that takes.
 """
@@ -7,9 +7,10 @@ scripts/test-on-apiserver builds what that takes.
 import contextlib
 import json
 import os
+import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,35 +27,56 @@ from tests.support.manifests import rendered
 
 pytestmark = pytest.mark.real
 
-_RULES = Path(__file__).parents[2] / "deploy/prometheus"
+_DEPLOY = Path(__file__).parents[2] / "deploy"
+_RULES = _DEPLOY / "prometheus"
+_DASHBOARD = _DEPLOY / "grafana/vexstream.json"
 _WAIT_SECONDS = 60
 _LAG, _PROJECTION_LAG = 7000, 1234
 
 
 @pytest.fixture(scope="module")
-def adapter(apiserver: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of the adapter, behind a Prometheus that scrapes an API's pod and the exporter's."""
+def prometheus(apiserver: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of one that scrapes an API's pod and the exporter's."""
+    if shutil.which("prometheus") is None:
+        pytest.skip("no Prometheus: apt-get install prometheus")
+    apiserver(*APPLY, given=[d for d in rendered("production") if d["kind"] == "Namespace"])
+    metrics.PROJECTION_LAG.labels("vexstream.vex-document").set(_PROJECTION_LAG)
+    _pod(apiserver, "api-0", {"app.kubernetes.io/name": "api"}, "http",
+         _exports(prometheus_client.REGISTRY))  # fmt: skip
+    _pod(apiserver, "exporter-0", {"strimzi.io/name": "vexstream-kafka-exporter"},
+         "tcp-prometheus", _exports(_kafkas()))  # fmt: skip
+    with _scraping(apiserver, tmp_path_factory.mktemp("prometheus")) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def adapter(
+    apiserver: ApiServer, prometheus: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """URL of the adapter."""
     program = os.environ.get("VEXSTREAM_TEST_ADAPTER")
     if not program:
         pytest.skip("no Prometheus adapter: scripts/test-on-apiserver builds one")
-    if shutil.which("prometheus") is None:
-        pytest.skip("no Prometheus: apt-get install prometheus")
     folder = tmp_path_factory.mktemp("adapter")
-    apiserver(*APPLY, given=[d for d in rendered("production") if d["kind"] == "Namespace"])
-    metrics.PROJECTION_LAG.labels("vexstream.vex-document").set(_PROJECTION_LAG)
-    _pod(
-        apiserver,
-        "api-0",
-        {"app.kubernetes.io/name": "api"},
-        "http",
-        _exports(prometheus_client.REGISTRY),
-    )
-    _pod(apiserver, "exporter-0", {"strimzi.io/name": "vexstream-kafka-exporter"},
-         "tcp-prometheus", _exports(_kafkas()))  # fmt: skip
-    with _prometheus(apiserver, folder) as prometheus, _adapter(
-        apiserver, folder, program, prometheus
-    ) as url:  # fmt: skip
+    with _adapter(apiserver, folder, program, prometheus) as url:
         yield url
+
+
+def test_the_dashboards_queries_find_what_a_service_exports(prometheus: str) -> None:
+    """Rates are empty or zero while nothing happens; what is a gauge has a value at once."""
+    _until_there(f"{prometheus}/api/v1/query", {"query": "vexstream_ready"}, _results)
+    panels = json.loads(_DASHBOARD.read_text())["panels"]
+    queries = [target["expr"] for panel in panels for target in panel.get("targets", [])]
+    assert queries
+    for query in queries:
+        asked = query.replace("$__rate_interval", "5m").replace(
+            "vexstream-scanner", "vexstream-api"
+        )
+        answer = httpx.get(f"{prometheus}/api/v1/query", params={"query": asked}).json()
+        assert answer["status"] == "success", (query, answer)
+        labelled = "step" in query or " by (" in query
+        if not labelled and "rate(" not in query and "increase(" not in query:
+            assert answer["data"]["result"], query
 
 
 @pytest.mark.parametrize("scaler", ["api", "correlator"])
@@ -75,19 +97,33 @@ def test_what_an_autoscaler_asks_for_is_there(
         path = f"custom.metrics.k8s.io/v1beta1/namespaces/vexstream/pods/*/{name}"
         query = {"labelSelector": "app.kubernetes.io/name=api"}
         expected = _PROJECTION_LAG
-    [item] = _until_there(apiserver, f"{adapter}/apis/{path}", query)
+    [item] = _until_there(f"{adapter}/apis/{path}", query, _items, apiserver.authorization)
     assert item["value"] in (str(expected), f"{expected / 1000:g}k")
 
 
-def _until_there(apiserver: ApiServer, url: str, query: dict[str, str]) -> list[dict[str, Any]]:
+def _until_there(
+    url: str,
+    query: dict[str, str],
+    found_in: Callable[[Any], list[Any]],
+    headers: dict[str, str] | None = None,
+) -> list[Any]:
     deadline = time.monotonic() + _WAIT_SECONDS
     while True:
-        answer = httpx.get(url, params=query, headers=apiserver.authorization, verify=False)
-        if answer.status_code == 200 and (items := answer.json()["items"]):
-            found: list[dict[str, Any]] = items
+        answer = httpx.get(url, params=query, headers=headers, verify=False)
+        if answer.status_code == 200 and (found := found_in(answer.json())):
             return found
         assert time.monotonic() < deadline, answer.text
         time.sleep(0.5)
+
+
+def _items(answer: Any) -> list[Any]:
+    found: list[Any] = answer["items"]
+    return found
+
+
+def _results(answer: Any) -> list[Any]:
+    found: list[Any] = answer["data"]["result"]
+    return found
 
 
 def _kafkas() -> prometheus_client.CollectorRegistry:
@@ -125,12 +161,15 @@ def _pod(
 
 
 @contextlib.contextmanager
-def _prometheus(apiserver: ApiServer, folder: Path) -> Iterator[str]:
+def _scraping(apiserver: ApiServer, folder: Path) -> Iterator[str]:
+    """Debian's Prometheus is built without Kubernetes: it is told of the pods as that would."""
+    found = folder / "pods.json"
+    pods = json.loads(apiserver("get", "pods", "--namespace=vexstream", "--output=json"))["items"]
+    found.write_text(json.dumps([_discovered(pod) for pod in pods]))
     config = yaml.safe_load((_RULES / "scrape.yaml").read_text())
     for job in config["scrape_configs"]:
-        [discovery] = job["kubernetes_sd_configs"]
-        discovery |= {"api_server": apiserver.url, "tls_config": {"insecure_skip_verify": True},
-                      "authorization": {"credentials": apiserver.administrator}}  # fmt: skip
+        assert job.pop("kubernetes_sd_configs")[0]["role"] == "pod"
+        job["file_sd_configs"] = [{"files": [str(found)]}]
     file, port = folder / "prometheus.yaml", free_port()
     file.write_text(yaml.safe_dump({"global": {"scrape_interval": "1s"}} | config))
     command = ["prometheus", f"--config.file={file}", f"--storage.tsdb.path={folder}/data",
@@ -138,6 +177,22 @@ def _prometheus(apiserver: ApiServer, folder: Path) -> Iterator[str]:
     with Daemon("prometheus", command, log=folder / "prometheus.log") as daemon:
         daemon.wait_ready(lambda: listens(port), 30)
         yield f"http://127.0.0.1:{port}"
+
+
+def _discovered(pod: Any) -> dict[str, Any]:
+    """As Prometheus' documentation of kubernetes_sd_config has it for the role pod."""
+    metadata, [container] = pod["metadata"], pod["spec"]["containers"]
+    [port] = container["ports"]
+    labels = {re.sub(r"\W", "_", name): value for name, value in metadata["labels"].items()}
+    return {
+        "targets": [f"{pod['status']['podIP']}:{port['containerPort']}"],
+        "labels": {
+            "__meta_kubernetes_namespace": metadata["namespace"],
+            "__meta_kubernetes_pod_name": metadata["name"],
+            "__meta_kubernetes_pod_container_port_name": port["name"],
+        }
+        | {f"__meta_kubernetes_pod_label_{name}": value for name, value in labels.items()},
+    }
 
 
 @contextlib.contextmanager
