@@ -80,6 +80,10 @@ class Observation:
         if count > 0:
             self._lost[reason] += count
 
+    def begin(self, at_us: int) -> None:
+        """Nothing of the container ran before that: its observation, and its life, begin then."""
+        self.started_at_us = self.observed_from_us = max(self.observed_from_us, at_us)
+
     @property
     def has_news(self) -> bool:
         """An access or a loss waits for the next cut."""

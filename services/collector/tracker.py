@@ -2,7 +2,13 @@
 
 No clock: times are given. A file counts when it is on the container's root file system. That one is
 learnt from the container's first event: a runtime has pivoted into it by then, and the probe says
-nothing of tasks that still have the host's root.
+nothing of tasks that still have the host's root. What another container runs of it (a debugging
+container, through /proc/<pid>/root) counts too; what that one only reads does not: a scanner of
+other containers' files is no use of all of them.
+
+Silence is evidence only of a container that can be heard. So nothing is said of one before a
+program of its image was seen to start in it, and one that runs without is told as a loss: a runtime
+with a kernel of its own (gVisor, Kata) may run it.
 """
 
 from collections import Counter
@@ -21,12 +27,18 @@ from vexstream.evidence import Batch, Use
 from vexstream.identity import Image
 
 _SCAN_INTERVAL_US = 1_000_000
+_START_US = 30_000_000
+"""How long a runtime's word that a container runs may precede the sight of it."""
 
 
 @dataclass(slots=True)
 class _Tracked:
     observation: Observation
+    heard: bool
+    """A program of its image was seen to start, or it is too old for that."""
     started: bool = False
+    silent_from_us: int | None = None
+    """When it will have been silent for too long."""
     root: FileSystemRoot | None = None
     cgroups: set[int] = field(default_factory=set)
     ended_at_us: int | None = None
@@ -56,6 +68,8 @@ class Tracker:
         self._room = room or Room()
         self._tracked: dict[str, _Tracked] = {}
         self._owners: dict[int, str] = {}
+        self._overlays: dict[int, str] = {}
+        """Device of a root file system that is one container's alone -> that container."""
         self._losses: Counter[tuple[int, str]] = Counter()
         self._scanned_at_us = 0
         self._missing: set[int] = set()
@@ -95,8 +109,9 @@ class Tracker:
                 limits=self._limits,
                 room=self._room,
             ),
-            root=root,
+            heard=late,
         )
+        self._take_root(info.id, root)
         metrics.CONTAINERS.set(len(self._tracked))
         self._release_held()
 
@@ -138,7 +153,7 @@ class Tracker:
             if owner is None:
                 self._hold.add(event, now_us)
             else:
-                self._attribute(self._tracked[owner], event)
+                self._attribute(owner, event)
         self._look_again(now_us)
 
     def lose(self, totals: Mapping[tuple[int, str], int], *, backing_off: bool = False) -> None:
@@ -166,16 +181,11 @@ class Tracker:
         """Ends every container's interval; those that ended are forgotten."""
         batches: list[Batch] = []
         for container_id, tracked in list(self._tracked.items()):
-            self._require_cgroup(container_id, tracked)
-            observation = tracked.observation
-            if tracked.ended_at_us is None:
-                batches += observation.cut(until_us)
-                continue
-            ended_at = min(tracked.ended_at_us, until_us)
-            known = tracked.exit_code is not None
-            if known or observation.has_news or ended_at > observation.observed_from_us:
-                batches += observation.cut(ended_at, tracked.exit_code)
-            self._forget(container_id, tracked)
+            over = tracked.ended_at_us is not None
+            if self._can_be_told(container_id, tracked, until_us):
+                batches += self._cut(tracked, until_us)
+            if over:
+                self._forget(container_id)
         return batches
 
     def forget_gone_cgroups(self) -> list[int]:
@@ -207,21 +217,46 @@ class Tracker:
             tracked = self._tracked.get(candidate)
             if tracked is not None:
                 if any(self.index.path(known) == path for known in tracked.cgroups):
-                    tracked.root = None  # started again under its id: its root is mounted anew
+                    self._take_root(candidate, None)  # started again: its root is mounted anew
                 self._owners[cgroup] = candidate
                 tracked.cgroups.add(cgroup)
                 return candidate
         return None
 
-    def _attribute(self, tracked: _Tracked, event: FileEvent) -> None:
+    def _cut(self, tracked: _Tracked, until_us: int) -> list[Batch]:
+        observation = tracked.observation
+        if tracked.ended_at_us is None:
+            return observation.cut(until_us)
+        ended_at = min(tracked.ended_at_us, until_us)
+        known = tracked.exit_code is not None
+        if known or observation.has_news or ended_at > observation.observed_from_us:
+            return observation.cut(ended_at, tracked.exit_code)
+        return []
+
+    def _take_root(self, container_id: str, root: FileSystemRoot | None) -> None:
+        tracked = self._tracked[container_id]
+        if tracked.root is not None and self._overlays.get(tracked.root.device) == container_id:
+            del self._overlays[tracked.root.device]
+        tracked.root = root
+        if root is not None and root.is_top:
+            self._overlays[root.device] = container_id
+
+    def _attribute(self, container_id: str, event: FileEvent) -> None:
+        tracked = self._tracked[container_id]
         if tracked.root is None:
-            tracked.root = event.root
-        root = tracked.root
+            self._take_root(container_id, event.root)
+        root = tracked.root or event.root
         same_root = event.root == root
         whole = event.from_top and root.is_top
         if event.device == root.device and (whole or (event.in_root and same_root)):
             tracked.observation.add(event.path, event.use)
+            tracked.heard |= bool(event.use & Use.EXECUTED)
             metrics.EVENTS.labels("attributed").inc()
+            return
+        neighbour = self._overlays.get(event.device)
+        if neighbour is not None and event.from_top and event.use & (Use.EXECUTED | Use.MAPPED):
+            self._tracked[neighbour].observation.add(event.path, event.use)
+            metrics.EVENTS.labels("neighbour").inc()
             return
         metrics.EVENTS.labels("not_image").inc()
         # A namespace within the container shows a part of its root file system somewhere else;
@@ -234,12 +269,11 @@ class Tracker:
             owner = self._owner(cgroup)
             if owner is None:
                 continue
-            tracked = self._tracked[owner]
             events, lost = self._hold.take(cgroup)
             for event in events:
-                self._attribute(tracked, event)
+                self._attribute(owner, event)
             for reason, count in lost.items():
-                tracked.observation.lose(reason, count)
+                self._tracked[owner].observation.lose(reason, count)
 
     def _look_again(self, now_us: int) -> None:
         unknown = [c for c in self._hold.cgroups() if self.index.path(c) is None]
@@ -252,20 +286,35 @@ class Tracker:
             if self.index.path(cgroup) is None:  # it may have been any container's
                 self._lose_everywhere("unattributed", count)
 
-    def _require_cgroup(self, container_id: str, tracked: _Tracked) -> None:
-        """Without a cgroup its events cannot be told: silence would be no evidence then."""
-        if tracked.cgroups or not tracked.started:
-            return
-        for cgroup in self.index.ids_of(container_id):
-            self._owner(cgroup)
+    def _can_be_told(self, container_id: str, tracked: _Tracked, until_us: int) -> bool:
+        """Whether there is anything to say of a container now; counts what it cannot be heard of.
+
+        Without a cgroup its events cannot be told, and without a start it has not been heard yet:
+        silence would be no evidence then.
+        """
+        if not tracked.heard and not tracked.started:
+            tracked.observation.begin(until_us)
+            return False
         if not tracked.cgroups:
+            for cgroup in self.index.ids_of(container_id):
+                self._owner(cgroup)
+        if tracked.silent_from_us is None:
+            tracked.silent_from_us = until_us + _START_US
+        over = tracked.ended_at_us is not None
+        if not tracked.heard and not over and until_us < tracked.silent_from_us:
+            return False
+        if not tracked.cgroups and tracked.started:
             tracked.observation.lose("cgroup_unknown", 1)
+        elif not tracked.heard:
+            tracked.observation.lose("not_heard", 1)
+        return True
 
     def _lose_everywhere(self, reason: str, count: int) -> None:
         for tracked in self._tracked.values():
             tracked.observation.lose(reason, count)
 
-    def _forget(self, container_id: str, tracked: _Tracked) -> None:
+    def _forget(self, container_id: str) -> None:
+        self._take_root(container_id, None)
         del self._tracked[container_id]
         for cgroup in [c for c, owner in self._owners.items() if owner == container_id]:
             del self._owners[cgroup]

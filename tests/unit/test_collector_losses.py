@@ -31,8 +31,10 @@ ROOT = FileSystemRoot(device=50, inode=7, is_top=True)
 SCAN = scan([package("idle", b"/bin/idle")], [Finding("CVE-1", "idle")])
 
 
-def _event(path: bytes, cgroup: int = CGROUP, root: FileSystemRoot = ROOT) -> FileEvent:
-    return FileEvent(cgroup, path, Use.OPENED, 50, root, in_root=False, from_top=True, pid=1)
+def _event(
+    path: bytes, cgroup: int = CGROUP, root: FileSystemRoot = ROOT, use: Use = Use.OPENED
+) -> FileEvent:
+    return FileEvent(cgroup, path, use, 50, root, in_root=True, from_top=root.is_top, pid=1)
 
 
 class Node:
@@ -45,18 +47,19 @@ class Node:
             attached_at_us=SECOND,
             index=CgroupIndex(folder),
             hold=Hold(max_events=2, max_bytes=10_000, max_age_us=SECOND),
-            limits=Limits(pending_accesses=2),
+            limits=Limits(pending_accesses=4),
             room=Room(),
         )
 
-    def begin(self) -> None:
+    def begin(self, root: FileSystemRoot = ROOT) -> None:
         self.tracker.handle([CgroupEvent(CGROUP, f"/kubepods/pod1/{ID}")], CREATED)
         self.tracker.begin(ContainerInfo(ID, WEB, IMAGE, CREATED, 0))
+        self.tracker.handle([_event(b"/init", root=root, use=Use.EXECUTED)], CREATED)
 
     def notes(self) -> str:
         correlation = Correlation(CONFIG)
         correlation.accept(SCAN)
-        for end in (CUT, CUT + 2 * PERIOD):
+        for end in (CUT, CUT + 2 * PERIOD, CUT + 4 * PERIOD):
             for batch in self.tracker.cut(end):
                 correlation.observe(decode_batch(encode_batch(batch)))
         record = correlation.due(POLICY)
@@ -101,15 +104,21 @@ def _no_cgroup(node: Node) -> None:
     node.tracker.mark_started(ID)
 
 
+def _in_a_kernel_of_its_own(node: Node) -> None:
+    node.tracker.handle([CgroupEvent(CGROUP, f"/kubepods/pod1/{ID}")], CREATED)
+    node.tracker.begin(ContainerInfo(ID, WEB, IMAGE, CREATED, 0))
+    node.tracker.mark_started(ID)
+    node.tracker.handle([_event(b"/etc/passwd")], CREATED)
+
+
 def _nested_root(node: Node) -> None:
-    node.begin()
-    shared = FileSystemRoot(50, 8, is_top=False)
-    node.tracker.handle([_event(b"/own", root=shared), _event(b"/other")], CREATED)
+    node.begin(FileSystemRoot(50, 8, is_top=False))
+    node.tracker.handle([_event(b"/other")], CREATED)
 
 
 def _more_than_memory_takes(node: Node) -> None:
     node.begin()
-    node.tracker.handle([_event(b"/f%d" % n) for n in range(3)], CREATED)
+    node.tracker.handle([_event(b"/f%d" % n) for n in range(5)], CREATED)
 
 
 def _clock_set(node: Node) -> None:
@@ -144,6 +153,7 @@ def _clock_set(node: Node) -> None:
         ("hold_overflow", _too_much_to_hold),
         ("unattributed", _nobodys_events),
         ("cgroup_unknown", _no_cgroup),
+        ("not_heard", _in_a_kernel_of_its_own),
         ("nested_root", _nested_root),
         ("publish", _more_than_memory_takes),
         ("clock_step", _clock_set),
@@ -165,12 +175,12 @@ def test_all_containers_share_the_memory_for_what_waits(node: Node) -> None:
     node.tracker = Tracker(
         node="node-1", run="run-1", attached_at_us=SECOND, index=CgroupIndex(Path("/nonexistent")),
         hold=Hold(max_events=2, max_bytes=10_000, max_age_us=SECOND), limits=Limits(),
-        room=Room(400),
+        room=Room(600),
     )  # fmt: skip
     node.begin()
     node.tracker.handle([_event(b"/f%d" % n) for n in range(4)], CREATED)
     (batch,) = node.tracker.cut(CUT)
-    assert (len(batch.accesses), batch.lost, batch.loss_reasons) == (2, 2, ("publish",))
+    assert (len(batch.accesses), batch.lost, batch.loss_reasons) == (3, 2, ("publish",))
     node.tracker.handle([_event(b"/f2")], CUT)
     (batch,) = node.tracker.cut(CUT + SECOND)
     assert (len(batch.accesses), batch.lost) == (1, 0), "what was cut has left the memory"

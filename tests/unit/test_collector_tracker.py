@@ -55,8 +55,19 @@ def _made(cgroup: int = 10, container_id: str = ID) -> CgroupEvent:
     return CgroupEvent(cgroup, f"/kubepods/pod1/{container_id}")
 
 
+INIT = b"/sbin/init"
+
+
+def _start(tracker: Tracker, container_id: str = ID, cgroup: int = 10) -> None:
+    """A container whose first program was seen to start."""
+    tracker.begin(_info(container_id))
+    tracker.handle([_made(cgroup, container_id), _event(INIT, cgroup, use=Use.EXECUTED)], CREATED)
+
+
 def _paths(batches: list[Batch]) -> list[bytes]:
-    return [access.path for batch in batches for access in batch.accesses]
+    """Without that of the first program."""
+    paths = [access.path for batch in batches for access in batch.accesses]
+    return [path for path in paths if path != INIT]
 
 
 def _run(tracker: Tracker, *events: RawEvent, now_us: int = CREATED + SECOND) -> list[Batch]:
@@ -65,7 +76,7 @@ def _run(tracker: Tracker, *events: RawEvent, now_us: int = CREATED + SECOND) ->
 
 
 def test_events_wait_for_their_container(tracker: Tracker) -> None:
-    assert _run(tracker, _made(), _event(b"/bin/app")) == []
+    assert _run(tracker, _made(), _event(b"/bin/app", use=Use.EXECUTED)) == []
     assert not tracker.is_late(_info())
     tracker.begin(_info())
     (batch,) = tracker.cut(CREATED + SECOND)
@@ -74,7 +85,7 @@ def test_events_wait_for_their_container(tracker: Tracker) -> None:
 
 
 def test_a_cgroup_within_a_container_belongs_to_it(tracker: Tracker) -> None:
-    tracker.begin(_info())
+    _start(tracker)
     nested = CgroupEvent(11, f"/kubepods/pod1/{ID}/system.slice/web.service")
     assert _paths(_run(tracker, nested, _event(b"/bin/web", cgroup=11))) == [b"/bin/web"]
 
@@ -90,7 +101,7 @@ def test_a_container_that_came_first_is_observed_from_the_attachment_on(tracker:
 
 
 def test_only_the_root_file_system_counts(tracker: Tracker) -> None:
-    tracker.begin(_info())
+    _start(tracker)
     batches = _run(
         tracker,
         _made(),
@@ -108,7 +119,7 @@ def test_the_root_of_a_late_container_is_not_learnt_from_a_nested_one(tracker: T
 
 
 def test_a_nested_namespace_on_an_overlay_shows_files_of_the_image(tracker: Tracker) -> None:
-    tracker.begin(_info())
+    _start(tracker)
     sandbox = FileSystemRoot(device=60, inode=1, is_top=True)
     batches = _run(
         tracker, _made(), _event(b"/bin/app"),
@@ -123,7 +134,7 @@ def test_a_nested_namespace_on_a_shared_file_system_is_a_loss(tracker: Tracker) 
     other = FileSystemRoot(device=8, inode=900, is_top=False)
     batches = _run(
         tracker, _made(),
-        _event(b"/bin/app", device=8, root=SHARED, from_top=False),
+        _event(b"/bin/app", device=8, root=SHARED, from_top=False, use=Use.EXECUTED),
         _event(b"/host/volume", device=8, root=SHARED, in_root=False),
         _event(b"/x", device=8, root=other, from_top=False),
     )  # fmt: skip
@@ -133,7 +144,7 @@ def test_a_nested_namespace_on_a_shared_file_system_is_a_loss(tracker: Tracker) 
 
 
 def test_what_the_kernel_lost_is_told_once(tracker: Tracker) -> None:
-    tracker.begin(_info())
+    _start(tracker)
     tracker.handle([_made()], CREATED)
     tracker.lose({(10, "ring_buffer"): 3})
     tracker.lose({(10, "ring_buffer"): 5, (77, "ring_buffer"): 9})
@@ -146,14 +157,14 @@ def test_what_the_kernel_lost_is_told_once(tracker: Tracker) -> None:
 def test_losses_before_the_container_is_known_travel_with_it(tracker: Tracker) -> None:
     tracker.handle([_made()], CREATED)
     tracker.lose({(10, "path_walk"): 2})
-    tracker.begin(_info())
+    _start(tracker)
     (batch,) = tracker.cut(CREATED + 1)
     assert (batch.lost, batch.loss_reasons) == (2, ("path_walk",))
 
 
 def test_a_loss_that_may_be_anyones_is_everyones(tracker: Tracker) -> None:
-    tracker.begin(_info())
-    tracker.begin(_info(OTHER_ID))
+    _start(tracker)
+    _start(tracker, OTHER_ID, 11)
     tracker.lose({(ANY_CGROUP, "ring_buffer"): 1})
     assert [batch.lost for batch in tracker.cut(CREATED + 1)] == [1, 1]
 
@@ -161,40 +172,87 @@ def test_a_loss_that_may_be_anyones_is_everyones(tracker: Tracker) -> None:
 def test_an_overflowing_hold_is_a_loss_of_the_container(tracker: Tracker) -> None:
     events = [_event(b"/f%d" % n) for n in range(8)]
     tracker.handle([_made(), *events], CREATED)
-    tracker.begin(_info())
+    _start(tracker)
     (batch,) = tracker.cut(CREATED + 1)
-    assert len(batch.accesses) == 5
+    assert len(_paths([batch])) == 5
     assert (batch.lost, batch.loss_reasons) == (3, ("hold_overflow",))
 
 
 def test_events_that_waited_too_long_are_a_loss_of_the_container(tracker: Tracker) -> None:
     tracker.handle([_made(), _event(b"/bin/app")], CREATED)
     tracker.handle([], CREATED + 11 * SECOND)
-    tracker.begin(_info())
+    _start(tracker)
     (batch,) = tracker.cut(CREATED + 12 * SECOND)
-    assert (batch.accesses, batch.lost) == ((), 1)
+    assert (_paths([batch]), batch.lost) == ([], 1)
 
 
 def test_events_of_an_unknown_cgroup_may_have_been_anyones(tracker: Tracker) -> None:
-    tracker.begin(_info())
+    _start(tracker)
     tracker.handle([_event(b"/bin/app", cgroup=99)], CREATED)
     tracker.handle([], CREATED + 11 * SECOND)
     (batch,) = tracker.cut(CREATED + 12 * SECOND)
     assert (batch.lost, batch.loss_reasons) == (1, ("unattributed",))
 
 
+def test_nothing_is_said_of_a_container_before_anything_ran_in_it(tracker: Tracker) -> None:
+    """Its learning period does not begin with its creation: `docker create` runs nothing."""
+    tracker.begin(_info())
+    assert tracker.cut(CREATED + 90 * SECOND) == []
+    tracker.mark_started(ID)
+    assert tracker.cut(CREATED + 91 * SECOND) == []
+    (batch,) = _run(tracker, _made(), _event(INIT, use=Use.EXECUTED), now_us=CREATED + 92 * SECOND)
+    assert (batch.started_at_us, batch.observed_from_us) == (CREATED + 90 * SECOND,) * 2
+    assert batch.lost == 0
+
+
+def test_a_container_that_never_started_leaves_no_trace(tracker: Tracker) -> None:
+    tracker.begin(_info())
+    tracker.end(ID, CREATED + 1)
+    assert tracker.cut(CREATED + SECOND) == []
+    assert not tracker.containers
+
+
+@pytest.mark.parametrize("over", [False, True])
+def test_a_container_that_runs_unheard_is_not_observed(tracker: Tracker, *, over: bool) -> None:
+    """What gVisor or Kata run opens files of the image, if any, and executes none."""
+    tracker.begin(_info())
+    tracker.mark_started(ID)
+    assert _run(tracker, _made(), _event(b"/etc/passwd")) == []
+    if over:
+        tracker.end(ID, CREATED + 2 * SECOND, 0)
+    (batch,) = tracker.cut(CREATED + 40 * SECOND)
+    assert (batch.lost, batch.loss_reasons) == (1, ("not_heard",))
+
+
 def test_a_started_container_without_a_known_cgroup_is_not_observed(tracker: Tracker) -> None:
     tracker.begin(_info())
-    (waiting,) = tracker.cut(CREATED + 1)
     tracker.mark_started(ID)
-    (blind,) = tracker.cut(CREATED + 2)
-    tracker.handle([_made()], CREATED + 3)
-    (seeing,) = tracker.cut(CREATED + 3)
-    assert (waiting.lost, blind.loss_reasons, seeing.lost) == (0, ("cgroup_unknown",), 0)
+    assert tracker.cut(CREATED + SECOND) == []
+    (blind,) = tracker.cut(CREATED + 40 * SECOND)
+    assert blind.loss_reasons == ("cgroup_unknown",)
+    tracker.handle([_made(), _event(INIT, use=Use.EXECUTED)], CREATED + 41 * SECOND)
+    (seeing,) = tracker.cut(CREATED + 41 * SECOND)
+    assert seeing.lost == 0
+
+
+def test_what_a_container_runs_of_its_neighbour_counts_for_that_one(tracker: Tracker) -> None:
+    """As a debugging container does through /proc/<pid>/root; what it only reads does not."""
+    debugger = FileSystemRoot(device=60, inode=1, is_top=True)
+    _start(tracker)
+    tracker.begin(_info(OTHER_ID))
+    own = _event(b"/bin/gdb", 11, use=Use.EXECUTED, root=debugger, device=60)
+    run = _event(b"/lib/x.so", 11, use=Use.MAPPED, root=debugger, in_root=False)
+    read = _event(b"/lib/x.py", 11, root=debugger, in_root=False)
+    tracker.handle([_made(11, OTHER_ID), own, run, read], CREATED + SECOND)
+    paths = {batch.container_id: _paths([batch]) for batch in tracker.cut(CREATED + SECOND)}
+    assert paths == {ID: [b"/lib/x.so"], OTHER_ID: [b"/bin/gdb"]}
+    tracker.end(ID, CREATED + 2 * SECOND)
+    tracker.cut(CREATED + 2 * SECOND)
+    assert _paths(_run(tracker, run, now_us=CREATED + 3 * SECOND)) == []
 
 
 def test_an_ended_container_gets_one_last_batch(tracker: Tracker) -> None:
-    tracker.begin(_info())
+    _start(tracker)
     tracker.handle([_made(), _event(b"/bin/app")], CREATED + 5)
     tracker.end(ID, CREATED + 4)
     (last,) = tracker.cut(CREATED + 5)
@@ -206,21 +264,21 @@ def test_an_ended_container_gets_one_last_batch(tracker: Tracker) -> None:
 def test_the_end_of_a_container_is_told_once_and_in_an_interval_of_some_length(
     tracker: Tracker,
 ) -> None:
-    tracker.begin(_info())
+    _start(tracker)
     tracker.handle([_made(), _event(b"/bin/app")], CREATED + 5)
     (first,) = tracker.cut(CREATED + 5)
     tracker.end(ID, CREATED + 5, 3)
     (last,) = tracker.cut(CREATED + 9)
     assert (first.exit_code, last.exit_code) == (None, 3)
     assert (last.observed_from_us, last.observed_to_us) == (CREATED + 5, CREATED + 6)
-    tracker.begin(_info())
+    _start(tracker)
     tracker.end(ID, CREATED + 9)
     assert [batch.exit_code for batch in tracker.cut(CREATED + 10)] == [None]
 
 
 def test_a_container_that_is_started_again_has_another_root(tracker: Tracker) -> None:
     """Docker keeps id and cgroup path, and mounts the root file system anew."""
-    tracker.begin(_info())
+    _start(tracker)
     tracker.handle([_made(), _event(b"/bin/one")], CREATED + 1)
     mounted = FileSystemRoot(device=51, inode=7, is_top=True)
     again, event = _made(11), _event(b"/bin/two", 11, root=mounted, device=51)
@@ -230,7 +288,7 @@ def test_a_container_that_is_started_again_has_another_root(tracker: Tracker) ->
 
 
 def test_another_image_under_the_same_name_is_not_taken_over(tracker: Tracker) -> None:
-    tracker.begin(_info())
+    _start(tracker)
     tracker.learn(ID, Image(Digest("sha256:" + "f" * 64), (), ("other",)))
     tracker.learn(ID, Image(IMAGE.config_digest, (), ("cart:1",)))
     (batch,) = tracker.cut(CREATED + 1)
@@ -247,10 +305,10 @@ def test_a_container_that_makes_and_removes_cgroups_fills_no_memory(tracker: Tra
     own = tracker.index.root / "kubepods/pod1" / ID
     own.mkdir(parents=True)
     inside = own.stat().st_ino
-    tracker.begin(_info())
+    _start(tracker, cgroup=inside)
     brief = [CgroupEvent(1000 + n, f"/kubepods/pod1/{ID}/{n}") for n in range(5)]
     used = [_event(b"/bin/%d" % n, cgroup=1000 + n) for n in range(5)]
-    _run(tracker, _made(inside), _event(b"/bin/app", cgroup=inside), *brief, *used)
+    _run(tracker, _event(b"/bin/app", cgroup=inside), *brief, *used)
     assert tracker.forget_gone_cgroups() == [], "events of it may be under way"
     late = _run(tracker, _event(b"/bin/late", cgroup=1002))
     assert _paths(late) == [b"/bin/late"]
@@ -265,11 +323,11 @@ def test_a_cgroup_that_is_called_like_another_container_is_not_that_containers(
 ) -> None:
     hostile = "f" * 64
     forged = CgroupEvent(11, f"/kubepods/pod1/{hostile}/{ID}")
-    tracker.begin(_info())
+    _start(tracker)
     (batch,) = _run(tracker, _made(), forged, _event(b"/bin/forged", cgroup=11))
-    assert batch.accesses == (), "not even while the hostile one is not known yet"
+    assert _paths([batch]) == [], "not even while the hostile one is not known yet"
     assert tracker.processes(ID) == []
-    tracker.begin(_info(hostile))
+    _start(tracker, hostile, 12)
     by_id = {batch.container_id: _paths([batch]) for batch in tracker.cut(CREATED + 2 * SECOND)}
     assert by_id == {ID: [], hostile: [b"/bin/forged"]}
 
