@@ -15,7 +15,7 @@ Entries of files are grow-only and merge in any order, so a redelivered batch is
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import islice
 
 import zstandard
@@ -163,8 +163,8 @@ def published_bytes(published: Published) -> bytes:
 
 
 def published_of(value: bytes) -> Published:
-    """The inverse of ``published_bytes``."""
-    return Published(*json.loads(value))
+    """The inverse of ``published_bytes``; a newer release may have appended to it."""
+    return Published(*json.loads(value)[: len(fields(Published))])
 
 
 def chunk_key(chunk: ScanChunk) -> bytes:
