@@ -8,6 +8,7 @@ pytest_plugins = [
     "tests.support.collecting",
     "tests.support.containers",
     "tests.support.docker",
+    "tests.support.engines",
     "tests.support.probe",
     "tests.support.registry",
     "tests.support.streams",

@@ -29,6 +29,9 @@ class Follower:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
         )
+        self._heard: dict[TopicPartition, int] = {}
+        """Up to which offset the memory has taken everything."""
+        self._took = asyncio.Event()
 
     async def start(self) -> None:
         """Reads what is on the topic now."""
@@ -43,6 +46,13 @@ class Follower:
         while True:
             await self._take()
 
+    async def catch_up(self) -> None:
+        """Waits, beside ``follow``, until the memory has all that is on the topic now."""
+        ends = await self._consumer.end_offsets(list(self._consumer.assignment()))
+        while any(self._heard.get(partition, 0) < end for partition, end in ends.items()):
+            self._took.clear()
+            await self._took.wait()
+
     async def stop(self) -> None:
         """Closes the consumer."""
         await self._consumer.stop()
@@ -56,6 +66,9 @@ class Follower:
     async def _take(self) -> None:
         batches = await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=100)
         await asyncio.to_thread(self._hear, [r for records in batches.values() for r in records])
+        for partition in self._consumer.assignment():
+            self._heard[partition] = await self._consumer.position(partition)
+        self._took.set()
 
     def _hear(self, records: Iterable["ConsumerRecord[bytes, bytes]"]) -> None:
         for record in records:

@@ -28,6 +28,7 @@ from services.scanner.scan import Scanner
 from services.scanner.settings import ScannerSettings
 from services.scanner.sources import image_sources
 from services.scanner.tools import Tools
+from services.scanner.turns import Turns, is_turn
 from services.scanner.worker import Worker
 from vexstream.identity import Digest
 
@@ -65,29 +66,38 @@ async def run(settings: ScannerSettings, stop: asyncio.Event) -> None:
             publisher = Publisher(sender, Topic.IMAGE_SCAN.name_in(settings))
             letters = DeadLetterBox("scanner", Topic.DEAD_LETTER.name_in(settings), sender)
             memory = Memory()
+            follower, turns = Follower(settings, memory), Turns(settings, sender)
+
+            @contextlib.asynccontextmanager
+            async def turn(digest: Digest) -> AsyncIterator[None]:
+                async with turns.turn(digest):
+                    await follower.catch_up()
+                    yield
+
             worker = Worker(
                 settings, Scanner(settings, source, tools), tools, publisher, memory,
                 lambda digest: _is_assigned(consumer, digest),
-                Relay(consumer, sender, Topic.IMAGE_SEEN.name_in(settings)).hand_on,
+                Relay(consumer, sender, Topic.IMAGE_SEEN.name_in(settings)).hand_on, turn,
             )  # fmt: skip
-            async with _followed(settings, memory) as following:
+            async with _followed(follower) as following, _followed(turns) as hearing:
                 health.reason = None
                 working = asyncio.create_task(_work(consumer, worker, letters))
                 stopping = asyncio.create_task(stop.wait())
-                tasks = {working, stopping, following}
-                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                for task in tasks:
+                await asyncio.wait(
+                    {working, stopping, following, hearing}, return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in (working, stopping, following, hearing):
                     task.cancel()
-                for task in (working, following):
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await task
+                    await asyncio.gather(task, return_exceptions=True)
+                for task in (working, following, hearing):
+                    if not task.cancelled():
+                        task.result()  # raises what ended it
     log.info("stopped")
 
 
 @contextlib.asynccontextmanager
-async def _followed(settings: ScannerSettings, memory: Memory) -> AsyncIterator[asyncio.Task[None]]:
-    """The memory holds what is on the topic; the task keeps it so."""
-    follower = Follower(settings, memory)
+async def _followed(follower: Follower | Turns) -> AsyncIterator[asyncio.Task[None]]:
+    """It has read what is on its topic; the task keeps it so."""
     try:
         await follower.start()
         yield asyncio.create_task(follower.follow())
@@ -156,6 +166,8 @@ async def _work(consumer: AIOKafkaConsumer, worker: Worker, letters: DeadLetterB
 async def _handle(
     record: "ConsumerRecord[bytes, bytes]", worker: Worker, letters: DeadLetterBox
 ) -> None:
+    if is_turn(record):
+        return
     try:
         seen = decode_image_seen(record.value or b"")
         trail = Trail.read(record.headers)

@@ -7,11 +7,14 @@ scan again. A failure is never published over a scan that succeeded.
 """
 
 import asyncio
+import contextlib
 import os
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
@@ -36,12 +39,28 @@ _SPREAD_STEPS = 2**32
 _NEW = Trail()
 
 
+class _Wanted(Enum):
+    NOTHING = 0
+    RENAME = 1
+    RESCAN = 2
+    SCAN = 3
+
+
 class HandOn(Protocol):
     """How to give an image to another scanner; see ``Relay.hand_on``."""
 
     async def __call__(
         self, image: Image, trail: Trail, reason: str, *, scan_anyway: bool
     ) -> bool: ...
+
+
+Turn = Callable[[Digest], AbstractAsyncContextManager[None]]
+"""What a scan is made within; see ``Turns.turn``."""
+
+
+def _alone(digest: Digest) -> AbstractAsyncContextManager[None]:
+    del digest
+    return contextlib.nullcontext()
 
 
 async def _nobody(image: Image, trail: Trail, reason: str, *, scan_anyway: bool) -> bool:
@@ -61,9 +80,11 @@ class Worker:
         memory: Memory,
         mine: Callable[[Digest], bool] = lambda _: True,
         hand_on: HandOn = _nobody,
+        turn: Turn = _alone,
     ) -> None:
         """``mine`` tells whether this scanner, among several, has to look after an image;
-        ``hand_on`` gives one that cannot be had here to another."""
+        ``hand_on`` gives one that cannot be had here to another; ``turn`` waits until no other one
+        scans it, and until what that has published is in the memory."""
         self._settings = settings
         self._scanner = scanner
         self._tools = tools
@@ -71,6 +92,7 @@ class Worker:
         self._memory = memory
         self._mine = mine
         self._hand_on = hand_on
+        self._turn = turn
         self._checked_at: float | None = None
         self._current: Database | None = None
         self._changed_at = time.monotonic()
@@ -81,27 +103,47 @@ class Worker:
         With ``scan_anyway`` somebody asks for a scan although there may be one. With a ``trail``
         other scanners had to do what they could not do.
         """
+        await self._look_at_database()
+        wanted = self._wanted(image, trail, scan_anyway=scan_anyway)
+        if wanted in (_Wanted.SCAN, _Wanted.RESCAN):
+            async with self._turn(image.config_digest):
+                await self._do(image, trail, scan_anyway=scan_anyway)
+        elif wanted is _Wanted.RENAME:
+            await self._do(image, trail, scan_anyway=scan_anyway)
+
+    def _wanted(self, image: Image, trail: Trail, *, scan_anyway: bool) -> "_Wanted":
+        known, handed = self._memory.get(image.config_digest), bool(trail.partitions)
+        if known is None or scan_anyway or (handed and not known.complete):
+            return _Wanted.SCAN
+        merged = known.image.merged(image)
+        if self._retry_is_due(known, merged) or self._knows_too_little(known, merged):
+            return _Wanted.SCAN
+        if self._rescan_is_due(known) or (handed and self._is_outdated(known)):
+            return _Wanted.RESCAN
+        return _Wanted.NOTHING if merged == known.image else _Wanted.RENAME
+
+    async def _do(self, image: Image, trail: Trail, *, scan_anyway: bool) -> None:
+        """What is wanted now: another scanner may have done it meanwhile."""
         known = self._memory.get(image.config_digest)
         merged = known.image.merged(image) if known else image
-        await self._look_at_database()
-        handed = bool(trail.partitions)
-        if known is None or scan_anyway or (handed and not known.complete) or (
-            self._retry_is_due(known, merged)
-        ):  # fmt: skip
+        wanted = self._wanted(image, trail, scan_anyway=scan_anyway)
+        if wanted is _Wanted.SCAN:
             await self._scan(merged, known, trail, scan_anyway=scan_anyway)
-        elif self._knows_too_little(known, merged):
-            await self._scan(merged, known, trail, scan_anyway=False)
-        elif self._rescan_is_due(known) or (handed and self._is_outdated(known)):
+        elif wanted is _Wanted.RESCAN and known:
             await self._rescan(merged, known, trail)
-        elif merged != known.image:
+        elif wanted is _Wanted.RENAME and known:
             await self._rename(known, merged)
 
     async def idle(self) -> None:
         """Matches one image again that was matched with another database, if one is due."""
         await self._check_database()
         for known in self._memory:
-            if self._rescan_is_due(known) and self._mine(known.image.config_digest):
-                await self._rescan(known.image, known)
+            digest = known.image.config_digest
+            if self._rescan_is_due(known) and self._mine(digest):
+                async with self._turn(digest):
+                    now = self._memory.get(digest)
+                    if now is not None and self._rescan_is_due(now):
+                        await self._rescan(now.image, now)
                 return
 
     def _retry_is_due(self, known: Known, merged: Image) -> bool:

@@ -1,10 +1,14 @@
 """The web page in a real Chromium, on the real stack: what it shows, and what it lets people do."""
 
+import json
+import os
 import re
+import subprocess
+import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,12 +69,13 @@ def chromium(where: Site) -> Iterator["Browser"]:
 def settle(page: "Page") -> None:
     from playwright.sync_api import expect
 
-    expect(page.locator("main [aria-busy]")).to_have_count(0)
-    expect(page.get_by_text("Loading.", exact=True)).to_have_count(0)
     page.locator("main h1, main [role=alert]").first.wait_for(state="attached")
+    expect(page.get_by_text("Loading.", exact=True)).to_have_count(0)
+    expect(page.locator("main [aria-busy]")).to_have_count(0)
 
 
 def go(page: "Page", where: Site, name: str) -> None:
+    page.goto("about:blank")  # else only the fragment changes, and the former page is still there
     page.goto(f"{where.url}/{PAGES.get(name, name)}")
     settle(page)
 
@@ -196,6 +201,45 @@ def test_the_filters_of_statements(where: Site, chromium: "Browser") -> None:
         page.get_by_text("No statement fits.").wait_for()
 
 
+def test_what_is_open_stays_open_while_the_list_is_drawn_anew(
+    where: Site, chromium: "Browser"
+) -> None:
+    """By a filter that it fits, and by a change of the image, which is offered and not forced."""
+    with opened(chromium) as page:
+        go(page, where, "statements")
+        second = page.locator("tr.statement").nth(1)
+        second.locator("button.open").click()
+        evidence = page.locator(".evidence")
+        evidence.locator("h3").first.wait_for()
+        page.evaluate("window.kept = [...document.querySelectorAll('tr.detail, tr.statement')][1]")
+        page.locator(".toggle.affected").click()
+        settle(page)
+        assert evidence.count() == 1
+        assert page.evaluate("kept.isConnected && kept.nextElementSibling.matches('.detail')")
+        assert second.locator("button.open").get_attribute("aria-expanded") == "true"
+        page.locator("#live.on").wait_for()
+        where.publish(record(0, LARGE, time.time_ns() // 1000, 3))
+        page.get_by_text("Version 3,").wait_for()
+        page.get_by_role("button", name="Changed meanwhile: show").wait_for()
+        assert page.evaluate("kept.isConnected")
+        second.locator("button.open").click()
+        page.get_by_role("button", name="Changed meanwhile: show").wait_for(state="hidden")
+        settle(page)
+
+
+def test_who_leaves_an_image_is_not_taken_back_by_a_filter(
+    where: Site, chromium: "Browser"
+) -> None:
+    with opened(chromium) as page:
+        go(page, where, "statements")
+        page.locator("#find").fill("zlib")
+        page.evaluate("location.hash = '#/'")
+        page.wait_for_timeout(600)  # more than the filter waits for further keys
+        settle(page)
+        assert page.url.endswith("#/")
+        assert page.locator(".images tbody tr").count() == 50
+
+
 def test_a_change_shows_without_a_reload(where: Site, chromium: "Browser") -> None:
     now_us = time.time_ns() // 1000
     changed = record(11, 60, now_us, 3)
@@ -249,14 +293,87 @@ def test_history_and_documents(where: Site, chromium: "Browser") -> None:
         page.get_by_role("heading", name="From version 1 to 2").wait_for()
         assert re.search(r"[1-9]\d* changed, 0 new, 0 gone", page.locator(".diff").inner_text())
         assert page.locator(".diff tbody tr").count() > 0
-        go(page, where, "documents")
-        with page.expect_download() as downloading:
-            page.get_by_role("button", name="CSAF 2.0").click()
-        saved = Path(downloading.value.path()).read_text()
-        assert '"csaf_vex"' in saved
-        assert page.get_by_text("vexstream verify").count() == 1
         go(page, where, f"#/image/{HOSTILE_IMAGE}/documents")
         assert "onerror" not in page.locator(".commands").inner_text()
+
+
+FORMATS: dict[str, tuple[str, Callable[[Any], object]]] = {
+    "OpenVEX 0.2.0": ("openvex", lambda said: said["@context"] == "https://openvex.dev/ns/v0.2.0"),
+    "CSAF 2.0": ("csaf", lambda said: said["document"]["category"] == "csaf_vex"),
+    "CycloneDX VEX": ("cyclonedx", lambda said: said["bomFormat"] == "CycloneDX"),
+    "CycloneDX for Dependency-Track": ("cyclonedx-dt", lambda said: said["components"]),
+}
+
+
+def test_each_format_is_downloaded_as_the_api_serves_it(where: Site, chromium: "Browser") -> None:
+    with opened(chromium) as page:
+        go(page, where, f"#/image/{CONFIG}/documents")
+        assert page.locator(".downloads button").all_inner_texts() == list(FORMATS)
+        for label, (name, holds) in FORMATS.items():
+            with page.expect_download() as downloading:
+                page.get_by_role("button", name=label, exact=True).click()
+            saved = Path(downloading.value.path()).read_bytes()
+            assert downloading.value.suggested_filename == f"{CONFIG[7:19]}.{name}.json"
+            assert holds(json.loads(saved))
+            assert saved == httpx.get(f"{where.url}/vex/{CONFIG}", params={"format": name}).content
+
+
+def test_what_is_copied_is_what_is_shown_and_the_commands_work(
+    where: Site, chromium: "Browser", tmp_path: Path
+) -> None:
+    """Those of curl and of vexstream are run; Grype's and Trivy's are in test_consumers.py."""
+    copied: dict[str, str] = {}
+    with opened(chromium, permissions=["clipboard-read", "clipboard-write"]) as page:
+        go(page, where, f"#/image/{CONFIG}/documents")
+        for button in page.locator("button.copy").all():
+            what = (button.get_attribute("aria-label") or "").removeprefix("Copy ")
+            button.click()
+            page.locator("#toast").get_by_text(f"Copied: {what}.").wait_for()
+            copied[what] = page.evaluate("navigator.clipboard.readText()")
+        shown = page.locator(".commands code").all_inner_texts()
+    assert copied.pop("the digest") == CONFIG
+    assert list(copied.values()) == shown
+    fetch, grype, trivy, verify = shown
+    assert grype.startswith("grype ")
+    assert trivy.startswith("trivy image ")
+    (tmp_path / "vexstream.pub").write_bytes(httpx.get(f"{where.url}/signing-key.pem").content)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    for command in (fetch, verify):
+        done = subprocess.run(
+            ["sh", "-c", command], cwd=tmp_path, env=os.environ | {"PATH": path},
+            capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, (command, done.stderr)
+    document = (tmp_path / "image.openvex.json").read_bytes()
+    assert document == httpx.get(f"{where.url}/vex/{CONFIG}").content
+
+
+def test_a_statement_is_accepted_by_a_click(where: Site, chromium: "Browser") -> None:
+    with opened(chromium) as page:
+        go(page, where, "fleet")
+        sign_in(page, DECIDER)
+        go(page, where, f"#/image/{CONFIG}")
+        box = open_evidence(page, "CVE-2099-0001")
+        row = page.locator("tr.statement", has_text="CVE-2099-0001")
+        before = row.locator(".badge, .status").first.inner_text()
+        assert box.get_by_label("Accept: it stays affected").is_checked()
+        assert box.get_by_label("Status").is_hidden()
+        box.get_by_role("button", name="Accept").click()
+        assert box.get_by_label("Reason").evaluate("one => !one.validity.valid")  # one is wanted
+        box.get_by_label("Reason").fill("Known; the next release has the fix.")
+        box.get_by_role("button", name="Accept").click()
+        page.locator("#toast").get_by_text("Handed on").wait_for()
+        page.get_by_role("button", name="Changed meanwhile: show").wait_for()
+        close_evidence(page, "CVE-2099-0001")
+        row.get_by_text("decided").wait_for()
+        assert row.locator(".badge, .status").first.inner_text() == before
+        box = open_evidence(page, "CVE-2099-0001")
+        box.locator(".facts").get_by_text("token alice").wait_for()
+        assert "the next release has the fix" in box.inner_text()
+        box.get_by_role("button", name="Withdraw the decision").click()
+        page.get_by_role("button", name="Changed meanwhile: show").wait_for()
+        close_evidence(page, "CVE-2099-0001")
+        row.get_by_text("decided").wait_for(state="detached")
 
 
 def test_decisions_are_written_shown_and_withdrawn(where: Site, chromium: "Browser") -> None:

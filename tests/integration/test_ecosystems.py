@@ -133,7 +133,7 @@ def _fill(root: Path, work: Path, cache: Path) -> frozenset[str]:
         "pnpm": lambda: ecosystems.npm(root, "srv/pnpm", {"debug": "2.6.9"}, pnpm=True),
         "rpm": lambda: ecosystems.rpm(root, folder("rpm"), ["alpha", "beta"]),
         "alpm": lambda: ecosystems.alpm(root, folder("alpm"), "gamma"),
-        "apk": lambda: ecosystems.apk(root, {"delta": ["usr/bin/delta", "lib/libdelta.so.1"]}),
+        "apk": lambda: ecosystems.apk(root),
         "gem": lambda: ecosystems.gem(root, folder("gem"), "epsilon"),
         "composer": lambda: ecosystems.composer(root, folder("composer"), "acme/zeta"),
         "jars": jars,
@@ -287,8 +287,17 @@ def test_rpm_and_pacman_packages_own_what_their_databases_list(scanned: Scanned)
     assert scanned.one("alpm", "gamma").files == (b"/usr/bin/gamma",)
 
 
-def test_apk_paths_go_through_usr_merge(scanned: Scanned) -> None:
-    assert scanned.one("apk", "delta").files == (b"/usr/bin/delta", b"/usr/lib/libdelta.so.1")
+def test_apk_packages_own_what_a_real_database_lists(scanned: Scanned) -> None:
+    """Their paths go through the usr-merge of this root and through links."""
+    scanned.needs("apk")
+    lists = ecosystems.apk_lists(scanned.root)
+    assert {"musl", "busybox", "apk-tools", "libssl1.1"} <= set(lists)
+    top = os.path.realpath(scanned.root)
+    for name, paths in lists.items():
+        kept = {os.path.realpath(f"{top}/{path}").removeprefix(top) for path in paths}
+        files = {os.fsdecode(file) for file in scanned.one("apk", name).files}
+        assert files == kept, name
+    assert b"/usr/lib/ld-musl-x86_64.so.1" in scanned.one("apk", "musl").files
 
 
 def test_deb_packages_own_what_dpkg_lists(scanned: Scanned) -> None:

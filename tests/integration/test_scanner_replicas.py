@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
@@ -123,6 +123,26 @@ async def test_a_scanner_without_the_image_leaves_it_to_the_one_that_has_it(
     assert len(list((settings[1].work_dir / "sboms").iterdir())) == 1
 
 
+async def test_two_that_are_told_of_an_image_at_once_scan_it_once(
+    settings: list[ScannerSettings], demo_image: ImageArchive, tmp_path: Path
+) -> None:
+    """Which of them it belongs to is open here, as while a group shares out its partitions anew."""
+    (settings[0].image_dir or tmp_path).joinpath("demo.tar").symlink_to(demo_image.path)
+    begun, syft = tmp_path / "begun", tmp_path / "counting-syft"
+    begun.touch()
+    syft.write_text(
+        f'#!/bin/sh\n[ "$1" != scan ] || echo begun >> "{begun}"\nexec "{settings[0].syft}" "$@"\n'
+    )
+    syft.chmod(0o755)
+    both = [one.model_copy(update={"syft": str(syft)}) for one in settings]
+    image = Image(demo_image.config_digest)
+    async with running(both):
+        [scan] = await scans_after_sightings(both[0], [image])
+        assert scan.failure is None
+        await _until_all_is_read(both[0])
+    assert begun.read_text() == "begun\n"
+
+
 async def test_what_nobody_has_is_said_after_all_have_tried(
     settings: list[ScannerSettings],
 ) -> None:
@@ -132,6 +152,27 @@ async def test_what_nobody_has_is_said_after_all_have_tried(
     assert scan.failure.reason is FailureReason.IMAGE_UNAVAILABLE
     for one in settings:
         assert str(one.image_dir) in scan.failure.detail
+
+
+async def _until_all_is_read(settings: ScannerSettings) -> None:
+    """The scanners have done what there was to do on image-seen."""
+    topic = Topic.IMAGE_SEEN.name_in(settings)
+    reader = AIOKafkaConsumer(**connection(settings))
+    partitions = [TopicPartition(topic, number) for number in range(settings.partitions)]
+    admin = AIOKafkaAdminClient(**connection(settings))
+    await admin.start()
+    await reader.start()
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while True:
+                done = await admin.list_consumer_group_offsets(f"{settings.topic_prefix}scanner")
+                ends = await reader.end_offsets(partitions)
+                if all(at in done and done[at].offset >= end for at, end in ends.items()):
+                    return
+                await asyncio.sleep(0.3)
+    finally:
+        await reader.stop()
+        await admin.close()
 
 
 async def _handed_on(settings: ScannerSettings) -> int:

@@ -12,6 +12,7 @@ import pytest
 
 from services.local import grype_db as sample
 from services.local.containerd import Container, Containerd
+from services.local.image import PROBE
 from services.local.image_archive import (
     File,
     ImageArchive,
@@ -24,11 +25,13 @@ from services.scanner.images import Ctr
 from services.scanner.layers import unpack
 from services.scanner.root_layer import LayerLimits, write_layer
 from services.scanner.running import RunningContainers
+from services.scanner.running_containerd import ContainerdContainers
 from services.scanner.scan import Scanner
 from services.scanner.settings import ScannerSettings, Source
 from services.scanner.sources import image_sources
 from services.scanner.tools import Tools
-from vexstream.identity import Image
+from tests.support.engines import NAME, Engine
+from vexstream.identity import Digest, Image
 from vexstream.rootfs import RootFs
 from vexstream.scan import FailureReason, Scan
 
@@ -164,6 +167,59 @@ def test_an_image_that_only_a_container_still_has_is_scanned_and_the_scan_says_s
         _stop(containerd, containers)
 
 
+async def test_a_container_of_docker_or_podman_gives_its_image(
+    engine: Engine,
+    probe_image: ImageArchive,
+    syft: Path,
+    grype: Path,
+    grype_db: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in sample.environment(grype_db).items():
+        monkeypatch.setenv(name, value)
+    settings = ScannerSettings(
+        image_sources=(Source.RUNNING,), containerd_address=str(tmp_path / "no.sock"), ctr="no-ctr",
+        docker_address=engine.socket, syft=str(syft), grype=str(grype), work_dir=tmp_path,
+    )  # fmt: skip
+    scanner = Scanner(settings, image_sources(settings), Tools(settings))
+    image = Image(probe_image.config_digest)
+    absent = await scanner.scan(image)
+    assert absent.failure is not None
+    assert absent.failure.reason is FailureReason.IMAGE_UNAVAILABLE
+    assert "none of 0 running containers" in absent.failure.detail
+    whole = await scanner_of_archive(settings, probe_image, tmp_path).scan(image)
+    assert whole.failure is None, whole.failure
+
+    container = await asyncio.to_thread(
+        engine.run, PROBE, "/bin/sh", "-c", "echo > /usr/lib/own; exec sleep 600"
+    )
+    try:
+        found = await scanner.scan(image)
+        assert found.failure is None, found.failure
+        assert found.tools["files_of"] == f"running container {container} with what it has changed"
+        assert found.packages == whole.packages
+        assert found.manifests == ()
+        engine.call("exec", NAME, "rm", "/usr/bin/env")
+        less = await scanner.scan(image)
+        assert less.failure is not None
+        assert "has deleted files of its image ('/usr/bin/env')" in less.failure.detail
+        other = await scanner.scan(Image(Digest("sha256:" + "0" * 64)))
+        assert other.failure is not None
+        assert "none of 1 running containers" in other.failure.detail
+    finally:
+        engine.call("rm", "--force", NAME)
+
+
+def scanner_of_archive(settings: ScannerSettings, image: ImageArchive, folder: Path) -> Scanner:
+    """Of the image as it was built."""
+    images = folder / "images"
+    images.mkdir()
+    (images / "image.tar").symlink_to(image.path)
+    of_folder = settings.model_copy(update={"image_sources": (Source.FOLDER,), "image_dir": images})
+    return Scanner(of_folder, image_sources(of_folder), Tools(of_folder))
+
+
 def test_without_rights_on_the_node_the_error_names_them(
     settings: ScannerSettings,
     containerd: Containerd,
@@ -173,7 +229,8 @@ def test_without_rights_on_the_node_the_error_names_them(
     image = waiting("unreadable", {"/opt/unreadable": File(b"u")})
     containerd.import_image(image.path, image.name)
     container = containerd.run(image.name, "unreadable")
-    source = RunningContainers(Ctr(settings), 60, 64, proc=tmp_path / "not-the-hosts")
+    runtime = ContainerdContainers(Ctr(settings), 64)
+    source = RunningContainers(runtime, 60, 64, proc=tmp_path / "not-the-hosts")
     try:
         with pytest.raises(ImageUnavailableError, match="CAP_SYS_PTRACE"):
             asyncio.run(source.fetch(Image(image.config_digest), tmp_path))

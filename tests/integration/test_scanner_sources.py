@@ -18,6 +18,7 @@ import pytest
 
 from services.local.ports import free_port
 from services.scanner.archives import ImageFolder
+from services.scanner.docker_api import DockerApi
 from services.scanner.docker_images import DockerImages
 from services.scanner.errors import ImageUnavailableError, TooLargeError
 from services.scanner.registry import RegistryImages
@@ -269,7 +270,9 @@ def test_dockers_store_gives_an_image_by_its_configuration(
         capture_output=True, check=False, timeout=60,
     )  # fmt: skip
     assert loaded.returncode == 0, loaded.stdout
-    source = Sources([RegistryImages(Credentials([]), (), 5, 64), DockerImages(docker, 30, 64)])
+    source = Sources(
+        [RegistryImages(Credentials([]), (), 5, 64), DockerImages(DockerApi(docker, 30), 64)]
+    )
     assert content_of(fetch(source, Image(app.configs[0]), tmp_path / "w")) == b"amd64"
     absent = Image(Digest("sha256:" + "0" * 64))
     with pytest.raises(ImageUnavailableError, match="docker says") as caught:

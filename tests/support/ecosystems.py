@@ -182,22 +182,47 @@ def alpm(root: Path, work: Path, name: str) -> None:
          "--noconfirm", "--nodeps", "-U", package], work)  # fmt: skip
 
 
-def apk(root: Path, packages: Mapping[str, Sequence[str]]) -> None:
-    """What apk's database looks like; no registry here has apk itself."""
-    blocks = []
-    for name, paths in packages.items():
-        lines = [f"P:{name}", "V:1-r0", "A:x86_64", "L:MIT", f"o:{name}", "C:Q1AAAA="]
-        folder = None
-        for path in sorted(paths):
-            parent, _, file = path.strip("/").rpartition("/")
-            if parent != folder:
-                folder = parent
-                lines.append(f"F:{parent}")
-            lines += [f"R:{file}", "Z:Q1AAAAAAAAAAAAAAAAAAAAAAAAAAA="]
-            write(root, {path: f"{name}\n"})
-        blocks.append("\n".join(lines) + "\n")
-    write(root, {"lib/apk/db/installed": "\n".join(blocks) + "\n",
-                 "etc/alpine-release": "3.19.0\n"})  # fmt: skip
+def apk(root: Path) -> None:
+    """A database that apk wrote on an Alpine system, and its files as far as the root has none.
+
+    No registry here has apk itself. The database is test data of the Syft from which Grype is
+    built, and lies in Go's module cache since then (Apache-2.0).
+    """
+    database = root / "lib/apk/db/installed"
+    database.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(_recorded_database(), database)
+    for name, paths in apk_lists(root).items():
+        for path in paths:
+            if not os.path.lexists(root / path):
+                write(root, {path: f"{name} {path}\n"})
+    (root / "lib/libc.musl-x86_64.so.1").unlink()
+    (root / "lib/libc.musl-x86_64.so.1").symlink_to("ld-musl-x86_64.so.1")
+
+
+def apk_lists(root: Path) -> dict[str, list[str]]:
+    """What the database says: name of a package -> its files (apk-tools, "APK installed database":
+    P a package, F a folder, R a file in the folder before)."""
+    lists: dict[str, list[str]] = {}
+    name = folder = ""
+    for line in (root / "lib/apk/db/installed").read_text().splitlines():
+        if line.startswith("P:"):
+            name = line[2:]
+            lists[name] = []
+        elif line.startswith("F:"):
+            folder = line[2:]
+        elif line.startswith("R:"):
+            lists[name].append(f"{folder}/{line[2:]}")
+    return lists
+
+
+def _recorded_database() -> Path:
+    go = need("go", "see go.dev/doc/install")
+    modules = Path(run([go, "env", "GOMODCACHE"], Path("/")).strip())
+    syft = modules.glob("github.com/anchore/syft@*/syft/pkg/cataloger/alpine")
+    found = sorted(one for folder in syft for one in folder.glob("test*/multiple-2/lib/apk/db/*"))
+    if not found:
+        pytest.skip("no database of apk in Go's module cache: scripts/bootstrap test")
+    return found[-1]
 
 
 def gem(root: Path, work: Path, name: str) -> None:

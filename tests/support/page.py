@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import make_url
 
 from benchmarks.api.fill import fill
@@ -148,6 +150,7 @@ def _api(settings: CommonSettings, postgres_url: str, folder: Path) -> Iterator[
             "VEXSTREAM_DATABASE_URL": url.render_as_string(hide_password=False),
             "VEXSTREAM_API_PORT": str(port),
             "VEXSTREAM_API_TOKENS": "\n".join(tokens),
+            "VEXSTREAM_SIGNING_KEY": _signing_key(),
         },
     )
     base = f"http://127.0.0.1:{port}"
@@ -160,6 +163,13 @@ def _api(settings: CommonSettings, postgres_url: str, folder: Path) -> Iterator[
     with daemon:
         daemon.wait_ready(ready, 90)
         yield base
+
+
+def _signing_key() -> str:
+    pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return pem.decode()
 
 
 def _until_there(url: str) -> None:

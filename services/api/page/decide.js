@@ -23,7 +23,8 @@ export function decisionBox(digest, statement) {
   const place = h("div", { class: "decide" });
   const draw = async () => {
     const mine = await rights().catch(() => ({ name: null, scopes: [] }));
-    place.replaceChildren(comments(digest, statement), mine.scopes.includes("decide") ? form(digest, statement, mine, draw) : refusal(mine, draw));
+    const said = comments(digest, statement);
+    place.replaceChildren(said.list, mine.scopes.includes("decide") ? form(digest, statement, mine, said.load) : refusal(mine, draw));
   };
   draw();
   return place;
@@ -36,16 +37,18 @@ function refusal(mine, draw) {
 }
 
 function comments(digest, statement) {
-  const list = h("ul", { class: "comments" });
+  const list = h("div", {});
   const asked = new URLSearchParams({ vulnerability: statement.vulnerability, package: statement.package });
-  get(`vex/${digest}/comments?${asked}`).then(({ items }) => {
-    if (items.length) list.before(h("h3", {}, plural(items.length, "comment")));
-    list.append(...items.map((one) => h("li", {}, h("span", { class: "strong" }, one.author), " ", h("span", { class: "sub" }, time(one.written_at)), h("p", {}, one.text))));
+  const load = () => get(`vex/${digest}/comments?${asked}`).then(({ items }) => {
+    if (!items.length) return;
+    list.replaceChildren(h("h3", {}, plural(items.length, "comment")),
+      h("ul", { class: "comments" }, items.map((one) => h("li", {}, h("span", { class: "strong" }, one.author), " ", h("span", { class: "sub" }, time(one.written_at)), h("p", {}, one.text)))));
   }).catch(() => {});
-  return h("div", {}, list);
+  load();
+  return { list, load };
 }
 
-function form(digest, statement, mine, draw) {
+function form(digest, statement, mine, commented) {
   const id = `d-${Math.random().toString(36).slice(2)}`;
   const kinds = [["accept", `Accept: it stays ${STATUS[statement.status]}`], ["override", "Override"], ["comment", "Comment only"]];
   const radios = kinds.map(([value, text], at) => h("label", {}, h("input", { type: "radio", name: id, value, checked: at === 0, on: { change: adapt } }), text));
@@ -77,7 +80,7 @@ function form(digest, statement, mine, draw) {
       if (chosen === "comment") {
         await post(`vex/${digest}/comments`, { ...said, package: statement.package });
         toast("Handed on: the comment shows in a moment.");
-        setTimeout(draw, 1500);
+        setTimeout(commented, 1500);
       } else {
         const wanted = chosen === "override" ? status.value : statement.status;
         const why = wanted === "not_affected" ? justification.value || null : null;

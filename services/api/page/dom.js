@@ -98,12 +98,36 @@ export function copyButton(text, what) {
   }, "Copy");
 }
 
+/** Reacts once it is quiet; `stop` takes back what was asked for and has not happened. */
 export function debounce(react, milliseconds = 180) {
   let timer = 0;
-  return () => {
+  const later = () => {
     clearTimeout(timer);
     timer = setTimeout(react, milliseconds);
   };
+  later.stop = () => clearTimeout(timer);
+  return later;
+}
+
+/** Makes the children of a place these. One that is among them already is not moved without need:
+ * what the reader points at, has focused or opened stays under the pointer. */
+export function arrange(place, wanted) {
+  const kept = new Set(wanted);
+  for (const node of [...place.children]) if (!kept.has(node)) node.remove();
+  let at = place.firstElementChild;
+  for (const node of wanted) {
+    if (node === at) at = at.nextElementSibling;
+    else place.insertBefore(node, at);
+  }
+}
+
+/** The same for a few newly made nodes: one that is there and looks alike is kept for it. */
+export function redraw(place, made) {
+  const old = [...place.children];
+  arrange(place, made.map((node) => {
+    const at = old.findIndex((one) => one.isEqualNode(node));
+    return at < 0 ? node : old.splice(at, 1)[0];
+  }));
 }
 
 /** A select with a label that only screen readers get. */

@@ -2,7 +2,7 @@
 
 import { get, query } from "./api.js";
 import { bar, learned, learningText, progress, severityDots, statusBar } from "./charts.js";
-import { asRow, choice, debounce, h, link, longTable, section, show, table } from "./dom.js";
+import { asRow, choice, debounce, h, link, longTable, redraw, section, show, table } from "./dom.js";
 import {
   cveLink, epss, exploited, imageLink, number, percent, plural, severity, SEVERITIES, short,
   STATES, STATUS, STATUSES,
@@ -19,7 +19,6 @@ const MOST_AT_ONCE = 20;
 export function fleet(asked) {
   const summary = h("div", { class: "summary", "aria-busy": "true" });
   const matches = h("div", { class: "matches" });
-  const rows = new Map();
   const body = h("tbody");
   const chosen = {
     namespace: choice("Namespace", "any namespace", [], reload),
@@ -31,11 +30,8 @@ export function fleet(asked) {
   for (const [name, select] of Object.entries(chosen)) select.value = asked[name] || "";
   const list = pagedList({
     body, empty: "No image fits.",
-    row: (image) => [put(image)],
-    told: (page, status) => {
-      rows.clear();
-      status.textContent = plural(page.images, "image");
-    },
+    row: imageRow, key: (image) => image.config_digest,
+    told: (page, status) => { status.textContent = plural(page.images, "image"); },
   });
 
   function filters() {
@@ -51,17 +47,10 @@ export function fleet(asked) {
     return list.load(`fleet/images?${query({ ...filters(), limit: PAGE })}`);
   }
 
-  function put(image, changed = false) {
-    const row = imageRow(image, changed);
-    rows.get(image.config_digest)?.replaceWith(row);
-    rows.set(image.config_digest, row);
-    return row;
-  }
-
   async function figures() {
     const found = await get("fleet");
     summary.removeAttribute("aria-busy");
-    summary.replaceChildren(headline(found), severities(found), urgent(found));
+    redraw(summary, [headline(found), severities(found), urgent(found)]);
     namespaces(chosen.namespace, found.namespaces, chosen.namespace.value);
   }
 
@@ -82,13 +71,13 @@ export function fleet(asked) {
     pending.clear();
     if (!searching) await figures();
     // A list that has been read on is not taken away: then only some of its rows are redrawn.
-    if (changed.length > MOST_AT_ONCE && rows.size <= PAGE && window.scrollY < 200) {
-      await reload();
+    if (changed.length > MOST_AT_ONCE && window.scrollY < 200) {
+      list.changed();
       return;
     }
-    for (const digest of changed.filter((one) => rows.has(one)).slice(0, MOST_AT_ONCE)) {
+    for (const digest of changed.filter(list.has).slice(0, MOST_AT_ONCE)) {
       const page = await get(`fleet/images?${query({ q: digest, limit: 1 })}`);
-      if (page.items.length) put(page.items[0], true);
+      if (page.items.length) list.put(page.items[0]);
     }
   }
 
@@ -98,7 +87,7 @@ export function fleet(asked) {
     h("h1", { class: searching ? null : "hidden" }, searching ? "Search" : "Fleet"),
     searching ? null : summary,
     section("Images", {},
-      h("div", { class: "filters" }, Object.values(chosen)), matches,
+      h("div", { class: "filters" }, Object.values(chosen), list.anew), matches,
       longTable("Images, the most urgent first", COLUMNS, body, "images"), list.foot));
   const failed = (error) => summary.replaceChildren(problem(error));
   if (!searching) figures().catch(failed);
@@ -106,10 +95,10 @@ export function fleet(asked) {
   look().catch(() => {});
   reload();
   return {
-    stop: () => list.end(),
+    stop: () => { again.stop(); list.end(); },
     onEvent(kind, data) {
       if (kind === "reset") { figures().catch(failed); reload(); return; }
-      if (kind === "deleted") { rows.get(data.config_digest)?.remove(); rows.delete(data.config_digest); }
+      if (kind === "deleted") { list.drop(data.config_digest); }
       pending.add(data.config_digest);
       again();
     },
@@ -130,10 +119,10 @@ function chip(text, rest) {
     link(words ? `#/?${words}` : "#/", "×", { "aria-label": `Remove ${text}` }));
 }
 
-function imageRow(image, changed) {
+function imageRow(image) {
   const open = image.counts.under_investigation || 0;
   const affected = image.counts.affected || 0;
-  return asRow(h("tr", { class: changed ? "changed" : null, "data-digest": image.config_digest },
+  return asRow(h("tr", { "data-digest": image.config_digest },
     h("td", {}, imageLink(image),
       h("div", { class: "sub" }, image.namespaces.length ? `${image.namespaces.join(", ")} · ` : null,
         h("span", { class: "mono" }, short(image.config_digest)))),

@@ -2,7 +2,7 @@
 
 import { download, get, getOrNull } from "./api.js";
 import { curve, learned, learningText, progress, statusBar } from "./charts.js";
-import { copyButton, debounce, h, link, section, show, table, toast } from "./dom.js";
+import { copyButton, debounce, h, link, redraw, section, show, table, toast } from "./dom.js";
 import { ago, nameParts, number, percent, plural, short, span, STATES, STATUS, STATUSES, time, words } from "./format.js";
 import { historyPart } from "./history.js";
 import { problem } from "./problem.js";
@@ -23,7 +23,7 @@ export function image(digest, wanted, asked) {
     const [found, coverage] = await Promise.all([get(`images/${digest}`), getOrNull(`images/${digest}/coverage`)]);
     if (stopped) return;
     about = found;
-    head.replaceChildren(...heading(about, coverage, part));
+    redraw(head, heading(about, coverage, part));
     if (first) {
       document.title = `${nameParts(about)[1].slice(0, 60)} - vexstream`;
       shown = partOf(part, place, about, coverage, asked);
@@ -38,7 +38,7 @@ export function image(digest, wanted, asked) {
   attempt(true);
   const again = debounce(() => attempt(false), 500);
   return {
-    stop() { stopped = true; shown.stop(); },
+    stop() { stopped = true; again.stop(); shown.stop(); },
     onEvent(kind, data) {
       if (kind === "reset" || data.config_digest === digest || data.manifest_digests?.includes(digest)) again();
     },
@@ -49,7 +49,7 @@ function partOf(name, place, about, coverage, asked) {
   if (name === "statements") return statementsPart(place, about, asked);
   if (name === "history") return historyPart(place, about);
   const make = name === "coverage" ? coverageCard : documentsCard;
-  const again = (image, seen) => place.replaceChildren(make(image, seen));
+  const again = (image, seen) => redraw(place, [make(image, seen)]);
   again(about, coverage);
   return { stop() {}, again };
 }

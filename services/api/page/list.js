@@ -1,17 +1,23 @@
 // A list that the server pages: rows come as the reader nears the end, or by a button.
 
 import { get, here } from "./api.js";
-import { asRow, h } from "./dom.js";
+import { arrange, asRow, h } from "./dom.js";
 import { problem } from "./problem.js";
 
-/** `row(item)` makes the rows of an item; `told(page)` hears of the first page of each load. */
-export function pagedList({ body, row, told, empty }) {
+/** `row(item)` makes the row of an item, `key(item)` tells it from others; `told(page)` hears of the
+ * first page of each load. A row whose item has not changed stays, with the detail open below it. */
+export function pagedList({ body, key, row, told, empty }) {
   const status = h("p", { class: "dim said", role: "status" });
   const more = h("button", { type: "button", class: "more", hidden: true, on: { click: () => next() } }, "Show more");
-  const foot = h("div", { class: "foot" }, status, more);
+  const failed = h("div");
+  const foot = h("div", { class: "foot" }, failed, status, more);
+  const anew = h("button", { type: "button", class: "quiet anew", hidden: true, on: { click: () => load(shown) } }, "Changed meanwhile: show");
+  let shown = null;
   let address = null;
   let stop = new AbortController();
   let busy = false;
+  let drawn = new Map();
+  let firstPage = 0;
 
   const watch = new IntersectionObserver((seen) => {
     if (seen.some((one) => one.isIntersecting) && !more.hidden) next();
@@ -21,17 +27,25 @@ export function pagedList({ body, row, told, empty }) {
   async function load(wanted) {
     stop.abort();
     const mine = (stop = new AbortController());
+    shown = wanted;
     busy = true;
-    foot.setAttribute("aria-busy", "true");
+    anew.hidden = true;
+    waiting();
+    failed.replaceChildren();
     try {
       const page = await get(wanted, mine.signal);
       if (mine.signal.aborted) return;
       told(page, status);
-      body.replaceChildren(...page.items.flatMap(row));
-      if (!page.items.length) body.append(asRow(h("tr", {}, h("td", { colspan: "20", class: "dim none" }, empty))));
+      const former = drawn;
+      drawn = new Map();
+      firstPage = page.items.length;
+      arrange(body, firstPage ? page.items.flatMap((item) => rows(item, former))
+        : [asRow(h("tr", {}, h("td", { colspan: "20", class: "dim none" }, empty)))]);
       ended(page);
     } catch (error) {
-      if (!mine.signal.aborted) foot.replaceWith(problem(error));
+      if (mine.signal.aborted) return;
+      failed.replaceChildren(problem(error));
+      ended({ next: null });
     } finally {
       if (!mine.signal.aborted) busy = false;
     }
@@ -44,7 +58,7 @@ export function pagedList({ body, row, told, empty }) {
     try {
       const page = await get(address, mine.signal);
       if (mine.signal.aborted) return;
-      body.append(...page.items.flatMap(row));
+      body.append(...page.items.flatMap((item) => rows(item, drawn)));
       ended(page);
     } catch (error) {
       if (!mine.signal.aborted) status.textContent = error.message;
@@ -55,11 +69,63 @@ export function pagedList({ body, row, told, empty }) {
     if (!mine.signal.aborted && address && more.getBoundingClientRect().top < innerHeight + 600) next();
   }
 
+  /** The row of an item, the former one if it says the same, and what is open below that. */
+  function rows(item, former) {
+    const text = JSON.stringify(item);
+    const known = former.get(key(item));
+    const made = known?.text === text ? known.made : row(item);
+    drawn.set(key(item), { text, made });
+    const below = made.nextElementSibling;
+    return below?.classList.contains("detail") ? [made, below] : [made];
+  }
+
+  /** Says that the list is about to change. */
+  function waiting() {
+    foot.setAttribute("aria-busy", "true");
+  }
+
+  /** Whoever reads evidence, or has read on beyond the first page, is not interrupted. */
+  const isRead = () => drawn.size > firstPage || body.querySelector(".detail") !== null;
+
+  /** What the list shows has changed on the server. */
+  function changed() {
+    if (isRead()) anew.hidden = false;
+    else if (shown) load(shown);
+  }
+
+  /** Redraws the row of an item that is shown, where it is. */
+  function put(item) {
+    const former = drawn.get(key(item));
+    const text = JSON.stringify(item);
+    if (!former || former.text === text) return;
+    const made = row(item);
+    made.classList.add("changed");
+    const focused = former.made.contains(document.activeElement);
+    former.made.replaceWith(made);
+    if (focused) made.querySelector("a, button")?.focus();
+    drawn.set(key(item), { text, made });
+  }
+
+  function drop(gone) {
+    drawn.get(gone)?.made.remove();
+    drawn.delete(gone);
+  }
+
+  /** Opens or closes what `detail()` makes, below a row. */
+  function unfold(row, opener, detail) {
+    const below = row.nextElementSibling;
+    const isOpen = below?.classList.contains("detail");
+    opener.setAttribute("aria-expanded", String(!isOpen));
+    if (!isOpen) row.after(detail());
+    else below.remove();
+    if (isOpen && !anew.hidden) changed();
+  }
+
   function ended(page) {
     address = here(page.next);
     more.hidden = !address;
     foot.removeAttribute("aria-busy");
   }
 
-  return { load, foot, end: () => { stop.abort(); watch.disconnect(); } };
+  return { load, waiting, changed, unfold, put, drop, has: (one) => drawn.has(one), foot, anew, end: () => { stop.abort(); watch.disconnect(); } };
 }

@@ -18,12 +18,10 @@ export function statementsPart(place, about, asked) {
     exploited: toggle("exploited", "known exploited", asked.exploited),
     decided: toggle("decided", "decided", asked.decided),
   };
-  const open = new Map();
   const list = pagedList({
-    body, empty: "No statement fits.",
-    row: (one) => rows(one),
+    body, empty: "No statement fits.", row,
+    key: (one) => `${one.vulnerability} ${one.package}`,
     told: (page, said) => {
-      open.clear();
       const all = !query(filters());
       count(statuses, page.tallies, "status", all);
       count(severities, page.tallies, "severity", all);
@@ -40,14 +38,15 @@ export function statementsPart(place, about, asked) {
   }
 
   function reload() {
+    again.stop();
     const words = query(filters());
     history.replaceState(null, "", `#/image/${digest}${words ? `?${words}` : ""}`);
     return list.load(`images/${digest}/statements?${query({ ...filters(), limit: 100 })}`);
   }
 
-  function rows(one) {
+  function row(one) {
     const opened = h("button", { type: "button", class: "open", "aria-expanded": "false", "aria-label": `Evidence for ${one.vulnerability} in ${one.package}` });
-    const row = h("tr", { class: one.decided ? "statement decided" : "statement" },
+    const made = h("tr", { class: one.decided ? "statement decided" : "statement" },
       h("td", { class: "opener" }, opened),
       h("td", {}, cveLink(one.vulnerability), one.known_exploited ? [" ", exploited()] : null,
         one.aliases.length ? h("div", { class: "sub" }, one.aliases.slice(0, 3).join(", ")) : null),
@@ -56,35 +55,21 @@ export function statementsPart(place, about, asked) {
       h("td", { "data-label": "Package" }, packageName(one.package)),
       h("td", { "data-label": "Status" }, status(one.status), one.decided ? h("div", { class: "sub" }, "decided") : null),
       h("td", { class: "why" }, h("div", { class: "clamp" }, one.text || one.action)));
-    const key = `${one.vulnerability} ${one.package}`;
-    opened.addEventListener("click", () => {
-      const known = open.get(key);
-      if (known) {
-        known.remove();
-        open.delete(key);
-        opened.setAttribute("aria-expanded", "false");
-        return;
-      }
-      const shown = evidenceRow(digest, one, COLUMNS.length);
-      open.set(key, shown);
-      row.after(shown);
-      opened.setAttribute("aria-expanded", "true");
-    });
-    return [asRow(row)];
+    opened.addEventListener("click", () => list.unfold(made, opened, () => evidenceRow(digest, one, COLUMNS.length)));
+    return asRow(made);
   }
 
   const again = debounce(reload);
-  find.addEventListener("input", again);
+  find.addEventListener("input", () => { list.waiting(); again(); });
   for (const { box } of [...statuses, ...severities, ...Object.values(only)]) box.addEventListener("change", reload);
   place.replaceChildren(section("Statements", {},
     h("div", { class: "filters" }, find,
-      group("Status", statuses), group("Severity", severities), group("Only", Object.values(only))),
+      group("Status", statuses), group("Severity", severities), group("Only", Object.values(only)), list.anew),
     longTable("Statements, the most urgent first", COLUMNS, body, "statements"), list.foot));
   reload();
   return {
-    stop: () => list.end(),
-    // Whoever reads the evidence of a statement is not interrupted: what is open stays.
-    again: () => { if (!open.size) reload(); },
+    stop: () => { again.stop(); list.end(); },
+    again: list.changed,
   };
 }
 
