@@ -8,6 +8,9 @@ a digest that is not known to stand for this image alone is named, by default,
 - by others only for packages whose purl names an architecture that no other image of the index has:
   consumers compare the qualifier ``arch``, so it is a package of this image that is meant.
 
+That no other image of the index holds packages of this architecture beside its own is trusted, not
+read: an image of a cross compiler may. Whether it does only a scan of that image can tell.
+
 What a package's own architecture is, its distribution says: an amd64 image may hold i386 packages,
 and so may the 386 image of the same index. ``all`` and ``noarch`` are on every platform.
 """

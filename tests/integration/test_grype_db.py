@@ -2,13 +2,17 @@
 
 import json
 import os
+import sqlite3
 import subprocess
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from services.local.grype_db import GrypeDbError, environment, install, read_facts
+from services.local.grype_db import FACTS, GrypeDbError, build, environment, install, read_facts
+from vexstream import findings
 
 pytestmark = pytest.mark.real
 
@@ -47,6 +51,25 @@ def _root(folder: Path, debian: Debian, python: dict[str, str], release: str = O
     return folder
 
 
+def _sbom(root: Path, folder: Path, syft: Path) -> Path:
+    """Syft's document on a root file system."""
+    sbom = folder / "sbom.json"
+    with sbom.open("wb") as output:
+        subprocess.run(
+            [syft, "-q", f"dir:{root}", "-o", "json"], stdout=output, check=True, timeout=120,
+            env={**os.environ, "SYFT_CHECK_FOR_APP_UPDATE": "false"},
+        )  # fmt: skip
+    return sbom
+
+
+def _report(sbom: Path, grype: Path, database: Path) -> bytes:
+    """What Grype finds with the database in this folder."""
+    return subprocess.run(
+        [grype, "-q", f"sbom:{sbom}", "-o", "json"], capture_output=True, check=True, timeout=120,
+        env={**os.environ, **environment(database)},
+    ).stdout  # fmt: skip
+
+
 @pytest.fixture
 def matches(tmp_path: Path, syft: Path, grype: Path, grype_db: Path) -> Any:
     """Scans an image root that is made of the given packages; returns Grype's matches."""
@@ -55,21 +78,10 @@ def matches(tmp_path: Path, syft: Path, grype: Path, grype_db: Path) -> Any:
         debian: Debian, python: dict[str, str], release: str = OS_RELEASE
     ) -> list[dict[str, Any]]:
         root = _root(tmp_path / "root", debian, python, release)
-        sbom = tmp_path / "sbom.json"
-        with sbom.open("wb") as output:
-            subprocess.run(
-                [syft, "-q", f"dir:{root}", "-o", "json"],
-                stdout=output, check=True, timeout=120,
-                env={**os.environ, "SYFT_CHECK_FOR_APP_UPDATE": "false"},
-            )  # fmt: skip
+        sbom = _sbom(root, tmp_path, syft)
         named = {package["name"] for package in json.loads(sbom.read_bytes())["artifacts"]}
         assert named == {name for name, _, _ in debian} | {name.lower() for name in python}
-        done = subprocess.run(
-            [grype, "-q", f"sbom:{sbom}", "-o", "json"],
-            capture_output=True, check=True, timeout=120,
-            env={**os.environ, **environment(grype_db)},
-        )  # fmt: skip
-        found: list[dict[str, Any]] = json.loads(done.stdout)["matches"]
+        found: list[dict[str, Any]] = json.loads(_report(sbom, grype, grype_db))["matches"]
         return found
 
     return scan
@@ -157,3 +169,26 @@ def test_what_is_known_to_be_exploited_is_said_to_be(matches: Any) -> None:
         m["vulnerability"]["id"] for m in found if m["vulnerability"].get("knownExploited")
     }
     assert exploited == {"GHSA-j7hp-h8jx-5ppr"}
+
+
+def test_epss_and_kev_of_grypes_database_reach_our_findings(
+    tmp_path: Path, syft: Path, grype: Path
+) -> None:
+    """Grype's published database has both; the sample has no scores, so one is made up here."""
+    database = build(FACTS, tmp_path, datetime(2026, 1, 1, tzinfo=UTC))
+    with closing(sqlite3.connect(database)) as connection:
+        connection.executescript(
+            "CREATE TABLE epss_metadata (date datetime NOT NULL);"
+            "CREATE TABLE epss_handles (id integer PRIMARY KEY AUTOINCREMENT, cve text NOT NULL,"
+            " epss real NOT NULL, percentile real NOT NULL);"
+            "INSERT INTO epss_metadata VALUES ('2026-01-01 00:00:00+00:00');"
+            "INSERT INTO epss_handles (cve, epss, percentile) VALUES ('CVE-2023-4863', 0.875, 0.99)"
+        )
+    install(database, tmp_path / "cache", grype)
+    python = {"pillow": "9.0.0", "PyYAML": "5.3.1"}
+    sbom = _sbom(_root(tmp_path / "root", [], python), tmp_path, syft)
+    packages = {package["id"] for package in json.loads(sbom.read_bytes())["artifacts"]}
+    report = findings.parse(_report(sbom, grype, tmp_path / "cache"), packages)
+    rated = {f.vulnerability: (f.known_exploited, f.epss) for f in report.findings}
+    assert rated["GHSA-j7hp-h8jx-5ppr"] == (True, 0.875)
+    assert rated["GHSA-8q59-q68h-6hv4"] == (False, None)
