@@ -59,6 +59,11 @@ def used_files(root: Path, command: Sequence[str], log: Path) -> tuple[set[str],
     return opened, executed
 
 
+_RUBYGEMS = re.compile(r"/vendor_ruby/rubygems(?:/|\.rb)")
+"""RubyGems itself, which Ruby loads at every start: its gem is called rubygems-update, and its record
+in Debian names no files."""
+
+
 class Owners:
     """Whose a file is, going by dpkg's lists, pip's records and the other ecosystems' folders."""
 
@@ -90,6 +95,8 @@ class Owners:
     def _of_folder(self, file: str) -> set[Name]:
         if file.startswith(_NPM):
             return self._npm(file)
+        if _RUBYGEMS.search(file):
+            return {("gem", "rubygems-update")}
         if match := re.search(r"/gems/([^/]+)-\d[^/]*/", file):
             return {("gem", match[1])}
         if match := re.search(

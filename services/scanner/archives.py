@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-from services.scanner.errors import ImageUnavailableError, TooLargeError
+from services.scanner.errors import ImageDamagedError, ImageUnavailableError, TooLargeError
 from services.scanner.stores import (
     MAX_DOCUMENT_MIB,
     Fetched,
@@ -37,17 +37,19 @@ class ImageFolder:
 
     async def fetch(self, image: Image, into: Path) -> Fetched:
         """See ``ImageSource``."""
-        reasons = []
+        reasons: list[ImageUnavailableError] = []
         for number, path in enumerate(sorted(self._folder.iterdir())):
             work = into / str(number)
             work.mkdir()
             try:
                 return await open_image(path, self._max_image_mib).fetch(image, work)
             except ImageUnavailableError as error:
-                reasons.append(str(error))
-        last = f": {reasons[-1]}" if reasons else ""
+                reasons.append(error)
+        # That the image is there and damaged says more than that the others are other images.
+        told = [one for one in reasons if isinstance(one, ImageDamagedError)] or reasons[-1:]
+        why = "".join(f": {one}" for one in told)
         raise ImageUnavailableError(
-            f"none of {len(reasons)} files and folders in {self._folder} is it{last}"
+            f"none of {len(reasons)} files and folders in {self._folder} is it{why}"
         )
 
 

@@ -15,6 +15,10 @@ class ImageUnavailableError(ScanError):
     reason = FailureReason.IMAGE_UNAVAILABLE
 
 
+class ImageDamagedError(ImageUnavailableError):
+    """What is here under a digest of the image is something else."""
+
+
 class SbomFailedError(ScanError):
     """Syft, or the reading of the image's layers, failed."""
 

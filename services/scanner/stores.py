@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import structlog
 
 from services.scanner import progress
-from services.scanner.errors import ImageUnavailableError, TooLargeError
+from services.scanner.errors import ImageDamagedError, ImageUnavailableError, TooLargeError
 from vexstream.identity import BadDigestError, Digest, Image, parse_digest
 from vexstream.scan import ManifestDigest, PlatformImage
 
@@ -182,7 +182,7 @@ class Store(ABC):
     async def _blob(self, digest: Digest, path: Path, max_mib: int) -> None:
         await self.copy(digest, path, max_mib)
         if await asyncio.to_thread(sha256, path) != digest:
-            raise ImageUnavailableError(f"the content of {digest} in {self.name} is damaged")
+            raise ImageDamagedError(f"the content of {digest} in {self.name} is damaged")
 
     def _check_size(self, manifest: dict[str, Any]) -> None:
         sizes = [layer.get("size") for layer in manifest.get("layers", [])]

@@ -181,9 +181,10 @@ def _sound(folders: Folders, work: Path) -> Digest:
 
 def _truncated(folders: Folders, work: Path) -> Digest:
     """Its layer ends in the midst, and its digests say so: it was made like that."""
-    layer = work / "truncated.tar.gz"
-    whole = gzip.compress(os.urandom(4096) * 300)
-    layer.write_bytes(whole[: len(whole) // 2])
+    whole, layer = work / "whole.tar", work / "truncated.tar.gz"
+    layer_of_files({"/a": File(os.urandom(100_000))}, whole)
+    packed = gzip.compress(whole.read_bytes())
+    layer.write_bytes(packed[: len(packed) // 2])
     return folders.image("truncated", layer).config_digest
 
 
