@@ -53,7 +53,7 @@ LIMITS = {
     "longest_task_ms": 200,
     "transferred_bytes": 200_000,
 }
-"""What a reader takes for at once, for smooth scrolling and for no hitch; and what the page promises to weigh."""
+"""What a reader takes for at once, for smooth scrolling and for no hitch, and a small page."""
 
 
 def measure(url: str) -> Iterator[tuple[str, dict[str, Any]]]:

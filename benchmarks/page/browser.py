@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 _NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 _FLAGS = [
@@ -36,6 +36,15 @@ def chromium() -> Iterator["Browser"]:
             yield browser
         finally:
             browser.close()
+
+
+def settle(page: "Page") -> None:
+    """Waits until all that the page shows at first is there: first its heading, then the rest."""
+    from playwright.sync_api import expect
+
+    page.locator("main h1, main [role=alert]").first.wait_for(state="attached")
+    expect(page.get_by_text("Loading.", exact=True)).to_have_count(0, timeout=30_000)
+    expect(page.locator("main [aria-busy]")).to_have_count(0, timeout=30_000)
 
 
 def _executable() -> str | None:

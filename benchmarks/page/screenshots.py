@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from benchmarks.api.fill import image as made_up
-from benchmarks.page.browser import chromium, missing
+from benchmarks.page.browser import chromium, missing, settle
 from benchmarks.page.served import served
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _take(browser: "Browser", look: Look, address: str, name: str, folder: Path)
     try:
         page = context.new_page()
         page.goto(address)
-        settle(page)
+        _settle(page)
         if name == "evidence":
             page.locator("button.open").first.click()
             page.locator(".evidence h3").first.wait_for()
@@ -95,12 +95,8 @@ def _save(picture: bytes, to: Path) -> None:
     colours.quantize(200, dither=Image.Dither.NONE).save(to, optimize=True)
 
 
-def settle(page: "Page") -> None:
-    """Waits until all that the page shows at first is there."""
-    from playwright.sync_api import expect
-
-    expect(page.locator("main [aria-busy]")).to_have_count(0, timeout=30_000)
-    expect(page.get_by_text("Loading.", exact=True)).to_have_count(0, timeout=30_000)
+def _settle(page: "Page") -> None:
+    settle(page)
     page.locator("main table tbody tr, main dl").first.wait_for()
     page.wait_for_timeout(400)
 

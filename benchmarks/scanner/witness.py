@@ -60,8 +60,8 @@ def used_files(root: Path, command: Sequence[str], log: Path) -> tuple[set[str],
 
 
 _RUBYGEMS = re.compile(r"/vendor_ruby/rubygems(?:/|\.rb)")
-"""RubyGems itself, which Ruby loads at every start: its gem is called rubygems-update, and its record
-in Debian names no files."""
+"""RubyGems itself, which Ruby loads at every start: its gem is rubygems-update, and the record
+of that in Debian names no files."""
 
 
 class Owners:

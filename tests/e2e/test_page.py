@@ -17,6 +17,7 @@ import pytest
 
 from benchmarks.api.fill import HOSTILE, image, record
 from benchmarks.page import browser as real
+from benchmarks.page.browser import settle
 from services.common.settings import CommonSettings
 from services.local.postgres import Postgres
 from tests.support.page import DECIDER, IMAGES, LARGE, READER, Site, opened, site
@@ -64,14 +65,6 @@ def where(kafka_broker: Any, postgres_server: Postgres) -> Iterator[Site]:
 def chromium(where: Site) -> Iterator["Browser"]:
     with real.chromium() as started:
         yield started
-
-
-def settle(page: "Page") -> None:
-    from playwright.sync_api import expect
-
-    page.locator("main h1, main [role=alert]").first.wait_for(state="attached")
-    expect(page.get_by_text("Loading.", exact=True)).to_have_count(0)
-    expect(page.locator("main [aria-busy]")).to_have_count(0)
 
 
 def go(page: "Page", where: Site, name: str) -> None:
