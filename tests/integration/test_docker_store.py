@@ -13,6 +13,7 @@ import pytest
 from services.collector.docker import DockerRuntime
 from services.collector.errors import RuntimeUnavailableError
 from services.local.tools import workspace
+from services.scanner.docker_api import DockerApi
 from services.scanner.docker_images import DockerImages
 from tests.support.docker import Engine
 from tests.support.multiarch import MultiArch
@@ -56,7 +57,7 @@ async def test_a_container_is_known_by_the_config_digest_of_its_platform(
     assert info is not None
     digests = tuple(sorted([app.manifests[at], app.index]))
     assert info.image == Image(app.configs[at], digests, ("localhost/app:1",))
-    fetched = await DockerImages(engine.socket, 30, _MIB).fetch(info.image, tmp_path)
+    fetched = await DockerImages(DockerApi(engine.socket, 30), _MIB).fetch(info.image, tmp_path)
     assert fetched.manifest_digests[-1] == app.manifests[at]
     assert {one.digest for one in fetched.manifests} == set(digests)
 
