@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import httpx
+
+    from vexstream.intoto import Attested
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 TIMEOUT_S = 60.0
@@ -35,19 +39,33 @@ def verify(
     target: Annotated[
         str, typer.Argument(help="File or URL: a document, a Sigstore bundle or a DSSE envelope")
     ],
-    key: Annotated[list[Path], typer.Option("--key", help="Trusted public key in PEM; repeatable")],
+    key: Annotated[
+        list[Path] | None, typer.Option("--key", help="Trusted public key in PEM; repeatable")
+    ] = None,
+    identity: Annotated[
+        str | None, typer.Option(help="Keyless: who must have signed, as in the certificate")
+    ] = None,
+    issuer: Annotated[
+        str | None, typer.Option(help="Keyless: the OIDC issuer of that identity")
+    ] = None,
+    trust_config: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="VEXSTREAM_SIGSTORE_TRUST_CONFIG",
+            help="Keyless: trust configuration of a Sigstore [the public one]",
+        ),
+    ] = None,
     attestation: Annotated[
         str | None,
         typer.Option(help="Attestation of the document [TARGET/attestation of a URL]"),
     ] = None,
 ) -> None:
-    """Check that a trusted key signed a document, and that it is that document to the byte."""
+    """Check that a trusted key, or an identity, signed a document, and that it is that document to
+    the byte."""
     from services.publish.errors import SigningKeyError, VerificationError
-    from services.publish.signing import read_public_keys
-    from services.publish.signing import verify as check
 
     try:
-        keys = read_public_keys(key)
+        check = _check(key or [], identity, issuer, trust_config)
     except SigningKeyError as error:
         _fail(WRONG_USE, str(error))
     content = _load(target)
@@ -57,7 +75,9 @@ def verify(
     elif attestation is not None:
         raise typer.BadParameter("TARGET is an attestation itself; leave out --attestation")
     try:
-        attested, key_id = check(content, keys)
+        attested, signed_by = check(content)
+    except SigningKeyError as error:
+        _fail(WRONG_USE, str(error))
     except VerificationError as error:
         _fail(REFUTED, f"not verified: {error}")
     if document is not None and document != attested.document:
@@ -68,7 +88,7 @@ def verify(
     if asked and asked[0] not in known and not statement["@id"].endswith(asked[0]):
         _fail(REFUTED, f"not verified: the signed document is not about {asked[0]}")
     subjects = [f"{subject.name}@{subject.digest}" for subject in attested.subjects]
-    _report(statement, subjects, key_id)
+    _report(statement, subjects, signed_by)
 
 
 def attach(
@@ -134,13 +154,44 @@ def link(
         _fail(WRONG_USE, f"{sbom}: {error}")
 
 
-def _report(document: dict[str, Any], subjects: list[str], key_id: str) -> None:
+def _check(
+    keys: list[Path], identity: str | None, issuer: str | None, trust_config: Path | None
+) -> "Callable[[bytes], tuple[Attested, dict[str, str]]]":
+    """What tells what an attestation states and who signed it, or raises.
+
+    Raises:
+        SigningKeyError: a key cannot be read.
+    """
+    from services.publish.attestor import require_keyless
+    from services.publish.signing import read_public_keys
+    from services.publish.signing import verify as verify_key
+
+    if keys and identity is None and issuer is None:
+        trusted = read_public_keys(keys)
+
+        def by_key(content: bytes) -> "tuple[Attested, dict[str, str]]":
+            attested, key_id = verify_key(content, trusted)
+            return attested, {"key": key_id}
+
+        return by_key
+    if keys or not identity or not issuer:
+        raise typer.BadParameter("say either --key, or --identity and --issuer")
+    require_keyless()
+    from services.publish.keyless import verify_identity
+
+    return lambda content: (
+        verify_identity(content, identity, issuer, trust_config),
+        {"identity": identity, "issuer": issuer},
+    )
+
+
+def _report(document: dict[str, Any], subjects: list[str], signed_by: dict[str, str]) -> None:
     if not sys.stdout.isatty():
         result = {"verified": True, "document": document["@id"], "version": document["version"]}
-        typer.echo(json.dumps(result | {"subjects": subjects, "key": key_id}))
+        typer.echo(json.dumps(result | {"subjects": subjects} | signed_by))
         return
     typer.echo(f"Verified: {document['@id']}, version {document['version']}")
-    typer.echo(f"  signed by  {key_id}")
+    typer.echo(f"  signed by  {', '.join(signed_by.values())}")
     for subject in subjects:
         typer.echo(f"  about      {subject}")
 

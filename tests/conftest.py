@@ -11,6 +11,7 @@ pytest_plugins = [
     "tests.support.engines",
     "tests.support.probe",
     "tests.support.registry",
+    "tests.support.sigstore",
     "tests.support.streams",
     "tests.support.trivy",
 ]

@@ -22,14 +22,15 @@ from services.api.openapi import DOCUMENT_RESPONSES
 from services.api.problems import CATALOGUE, Kind, ProblemError
 from services.api.state import digest_of, state_of
 from services.api.vex import DigestPath, find_published
+from services.publish.attestor import Attestor, load_attestor
 from services.publish.errors import SigningKeyError
-from services.publish.signing import Remembering, Signer, SigningSettings, attest, load_signer
+from services.publish.signing import SigningSettings
 from vexstream.identity import Digest, Image
 from vexstream.intoto import (
     BUNDLE_MEDIA_TYPE,
     ENVELOPE_MEDIA_TYPE,
-    bundle_bytes,
     envelope_bytes,
+    parse_envelope,
 )
 
 KEY_MEDIA_TYPE = "application/x-pem-file"
@@ -41,7 +42,8 @@ NOT_SIGNED = Kind(
 )  # fmt: skip
 SIGNING_FAILED = Kind(
     "signing-failed", 503, "The signing key cannot be used now",
-    "The service has a signing key that it cannot use at the moment, as when a KMS is away.",
+    "The service has a signing key that it cannot use at the moment, as when a KMS is away; or "
+    "Sigstore does not sign for it.",
 )  # fmt: skip
 CATALOGUE.update({kind.slug: kind for kind in (NOT_SIGNED, SIGNING_FAILED)})
 
@@ -55,8 +57,7 @@ class Form(StrEnum):
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    signer = await asyncio.to_thread(lambda: load_signer(SigningSettings()))
-    app.state.signer = None if signer is None else Remembering(signer)
+    app.state.attestor = await asyncio.to_thread(lambda: load_attestor(SigningSettings()))
     yield
 
 
@@ -98,16 +99,18 @@ async def get_attestation(
 ) -> Response:
     """Answers with an in-toto statement whose predicate is the document, byte for byte.
 
-    `vexstream verify --key PUBLIC.pem URL` checks it, and that the document at the address above
-    is the one that was signed. The same document and key give the same attestation.
+    `vexstream verify --key PUBLIC.pem URL`, or with `--identity` and `--issuer`, checks it, and
+    that the document at the address above is the one that was signed. The same document and key
+    give the same attestation.
     """
-    signer = _signer(request)
+    attestor = _attestor(request)
     document, image = await _document(request, digest_of(digest))
     try:
-        envelope = await asyncio.to_thread(attest, document, image, signer)
+        body = await asyncio.to_thread(attestor.attest, document, image)
     except SigningKeyError as error:
         raise ProblemError(SIGNING_FAILED, str(error), {"Retry-After": "30"}) from error
-    body = bundle_bytes(envelope) if form is Form.BUNDLE else envelope_bytes(envelope)
+    if form is Form.DSSE:
+        body = envelope_bytes(parse_envelope(body))
     sha256 = hashlib.sha256(body).hexdigest()
     headers = {
         "ETag": etag(sha256, gzipped=False),
@@ -134,18 +137,25 @@ async def get_attestation(
 )
 async def get_signing_key(request: Request) -> Response:
     """For a first look. Trust in a key needs another way than the server that uses it."""
-    return Response(_signer(request).public_key_pem, media_type=KEY_MEDIA_TYPE)
+    key = _attestor(request).public_key_pem
+    if key is None:
+        raise ProblemError(
+            NOT_SIGNED,
+            "Documents are signed by identity here, without a key: verify them with "
+            "`vexstream verify --identity ... --issuer ...`.",
+        )
+    return Response(key, media_type=KEY_MEDIA_TYPE)
 
 
-def _signer(request: Request) -> Signer:
-    signer: Signer | None = request.app.state.signer
-    if signer is None:
+def _attestor(request: Request) -> Attestor:
+    attestor: Attestor | None = request.app.state.attestor
+    if attestor is None:
         raise ProblemError(
             NOT_SIGNED,
             "This service has no signing key: its operator sets VEXSTREAM_SIGNING_KEY_FILE to an "
             "ECDSA P-256 or Ed25519 key in PEM. The unsigned document is at /vex/<digest>.",
         )
-    return signer
+    return attestor
 
 
 async def _document(request: Request, digest: Digest) -> tuple[bytes, Image]:

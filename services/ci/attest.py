@@ -4,41 +4,41 @@ from pathlib import Path
 
 from services.ci.errors import PublicationError
 from services.publish.attach import attach
+from services.publish.attestor import Attestor, load_attestor
 from services.publish.credentials import DockerConfig
 from services.publish.errors import PublishError
 from services.publish.reference import parse_reference
 from services.publish.registry import RegistryClient
-from services.publish.signing import Signer, SigningSettings, attest, load_signer
+from services.publish.signing import SigningSettings
 from vexstream.identity import Image
-from vexstream.intoto import bundle_bytes
 
 
-def signer() -> Signer:
-    """The signer that the environment names.
+def attestor() -> Attestor:
+    """Whoever the environment names to sign.
 
     Raises:
         PublicationError: it names none, or one that cannot be used.
     """
     try:
-        found = load_signer(SigningSettings())
+        found = load_attestor(SigningSettings())
     except PublishError as error:
         raise PublicationError(str(error)) from error
     if found is None:
         raise PublicationError(
             "no key to sign with: set VEXSTREAM_SIGNING_KEY, VEXSTREAM_SIGNING_KEY_FILE or "
-            "VEXSTREAM_SIGNING_KEY_URI"
+            "VEXSTREAM_SIGNING_KEY_URI, or sign by the job's identity: VEXSTREAM_SIGNING_KEYLESS"
         )
     return found
 
 
-def sign(document: bytes, image: Image, key: Signer, file: Path) -> bytes:
+def sign(document: bytes, image: Image, by: Attestor, file: Path) -> bytes:
     """Writes the Sigstore bundle beside the document.
 
     Raises:
-        PublicationError: the key cannot be used.
+        PublicationError: it cannot be signed.
     """
     try:
-        bundle = bundle_bytes(attest(document, image, key))
+        bundle = by.attest(document, image)
     except PublishError as error:
         raise PublicationError(f"the document cannot be signed: {error}") from error
     file.write_bytes(bundle)

@@ -16,7 +16,7 @@ from services.ci.watch import watching
 from services.local.containerd import NAMESPACE, Containerd
 from services.local.process import LocalError
 from services.local.tools import cache_dir, find_tool, workspace
-from services.publish.signing import Signer
+from services.publish.attestor import Attestor
 from services.scanner.errors import ToolMissingError
 from services.scanner.images import ContainerdImages, Ctr
 from services.scanner.scan import Scanner
@@ -74,7 +74,7 @@ def run(options: Options, say: Callable[[str], None]) -> Exit:
         CiError: there is no verdict; the text says why and what to do.
     """
     # Before the tests, which may take long.
-    key = attest.signer() if options.sign or options.attach_to else None
+    key = attest.attestor() if options.sign or options.attach_to else None
     try:
         result = _observe(options, say)
     except (LocalError, ToolMissingError) as error:
@@ -150,7 +150,7 @@ async def _scan(settings: ScannerSettings, tools: Tools, image: Image) -> Scan:
 
 
 def _report(
-    options: Options, result: Result, key: Signer | None, say: Callable[[str], None]
+    options: Options, result: Result, key: Attestor | None, say: Callable[[str], None]
 ) -> Exit:
     violations = options.gate.violations(result.assessment.statements)
     status = _exit(result, bool(violations))
@@ -169,7 +169,7 @@ def _report(
     return status
 
 
-def _publish(options: Options, result: Result, key: Signer | None) -> None:
+def _publish(options: Options, result: Result, key: Attestor | None) -> None:
     """The document, its signature, and the attachment; the last can fail, with all else written."""
     document, signed = options.output / "openvex.json", options.output / "openvex.sigstore.json"
     document.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ and returns a ``Signer``.
 import hashlib
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -76,6 +76,12 @@ class SigningSettings(BaseSettings):
     """Of an encrypted key."""
     signing_key_uri: str | None = None
     """scheme:..., for the plug-in of that scheme."""
+    signing_keyless: bool = False
+    """Sign by identity (services/publish/keyless.py)."""
+    signing_identity_token_file: Path | None = None
+    """A file with the OIDC token of that identity; else the CI is asked for it."""
+    sigstore_trust_config: Path | None = None
+    """Which Sigstore to sign with; the public one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +109,34 @@ class LocalSigner:
         return self._key.sign(message, ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
 
 
+class Memory:
+    """Remembers what was made of a message: at most ``most`` of them, the oldest goes first."""
+
+    def __init__(self, most: int = 4096) -> None:
+        self._most = most
+        self._known: dict[bytes, bytes] = {}
+        self._lock = threading.Lock()
+
+    def once(self, message: bytes, make: Callable[[], bytes]) -> bytes:
+        """What was made of the message first."""
+        digest = hashlib.sha256(message).digest()
+        with self._lock:
+            if digest in self._known:
+                return self._known[digest]
+        made = make()
+        with self._lock:
+            while len(self._known) >= self._most:
+                del self._known[next(iter(self._known))]
+            return self._known.setdefault(digest, made)
+
+
 class Remembering:
     """A signer that signs the same message once: a KMS takes its time and its price, and many give
     another signature each time, which would be another attestation."""
 
     def __init__(self, signer: Signer, most: int = 4096) -> None:
         self._signer = signer
-        self._most = most
-        self._known: dict[bytes, bytes] = {}
-        self._lock = threading.Lock()
+        self._memory = Memory(most)
 
     @property
     def key_id(self) -> str:
@@ -129,15 +154,7 @@ class Remembering:
         Raises:
             SigningKeyError: the key cannot be used now.
         """
-        digest = hashlib.sha256(message).digest()
-        with self._lock:
-            if digest in self._known:
-                return self._known[digest]
-        signature = self._signer.sign(message)
-        with self._lock:
-            while len(self._known) >= self._most:
-                del self._known[next(iter(self._known))]
-            return self._known.setdefault(digest, signature)
+        return self._memory.once(message, lambda: self._signer.sign(message))
 
 
 def load_signer(settings: SigningSettings) -> Signer | None:

@@ -9,8 +9,11 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from pydantic import SecretStr
+from typer.testing import CliRunner
 
-from services.publish import signing
+from services import cli
+from services.publish import attestor, signing
+from services.publish.attestor import load_attestor
 from services.publish.errors import SigningKeyError, VerificationError
 from services.publish.signing import (
     LocalSigner,
@@ -183,6 +186,32 @@ def test_the_key_comes_from_a_file_or_the_environment(
     assert from_environment is not None
     assert from_file.key_id == from_environment.key_id == key_id(key.public_key())
     assert "PRIVATE" not in repr(SigningSettings())
+
+
+def test_either_a_key_or_an_identity_signs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert load_attestor(SigningSettings()) is None
+    keyless = SigningSettings(signing_keyless=True)
+    both = SigningSettings(signing_keyless=True, signing_key=SecretStr(pem(ED25519).decode()))
+    with pytest.raises(SigningKeyError, match="only one can sign"):
+        load_attestor(both)
+    broken = tmp_path / "trust.json"
+    broken.write_text("{}")
+    with pytest.raises(SigningKeyError, match="no usable Sigstore trust configuration"):
+        load_attestor(keyless.model_copy(update={"sigstore_trust_config": broken}))
+    monkeypatch.setattr(attestor, "find_spec", lambda name: None)
+    with pytest.raises(SigningKeyError, match=r"pip install 'vexstream\[keyless\]'"):
+        load_attestor(keyless)
+    result = CliRunner().invoke(cli.app, ["verify", "x", "--identity", "a", "--issuer", "b"])
+    assert (result.exit_code, "vexstream[keyless]" in result.output) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "options", [(), ("--identity", "a"), ("--issuer", "b"), ("--key", "k", "--identity", "a")]
+)
+def test_who_is_trusted_must_be_said(options: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(cli.app, ["verify", "document.json", *options])
+    assert result.exit_code == 2
+    assert "--identity" in result.output
 
 
 def test_unusable_keys_say_why(tmp_path: Path) -> None:
