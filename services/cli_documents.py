@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from services.publish.attach import Attached
+    from services.publish.registry import Manifest, RegistryClient
     from vexstream.intoto import Attested
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -102,28 +104,21 @@ def attach(
     ] = None,
 ) -> None:
     """Attach the signed document of an image to it, so that `trivy --vex oci` finds it."""
-    from services.publish.attach import attach as push
     from services.publish.credentials import DockerConfig
     from services.publish.errors import NotInRegistryError, PublishError
     from services.publish.reference import parse_reference
     from services.publish.registry import RegistryClient
-    from vexstream.intoto import BadAttestationError, parse_envelope, read_statement
 
     try:
         reference = parse_reference(image)
         with RegistryClient(reference.repository, DockerConfig.load(docker_config)) as client:
             manifest = client.manifest(reference.version)
-            source = attestation or f"{url.rstrip('/')}/vex/{manifest.digest}/attestation"
-            bundle = _load(source)
-            subjects = read_statement(parse_envelope(bundle).payload).subjects
-            digests = sorted({subject.digest for subject in subjects})
-            if manifest.digest not in digests:
-                _fail(REFUTED, f"the document of {source} is about other images than {image}")
-            done = push(client, digests, bundle)
+            if attestation is not None:
+                done = _attach(client, manifest, attestation)
+            else:
+                done = _attach_all(client, manifest, f"{url.rstrip('/')}/vex")
     except NotInRegistryError as error:
         _fail(ABSENT, str(error))
-    except BadAttestationError as error:
-        _fail(REFUTED, f"{source}: {error}")
     except PublishError as error:
         _fail(UNUSABLE, str(error))
     for one in done:
@@ -131,6 +126,42 @@ def attach(
         typer.echo(f"{one.subject}: attached {one.referrer} ({how})")
         for old in one.superseded:
             typer.echo(f"{one.subject}: superseded {old}")
+
+
+def _attach_all(client: "RegistryClient", manifest: "Manifest", url: str) -> "list[Attached]":
+    """Attaches what the API has of the image; of an index, what it has of each platform's."""
+    from services.publish.attach import images_of
+
+    digests = [image.digest for image in images_of(manifest)] or [manifest.digest]
+    if len(digests) == 1:
+        return _attach(client, manifest, f"{url}/{manifest.digest}/attestation")
+    done = []
+    for digest in digests:
+        try:
+            bundle = f"{url}/{digest}/attestation"
+            done += _attach(client, client.manifest(digest), bundle)
+        except typer.Exit as end:
+            if end.exit_code != ABSENT:  # why there is none, has been said
+                raise
+    if not done:
+        _fail(ABSENT, f"no platform of {manifest.digest} has a document")
+    return done
+
+
+def _attach(client: "RegistryClient", manifest: "Manifest", source: str) -> "list[Attached]":
+    """Attaches one attestation to all digests of its image."""
+    from services.publish.attach import attach as push
+    from vexstream.intoto import BadAttestationError, parse_envelope, read_statement
+
+    bundle = _load(source)
+    try:
+        subjects = read_statement(parse_envelope(bundle).payload).subjects
+        digests = sorted({subject.digest for subject in subjects})
+        if manifest.digest not in digests:
+            _fail(REFUTED, f"the document of {source} is about other images than {manifest.digest}")
+        return push(client, digests, bundle)
+    except BadAttestationError as error:
+        _fail(REFUTED, f"{source}: {error}")
 
 
 def link(

@@ -40,6 +40,12 @@ def is_of_tests(identifier: str) -> bool:
     return match is not None and match["job"] is not None
 
 
+def are_of_one_image(one: str, other: str) -> bool:
+    """Whether two documents are about the same image; of ids that are not ours, that may be."""
+    ids = _ID.fullmatch(one), _ID.fullmatch(other)
+    return None in ids or len({found["digest"] for found in ids if found}) == 1
+
+
 def base_of_tests(base: str, job: str, content: bytes) -> str:
     """What comes before the digest in the id of a test run's document."""
     return f"{base}/ci/{job}/{_seal(content)}"

@@ -15,13 +15,15 @@ What a package's own architecture is, its distribution says: an amd64 image may 
 and so may the 386 image of the same index. ``all`` and ``noarch`` are on every platform.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from vexstream.identity import Digest, Image
-from vexstream.purl import product
+from vexstream.purl import on_architecture, product
 from vexstream.scan import ManifestDigest
+from vexstream.status import RULES_OUT
 
 
 class IndexProducts(StrEnum):
@@ -71,6 +73,26 @@ def products_of(
 def product_purls(image: Image) -> list[str]:
     """Every digest under each name the image goes by, whatever it stands for."""
     return list(_purls(image, image.manifest_digests or (image.config_digest,)))
+
+
+def is_sound_for(index: ManifestDigest, document: Mapping[str, Any], own: Iterable[Digest]) -> bool:
+    """Whether a document speaks of an index of several images, and hits none of them but ``own``.
+
+    The same rules, for a document that somebody may have made otherwise: whatever is ruled out for
+    the index names its packages by an architecture that only the image of the document has there.
+    """
+    architecture = _architecture(index, own)
+    named = [
+        (statement["status"], [part["@id"] for part in named.get("subcomponents") or ()])
+        for statement in document["statements"]
+        for named in statement["products"]
+        if index.digest.removeprefix("sha256:") in named["@id"].lower()
+    ]
+    return bool(named) and all(
+        status not in RULES_OUT
+        or (parts and all(on_architecture((part,), part, architecture) for part in parts))
+        for status, parts in named
+    )
 
 
 def _purls(image: Image, digests: Iterable[Digest]) -> tuple[str, ...]:

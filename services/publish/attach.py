@@ -14,10 +14,24 @@ from typing import Any
 import structlog
 
 from services.publish.errors import NotInRegistryError, OutrankedError
-from services.publish.registry import INDEX_TYPE, MANIFEST_TYPE, Manifest, RegistryClient
-from vexstream.document_ids import is_of_tests, replaces
+from services.publish.registry import (
+    INDEX_TYPE,
+    INDEX_TYPES,
+    MANIFEST_TYPE,
+    Manifest,
+    RegistryClient,
+)
+from vexstream.document_ids import are_of_one_image, is_of_tests, replaces
 from vexstream.identity import Digest
-from vexstream.intoto import BUNDLE_MEDIA_TYPE, PREDICATE_TYPE, parse_envelope, read_statement
+from vexstream.intoto import (
+    BUNDLE_MEDIA_TYPE,
+    PREDICATE_TYPE,
+    Attested,
+    parse_envelope,
+    read_statement,
+)
+from vexstream.products import is_sound_for
+from vexstream.scan import ManifestDigest, PlatformImage
 
 log = structlog.get_logger()
 
@@ -41,27 +55,48 @@ class Attached:
 def attach(client: RegistryClient, digests: Iterable[str], bundle: bytes) -> list[Attached]:
     """Attaches a bundle to those of the digests that the repository has.
 
-    An index of several platforms is left out: what holds for one of its images need not hold for
-    the others, and a scanner would apply it to all. Doing it again changes nothing.
+    A scanner applies what it finds at an index to whichever platform it scans. So one of several
+    images gets the document only if that hits no other of them (vexstream/products.py). Doing it
+    again changes nothing.
 
     Raises:
-        NotInRegistryError: the repository has none of them.
+        NotInRegistryError: the repository has none of them, or none that it may be attached to.
         RegistryError: the registry does not answer, or refuses.
         BadAttestationError: it is no bundle of a document of ours.
         OutrankedError: it rests on tests, and a document that rests on more is attached.
     """
-    annotations = _annotations(bundle)
+    attested = _attested(bundle)
+    document = json.loads(attested.document)
+    annotations = _annotations(document)
+    own = [subject.digest for subject in attested.subjects]
     found = [manifest for d in digests if (manifest := _find(client, d)) is not None]
-    subjects = [manifest for manifest in found if not _is_shared(manifest)]
+    subjects = [
+        manifest
+        for manifest in found
+        if not _is_shared(manifest) or is_sound_for(_listed_by(manifest), document, own)
+    ]
     if not subjects:
         raise NotInRegistryError(
-            f"{client.repository} has no manifest of the image alone that the document is about"
+            f"{client.repository} has no manifest that the document may be attached to: none of "
+            "its image alone, and no index for which it rules out packages by architecture only"
         )
     if is_of_tests(annotations[OURS]):
-        _require_no_better(client, subjects)
+        _require_no_better(client, subjects, annotations[OURS])
     layer = client.put_blob(bundle) | {"mediaType": BUNDLE_MEDIA_TYPE}
     config = client.put_blob(_EMPTY) | {"mediaType": EMPTY_TYPE}
     return [_attach(client, subject, layer, config, annotations) for subject in subjects]
+
+
+def images_of(manifest: Manifest) -> list[PlatformImage]:
+    """What an index lists but for attestations; nothing for a manifest."""
+    found = []
+    for entry in manifest.read().get("manifests") or []:
+        platform = entry.get("platform") or {}
+        architecture = str(platform.get("architecture", ""))
+        if architecture != "unknown":
+            name = f"{platform.get('os', '')}/{architecture}" if architecture else ""
+            found.append(PlatformImage(Digest(str(entry["digest"])), name))
+    return found
 
 
 def fallback_tag(digest: str) -> str:
@@ -131,12 +166,12 @@ def _listed_by_tag(
     return found, [] if found is None else found.read().get("manifests") or []
 
 
-def _require_no_better(client: RegistryClient, subjects: Iterable[Manifest]) -> None:
+def _require_no_better(client: RegistryClient, subjects: Iterable[Manifest], ours: str) -> None:
     """Scanners read one attachment: it must not be that of the tests where there is another."""
     for digest in (subject.digest for subject in subjects):
         for listed in [*(client.referrers(digest) or []), *_listed_by_tag(client, digest)[1]]:
             theirs = _document_of(client, listed)
-            if theirs is not None and not is_of_tests(theirs):
+            if theirs is not None and not is_of_tests(theirs) and are_of_one_image(ours, theirs):
                 raise OutrankedError(
                     f"{theirs} is attached to the image and rests on more than tests, which must "
                     "not take its place: join both documents with `vexstream merge`"
@@ -167,16 +202,23 @@ def _document_of(client: RegistryClient, descriptor: dict[str, Any]) -> str | No
 
 
 def _is_shared(manifest: Manifest) -> bool:
-    """Whether it is an index of several platforms; attestations in it are none."""
-    platforms = [
-        (one.get("platform") or {}).get("architecture")
-        for one in manifest.read().get("manifests") or []
-    ]
-    return len([one for one in platforms if one != "unknown"]) > 1
+    """Whether it is an index that may stand for more than one image."""
+    entries = manifest.read().get("manifests")
+    if entries is None:
+        return False
+    nested = any(entry.get("mediaType") in INDEX_TYPES for entry in entries)
+    return nested or len(images_of(manifest)) != 1
 
 
-def _annotations(bundle: bytes) -> dict[str, str]:
-    document = json.loads(read_statement(parse_envelope(bundle).payload).document)
+def _listed_by(index: Manifest) -> ManifestDigest:
+    return ManifestDigest(index.digest, tuple(images_of(index)))
+
+
+def _attested(bundle: bytes) -> Attested:
+    return read_statement(parse_envelope(bundle).payload)
+
+
+def _annotations(document: dict[str, Any]) -> dict[str, str]:
     return {
         "org.opencontainers.image.created": document["timestamp"],
         "dev.sigstore.bundle.content": "dsse-envelope",

@@ -20,11 +20,9 @@ from vexstream.identity import Digest
 
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
-_DOCKER_TYPES = (
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
-)
-_ACCEPT = ", ".join((INDEX_TYPE, MANIFEST_TYPE, *_DOCKER_TYPES))
+INDEX_TYPES = (INDEX_TYPE, "application/vnd.docker.distribution.manifest.list.v2+json")
+_MANIFEST_TYPES = (MANIFEST_TYPE, "application/vnd.docker.distribution.manifest.v2+json")
+_ACCEPT = ", ".join((*INDEX_TYPES, *_MANIFEST_TYPES))
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 TIMEOUT_S = 30.0
 _LOOPBACK = re.compile(r"(127\.\d+\.\d+\.\d+|localhost|\[::1\])(:\d+)?")

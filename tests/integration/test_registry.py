@@ -5,9 +5,13 @@ of Google's library (tests/support/ociregistry).
 """
 
 import base64
+import contextlib
 import json
 import os
+import threading
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +38,7 @@ from vexstream.intoto import (
     parse_envelope,
     read_statement,
 )
+from vexstream.purl import product
 from vexstream.scan import Finding
 
 pytestmark = pytest.mark.real
@@ -174,13 +179,17 @@ def test_a_newer_document_replaces_ours_and_leaves_those_of_others(client: Regis
 
 def test_an_image_that_is_not_there_is_said(client: RegistryClient) -> None:
     image = push_image(client)
-    with pytest.raises(NotInRegistryError, match="no manifest of the image alone"):
+    with pytest.raises(
+        NotInRegistryError, match="no manifest that the document may be attached to"
+    ):
         attach(client, ["sha256:" + "0" * 64], signed(image))
     done = attach(client, ["sha256:" + "0" * 64, *image.manifest_digests], signed(image))
     assert len(done) == 2
 
 
-def test_an_index_of_several_platforms_gets_no_document_of_one(client: RegistryClient) -> None:
+def test_an_index_of_several_platforms_gets_a_document_that_hits_no_other(
+    client: RegistryClient,
+) -> None:
     one, other = push_image(client), push_image(client, "other")
     entries = [
         client.manifest(digest).descriptor
@@ -193,8 +202,74 @@ def test_an_index_of_several_platforms_gets_no_document_of_one(client: RegistryC
     ]
     own = _push_index(client, [entries[0], entries[2]])
     shared = _push_index(client, entries)
-    done = attach(client, [own, shared, _platform(client, one)], signed(one))
-    assert [attached.subject for attached in done] == [own, _platform(client, one)]
+    nested = _push_index(client, [client.manifest(shared).descriptor])
+    digests = (_platform(client, one), own, shared, nested)
+    image = Image(one.config_digest, tuple(sorted(digests)), one.names)
+    # Only by its own digest, as a document of an index that was not read says it.
+    done = attach(client, digests, signed(image))
+    assert {attached.subject for attached in done} == {own, _platform(client, one)}
+    # By the architecture that only it has there: the index too, and what is newer replaces it.
+    done = attach(client, digests, _of_a_platform(image, shared, "amd64"))
+    assert {attached.subject for attached in done} == {own, shared, _platform(client, one)}
+    done = attach(client, digests, _of_a_platform(image, shared, "amd64", version=2))
+    assert all(attached.superseded for attached in done)
+    # That of the other platform stands beside it.
+    theirs = Image(other.config_digest, (_platform(client, other), shared), other.names)
+    done = attach(client, theirs.manifest_digests, _of_a_platform(theirs, shared, "arm64"))
+    assert shared in {attached.subject for attached in done}
+    assert len(referrers(client, shared)) == 2
+    # Somebody's document that rules a package of every platform out for the index is not believed.
+    for architecture in ("arm64", "all", ""):
+        wide = _of_a_platform(image, shared, architecture, version=3)
+        done = attach(client, digests, wide)
+        assert shared not in {attached.subject for attached in done}
+
+
+def test_the_command_attaches_to_every_platform_of_an_index(
+    client: RegistryClient, tmp_path: Path
+) -> None:
+    images = {"amd64": push_image(client), "arm64": push_image(client, "other"), "s390x": None}
+    entries = [
+        client.manifest(_platform(client, image or push_image(client, "third"))).descriptor
+        | {"platform": {"os": "linux", "architecture": architecture}}
+        for architecture, image in images.items()
+    ]
+    shared = _push_index(client, entries)
+    for architecture, image in images.items():
+        if image is not None:
+            platform = _platform(client, image)
+            known = Image(image.config_digest, (platform, shared), image.names)
+            file = tmp_path / f"vex/{platform}/attestation"
+            file.parent.mkdir(parents=True)
+            file.write_bytes(_of_a_platform(known, shared, architecture))
+    with _served(tmp_path) as url:
+        reference = f"{client.repository}@{shared}"
+        done = CliRunner().invoke(cli.app, ["attach", reference, "--url", url])
+        assert done.exit_code == 0, done.output
+        assert done.stdout.count(f"{shared}: attached") == 2
+        assert entries[2]["digest"] in done.stderr, "that one has no document"
+        assert len(referrers(client, shared)) == 2
+        none = CliRunner().invoke(cli.app, ["attach", reference, "--url", f"{url}/none"])
+        assert none.exit_code == 3
+
+
+@contextlib.contextmanager
+def _served(folder: Path) -> Iterator[str]:
+    """Files by HTTP."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def _of_a_platform(image: Image, shared: Digest, architecture: str, version: int = 1) -> bytes:
+    """The bundle of a document that rules a package of the architecture out for an index."""
+    body = json.loads(read_statement(parse_envelope(signed(image, version)).payload).document)
+    (statement,) = body["statements"]
+    purl = f"pkg:deb/debian/a@1{f'?arch={architecture}' if architecture else ''}"
+    statement["products"].append({"@id": product("app", shared), "subcomponents": [{"@id": purl}]})
+    return bundle_bytes(attest(json.dumps(body).encode(), image, SIGNER))
 
 
 def _push_index(client: RegistryClient, entries: list[dict[str, Any]]) -> Digest:

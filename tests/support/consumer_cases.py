@@ -91,11 +91,9 @@ FILE_CASES = (
 )  # fmt: skip
 OCI_CASES = (
     *(Case("Trivy", "--vex oci", t, Promise.EXACT, _trivy_word("oci", t)) for t in TARGETS),
-    *(
-        Case("Trivy", "--vex oci", t, Promise.NOTHING, _trivy_word("oci", t))
-        for t in (*SHARED, *NEITHER)
-    ),
-)
+    *(Case("Trivy", "--vex oci", t, Promise.NATIVE, _trivy_word("oci", t)) for t in SHARED),
+    *(Case("Trivy", "--vex oci", t, Promise.NOTHING, _trivy_word("oci", t)) for t in NEITHER),
+)  # fmt: skip
 REPOSITORY_CASES = (
     *(Case("Trivy", "--vex repo", t, Promise.EXACT, _trivy_word("repo", t)) for t in TARGETS),
     *(Case("Trivy", "--vex repo", t, Promise.NATIVE, _trivy_word("repo", t)) for t in SHARED),

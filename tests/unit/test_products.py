@@ -13,7 +13,7 @@ from vexstream.assessment import Assessment, Status, assess
 from vexstream.identity import Digest, Image
 from vexstream.openvex import Publisher, render
 from vexstream.openvex_reader import read
-from vexstream.products import IndexProducts, Products, products_of
+from vexstream.products import IndexProducts, Products, is_sound_for, products_of
 from vexstream.purl import on_architecture, product, without_architecture
 from vexstream.scan import Finding, ManifestDigest, PlatformImage
 from vexstream.usage import FileIndex
@@ -174,3 +174,46 @@ def test_csaf_says_of_the_index_what_openvex_says() -> None:
         "pkg:deb/debian/native@1.0?arch=amd64&epoch=1",
     }
     assert {s.component.spellings[0].partition("?")[2] for s in read(openvex).statements} == {""}
+
+
+@pytest.mark.parametrize("rules_out", [Status.NOT_AFFECTED, Status.FIXED])
+@pytest.mark.parametrize(
+    ("platforms", "component", "sound"),
+    [
+        (("linux/amd64", "linux/arm64"), "pkg:deb/debian/a@1?arch=amd64", True),
+        (("linux/amd64", "linux/arm64"), "pkg:deb/debian/a@1?arch=arm64", False),
+        (("linux/amd64", "linux/arm64"), "pkg:deb/debian/a@1?arch=all", False),
+        (("linux/amd64", "linux/arm64"), "pkg:deb/debian/a@1", False),
+        (("linux/amd64", "linux/arm64"), "pkg:pypi/a@1?arch=amd64", False),
+        (("linux/amd64", "linux/arm64"), None, False),
+        (("linux/amd64", "windows/amd64"), "pkg:deb/debian/a@1?arch=amd64", False),
+        (("linux/amd64", ""), "pkg:deb/debian/a@1?arch=amd64", False),
+        (("", "linux/amd64"), "pkg:deb/debian/a@1?arch=amd64", False),
+    ],
+)
+def test_a_document_of_anybody_is_sound_for_an_index_only_by_architecture(
+    rules_out: Status, platforms: tuple[str, ...], component: str | None, sound: bool
+) -> None:
+    def statement(status: Status, product_id: str) -> dict[str, Any]:
+        parts = [] if component is None else [{"@id": component}]
+        return {"status": status, "products": [{"@id": product_id, "subcomponents": parts}]}
+
+    def judge(*statements: dict[str, Any]) -> bool:
+        return is_sound_for(index(*platforms), {"statements": statements}, [MANIFEST])
+
+    native = {"@id": SHARED, "subcomponents": [{"@id": "pkg:deb/debian/b@1?arch=amd64"}]}
+    assert judge(statement(rules_out, SHARED)) is sound
+    assert judge(statement(rules_out, SHARED.replace("%3A", "%3a"))) is sound
+    assert judge({"status": "fixed", "products": [native]}, statement(rules_out, SHARED)) is sound
+    assert judge(statement(Status.AFFECTED, SHARED))
+    assert not judge(statement(rules_out, OWN)), "it does not speak of the index"
+
+
+def test_what_is_rendered_is_sound_for_its_index() -> None:
+    read = (ITSELF, index("linux/amd64", "linux/arm64"))
+    document = json.loads(render(assessment(read), IMAGE, 1, Publisher()))
+    assert is_sound_for(read[1], document, [MANIFEST])
+    assert not is_sound_for(read[1], document, [OTHER])
+    vouched = Publisher(index_products=IndexProducts.ALL)
+    document = json.loads(render(assessment(read), IMAGE, 1, vouched))
+    assert not is_sound_for(read[1], document, [MANIFEST])
