@@ -1,6 +1,7 @@
 """Apache Kafka itself, as one KRaft node out of the jars that kafka-pom.xml names."""
 
 import os
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -15,6 +16,10 @@ READY_SECONDS = 60.0
 FORMAT_SECONDS = 60
 STOP_SECONDS = 20.0
 
+_TOOLS = {
+    "kafka-acls.sh": "org.apache.kafka.tools.AclCommand",
+    "kafka-console-consumer.sh": "org.apache.kafka.tools.consumer.ConsoleConsumer",
+}
 _CLUSTER_ID = "dmV4c3RyZWFtLXRlc3RzMQ"
 """16 bytes in URL-safe base64, as the storage tool wants them."""
 
@@ -73,6 +78,19 @@ class ApacheKafka(Running):
     def kill(self) -> None:
         """Ends the broker as a crash would."""
         self._daemon.stop(0)
+
+    def tools(self, folder: Path) -> Path:
+        """A folder of commands as Apache Kafka's distribution has them, made of its own classes."""
+        if not any(_lib().glob("kafka-tools-*.jar")):
+            raise MissingPrerequisiteError(
+                f"no tools of Apache Kafka in {_lib()}: scripts/bootstrap test fetches them"
+            )
+        folder.mkdir()
+        for name, main in _TOOLS.items():
+            command = shlex.join([*_java("128m"), main])
+            (folder / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+            (folder / name).chmod(0o755)
+        return folder
 
     def _settings(self) -> dict[str, str]:
         controller = f"{LOOPBACK}:{free_port()}"
