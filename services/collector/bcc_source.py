@@ -29,7 +29,9 @@ log = structlog.get_logger()
 
 _PROBE = Path(__file__).with_name("bcc_probe.py")
 _HEADER = struct.Struct("=QQQIiiII4x")
-_MARK, _OPEN, _MAP, _PROTECT, _EXEC, _URING, _CGROUP, _LOST = range(8)
+_MARK, _OPEN, _MAP, _PROTECT, _EXEC, _URING, _CGROUP, _LOST, _RENAME, _SHARED, _NARROW = range(11)
+_COUNTS = {_LOST: "ring_buffer", _NARROW: "narrow_call"}
+_BLIND = {_URING: "io_uring", _SHARED: "path_gone"}
 _START_SECONDS = 60.0
 _REMEMBERED = 65536
 _MAX_IGNORED = 4000
@@ -177,9 +179,9 @@ class BccSource:
         name = stream.read(size)
         if kind == _MARK:
             self._marked.set()
-        elif kind == _LOST:
+        elif kind in _COUNTS:
             with self._lock:
-                self._losses[cgroup, "ring_buffer"] = address
+                self._losses[cgroup, _COUNTS[kind]] = address
         elif kind == _CGROUP:
             with self._lock:
                 self._events.append(CgroupEvent(address, name.decode(errors="surrogateescape")))
@@ -212,14 +214,20 @@ class BccSource:
                 for path, use in view.executed(pid, name):
                     self._add(cgroup, pid, view, path, use)
             elif kind == _MAP:
-                known = self._descriptors.get((pid, fd))
-                for path in view.descriptor(pid, fd) if known is None else known:
+                # The kernel's side says whether the descriptor still was what was opened.
+                known = self._descriptors.get((pid, fd)) if directory == 1 else None
+                for path in view.executable(pid, address, length) if known is None else known:
                     self._add(cgroup, pid, view, path, Use.MAPPED)
             elif kind == _PROTECT:
                 for path in view.executable(pid, address, length):
                     self._add(cgroup, pid, view, path, Use.MAPPED)
+            elif kind == _RENAME and (fd or not view.keeps_directories):
+                self._lose(cgroup, "renamed")
+            elif kind == _RENAME:
+                for path in view.renamed(pid, directory, name):
+                    self._add(cgroup, pid, view, path, Use.OPENED)
             else:
-                self._lose(cgroup, "io_uring")
+                self._lose(cgroup, _BLIND[kind])
         except NotResolvedError:
             self._lose(cgroup, "path_gone")
 

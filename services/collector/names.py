@@ -1,6 +1,7 @@
 """Resolves names as a process of a container sees them, in the root that the container has."""
 
 import ctypes
+import errno
 import os
 import re
 import stat
@@ -8,8 +9,8 @@ import struct
 from pathlib import Path
 
 from services.collector.events import FileSystemRoot
-from services.collector.seed import container_root, is_on_root
-from services.common.mounts import Mount, parse_mountinfo
+from services.collector.seed import container_root, path_in_root
+from services.common.mounts import Mount, mount_of, parse_mountinfo
 from vexstream.evidence import Use
 
 _OPENAT2 = 437
@@ -22,6 +23,7 @@ _PT_INTERP = 3
 _PAGE = os.sysconf("SC_PAGESIZE")
 _MAPPING = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) ..(.). \S+ \S+ (\d+) *(/.*)?")
 _DELETED = b" (deleted)"
+_REDIRECTS_BY_DEFAULT = Path("/sys/module/overlay/parameters/redirect_dir")
 
 
 class NotResolvedError(Exception):
@@ -43,12 +45,13 @@ class ContainerView:
             raise NotResolvedError(f"process {pid} is gone")
         self.root: FileSystemRoot = root
         try:
-            self._mounts: list[Mount] = parse_mountinfo(
-                (proc / str(pid) / "mountinfo").read_bytes()
-            )
+            mounts = (proc / str(pid) / "mountinfo").read_bytes()
+            self._mounts: list[Mount] = parse_mountinfo(mounts)
             self._fd = os.open(proc / str(pid) / "root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise NotResolvedError(f"process {pid} is gone") from error
+        self.keeps_directories = self._is_overlay() and not _redirects(mounts)
+        """No directory of the image can be renamed: files keep the one they are in."""
 
     def close(self) -> None:
         """Lets go of the root."""
@@ -62,11 +65,30 @@ class ContainerView:
         """
         if not name:
             return self.descriptor(pid, fd)
-        found = self._open(self._absolute(pid, directory, name))
+        found = self._open(pid, self._absolute(pid, directory, name))
         if found is None:
             return []
         try:
             path = self._path(found)
+        finally:
+            os.close(found)
+        return [path] if path else []
+
+    def renamed(self, pid: int, directory: int, name: bytes) -> list[bytes]:
+        """The path that a file had, which has another name by now.
+
+        Raises:
+            NotResolvedError: the directory in which it was cannot be told any more.
+        """
+        folder, _, last = self._absolute(pid, directory, name).rpartition(b"/")
+        found = self._open(pid, folder)
+        if found is None or not last:
+            return []
+        try:
+            path = path_in_root(
+                os.path.join(os.fsencode(os.readlink(f"/proc/self/fd/{found}")), last),
+                self._mounts, self.root,
+            )  # fmt: skip
         finally:
             os.close(found)
         return [path] if path else []
@@ -114,7 +136,7 @@ class ContainerView:
         used: list[tuple[bytes, Use]] = []
         target = self._absolute(pid, _CWD, name)
         for _ in range(_MAX_CHAIN + 1):
-            found = self._open(target)
+            found = self._open(pid, target)
             if found is None:
                 break
             try:
@@ -125,7 +147,7 @@ class ContainerView:
             if path is not None:
                 used.append((path, Use.EXECUTED))
             if loader is not None:
-                opened = self._open(loader)
+                opened = self._open(pid, loader)
                 if opened is not None:
                     path = self._path(opened)
                     os.close(opened)
@@ -154,7 +176,7 @@ class ContainerView:
         except OSError as error:
             raise NotResolvedError(f"the directory of process {pid} is gone") from error
 
-    def _open(self, name: bytes) -> int | None:
+    def _open(self, pid: int, name: bytes) -> int | None:
         how = struct.pack("=QQQ", os.O_PATH | os.O_CLOEXEC, 0, _NO_XDEV | _IN_ROOT)
         found = ctypes.CDLL(None, use_errno=True).syscall(
             _OPENAT2, self._fd, ctypes.c_char_p(name.lstrip(b"/") or b"."),
@@ -162,20 +184,40 @@ class ContainerView:
         )  # fmt: skip
         if found >= 0:
             return int(found)
-        if ctypes.get_errno() == 18:  # EXDEV: it is on another file system
+        if ctypes.get_errno() == errno.EXDEV and not self._may_be_on_root(pid, name):
             return None
         raise NotResolvedError(os.strerror(ctypes.get_errno()))
 
+    def _may_be_on_root(self, pid: int, name: bytes) -> bool:
+        """Whether what is on another mount than the root may be a part of the same file system."""
+        mounts = self._mounts
+        try:
+            now = parse_mountinfo((self._proc / str(pid) / "mountinfo").read_bytes())
+        except OSError:  # it has ended
+            now = mounts
+        if any(mount.point == b"/" for mount in now):  # else it is in a chroot
+            mounts = now
+        parts = [mount for mount in mounts if mount.device == self.root.device]
+        mount = mount_of(os.path.normpath(name), mounts)
+        return len(parts) > 1 and (mount is None or mount.device == self.root.device)
+
+    def _is_overlay(self) -> bool:
+        root = mount_of(b"/", self._mounts)
+        return root is not None and root.fs_type == "overlay"
+
     def _on_root(self, path: bytes) -> list[bytes]:
         """What the kernel calls deleted may also be called so by its name: both are told."""
-        names = {path, path.removesuffix(_DELETED)}
-        return [name for name in names if is_on_root(name, self._mounts, self.root)]
+        named = (
+            path_in_root(name, self._mounts, self.root)
+            for name in (path, path.removesuffix(_DELETED))
+        )
+        return list(dict.fromkeys(name for name in named if name is not None))
 
     def _path(self, found: int) -> bytes | None:
         if not stat.S_ISREG(os.fstat(found).st_mode):
             return None
         path = os.fsencode(os.readlink(f"/proc/self/fd/{found}"))
-        return path if is_on_root(path, self._mounts, self.root) else None
+        return path_in_root(path, self._mounts, self.root)
 
 
 def _interpreters(found: int) -> tuple[bytes | None, bytes | None]:
@@ -193,16 +235,31 @@ def _interpreters(found: int) -> tuple[bytes | None, bytes | None]:
     return None, _elf_interpreter(head)
 
 
+def _redirects(mounts: bytes) -> bool:
+    """Whether an overlay lets directories of lower layers be renamed."""
+    try:
+        default = _REDIRECTS_BY_DEFAULT.read_text().strip() == "Y"
+    except OSError:
+        default = False
+    return default or b"redirect_dir=on" in mounts
+
+
 def _elf_interpreter(head: bytes) -> bytes | None:
-    if not head.startswith(b"\x7fELF\x02\x01"):  # 64-bit, little-endian
+    if head.startswith(b"\x7fELF\x02\x01"):  # 64-bit, little-endian
+        table, entry, at_offset, at_length = "<32xQ14xHH", "<IIQQQQ", 2, 5
+    elif head.startswith(b"\x7fELF\x01\x01"):
+        table, entry, at_offset, at_length = "<28xI10xHH", "<IIIII", 1, 4
+    else:
         return None
-    (start,) = struct.unpack_from("<Q", head, 32)
-    size, count = struct.unpack_from("<HH", head, 54)
+    if len(head) < struct.calcsize(table):
+        return None
+    start, size, count = struct.unpack_from(table, head)
     for n in range(count):
         at = start + n * size
-        if at + 40 > len(head):
+        if at + struct.calcsize(entry) > len(head):
             break
-        kind, _, offset, _, _, length = struct.unpack_from("<IIQQQQ", head, at)
-        if kind == _PT_INTERP:
+        header = struct.unpack_from(entry, head, at)
+        if header[0] == _PT_INTERP:
+            offset, length = header[at_offset], header[at_length]
             return head[offset : offset + length].rstrip(b"\0")
     return None

@@ -79,6 +79,14 @@ struct ovl_inode {
 	struct dentry *__upperdentry;
 	struct ovl_entry *oe;
 };
+struct ovl_inode___before_6_5 {
+	struct inode vfs_inode;
+	struct ovl_path lowerpath;
+};
+struct ovl_inode___before_6_0 {
+	struct inode vfs_inode;
+	struct inode *lower;
+};
 struct fdtable {
 	unsigned int max_fds;
 	struct file **fd;
@@ -207,6 +215,8 @@ enum reason {
 	LOSS_IO_URING = 3,
 	LOSS_MAP_BUSY = 4,
 	LOSS_FILE_GONE = 5,
+	LOSS_IMAGE_NAME = 6,
+	LOSS_RENAMED = 7,
 };
 
 struct config {
@@ -547,50 +557,70 @@ static __noinline bool same_path(struct scratch *one, struct scratch *other)
 	return !comparison.differ;
 }
 
-// Where the image itself has the file of an overlay.
-static __always_inline struct ovl_path image_path(struct dentry *dentry)
-{
-	struct ovl_inode *inode = 0;
-	struct ovl_entry *entry;
-	struct ovl_entry___before_6_5 *older = 0;
-	struct ovl_path path = {};
+struct image_file {
+	struct ovl_path path;
+	bool unnamed; // the image has the file, and nothing tells where
+};
 
-	if (bpf_core_field_exists(inode->oe)) {
-		inode = (void *)BPF_CORE_READ(dentry, d_inode) -
-			bpf_core_field_offset(struct ovl_inode, vfs_inode);
-		entry = BPF_CORE_READ(inode, oe);
+// Where the image itself has the file of an overlay. Before 6.0 only the names by which the image
+// has a file are known, and not that of a new hard link to it.
+static __always_inline struct image_file image_file(struct dentry *dentry)
+{
+	void *inode = BPF_CORE_READ(dentry, d_inode);
+	struct ovl_inode *current = 0;
+	struct ovl_inode___before_6_5 *older = 0;
+	struct ovl_inode___before_6_0 *oldest = 0;
+	struct ovl_entry___before_6_5 *names = 0;
+	struct ovl_entry *entry;
+	struct image_file file = {};
+
+	if (bpf_core_field_exists(current->oe)) {
+		current = inode - bpf_core_field_offset(struct ovl_inode, vfs_inode);
+		entry = BPF_CORE_READ(current, oe);
 		if (entry && BPF_CORE_READ(entry, __numlower)) {
-			path.layer = BPF_CORE_READ(entry, __lowerstack[0].layer);
-			path.dentry = BPF_CORE_READ(entry, __lowerstack[0].dentry);
+			file.path.layer = BPF_CORE_READ(entry, __lowerstack[0].layer);
+			file.path.dentry = BPF_CORE_READ(entry, __lowerstack[0].dentry);
 		}
-	} else if (bpf_core_field_exists(older->lowerstack)) {
-		older = BPF_CORE_READ(dentry, d_fsdata);
-		if (older && BPF_CORE_READ(older, numlower)) {
-			path.layer = BPF_CORE_READ(older, lowerstack[0].layer);
-			path.dentry = BPF_CORE_READ(older, lowerstack[0].dentry);
+	} else if (bpf_core_field_exists(older->lowerpath)) {
+		older = inode - bpf_core_field_offset(struct ovl_inode___before_6_5, vfs_inode);
+		file.path.layer = BPF_CORE_READ(older, lowerpath.layer);
+		file.path.dentry = BPF_CORE_READ(older, lowerpath.dentry);
+	} else if (bpf_core_field_exists(names->lowerstack)) {
+		names = BPF_CORE_READ(dentry, d_fsdata);
+		if (names && BPF_CORE_READ(names, numlower)) {
+			file.path.layer = BPF_CORE_READ(names, lowerstack[0].layer);
+			file.path.dentry = BPF_CORE_READ(names, lowerstack[0].dentry);
+		} else if (bpf_core_field_exists(oldest->lower)) {
+			oldest = inode -
+				 bpf_core_field_offset(struct ovl_inode___before_6_0, vfs_inode);
+			file.unnamed = BPF_CORE_READ(oldest, lower) != 0;
 		}
 	}
-	return path;
+	return file;
 }
 
 // A file that was renamed or linked in the container is still the image's file: reports the name
 // that the image has for it, where that is another one.
 static __noinline int send_image_name(struct scratch *visible, struct dentry *dentry)
 {
-	struct ovl_path path = image_path(dentry);
+	struct image_file file = image_file(dentry);
+	struct ovl_layer *layer = file.path.layer;
 	struct scratch *scratch;
 	struct dentry *layer_root;
 	int result = 0;
 
-	if (!path.dentry || !path.layer)
+	if (file.unnamed)
+		return LOSS_IMAGE_NAME;
+	if (!file.path.dentry || !layer)
 		return 0;
 	scratch = claim_scratch();
 	if (!scratch)
 		return LOSS_RING_BUFFER;
-	layer_root = BPF_CORE_READ(path.layer, mnt, mnt_root);
+	layer_root = BPF_CORE_READ(layer, mnt, mnt_root);
 	// Another end than the layer's root: overlayfs found it by its handle and knows no name.
-	if (walk_path(scratch, path.dentry, layer_root) == layer_root &&
-	    !same_path(visible, scratch)) {
+	if (walk_path(scratch, file.path.dentry, layer_root) != layer_root) {
+		result = LOSS_IMAGE_NAME;
+	} else if (!same_path(visible, scratch)) {
 		scratch->event = visible->event;
 		scratch->event.use &= ~USE_REWRITTEN;
 		if (!emit(scratch, PATH_END - scratch->start))
@@ -742,7 +772,15 @@ static __always_inline long find_vma(struct task_struct *task, __u64 address, st
 	return error;
 }
 
-enum call { CALL_OTHER, CALL_OPEN, CALL_MMAP, CALL_OLD_MMAP, CALL_MPROTECT, CALL_URING };
+enum call {
+	CALL_OTHER,
+	CALL_OPEN,
+	CALL_MMAP,
+	CALL_OLD_MMAP,
+	CALL_MPROTECT,
+	CALL_URING,
+	CALL_RENAME, // or a hard link: another name for a file
+};
 
 #if defined(__TARGET_ARCH_x86)
 #define TS_COMPAT 2
@@ -758,6 +796,7 @@ static __always_inline enum call compat_call(__u32 number)
 	case 90: return CALL_OLD_MMAP;
 	case 125: case 380: return CALL_MPROTECT;
 	case 425: return CALL_URING;
+	case 9: case 38: case 302: case 303: case 353: return CALL_RENAME;
 	default: return CALL_OTHER;
 	}
 }
@@ -768,6 +807,7 @@ static __always_inline enum call native_call(__u32 number)
 	case 9: return CALL_MMAP;
 	case 10: case 329: return CALL_MPROTECT;
 	case 425: return CALL_URING;
+	case 82: case 86: case 264: case 265: case 316: return CALL_RENAME;
 	default: return CALL_OTHER;
 	}
 }
@@ -789,6 +829,7 @@ static __always_inline enum call compat_call(__u32 number)
 	case 192: return CALL_MMAP;
 	case 125: case 394: return CALL_MPROTECT;
 	case 425: return CALL_URING;
+	case 9: case 38: case 329: case 330: case 382: return CALL_RENAME;
 	default: return CALL_OTHER;
 	}
 }
@@ -799,6 +840,7 @@ static __always_inline enum call native_call(__u32 number)
 	case 222: return CALL_MMAP;
 	case 226: case 288: return CALL_MPROTECT;
 	case 425: return CALL_URING;
+	case 37: case 38: case 276: return CALL_RENAME;
 	default: return CALL_OTHER;
 	}
 }
@@ -820,6 +862,9 @@ static __noinline int report_open(struct task_struct *task, __u32 fd)
 	return 0;
 }
 
+#define FD_UNKNOWN (-2)
+
+// `fd` is -1 for memory without a file.
 static __noinline int report_mapping(struct task_struct *task, __u64 address, int fd)
 {
 	struct found found = {};
@@ -828,8 +873,9 @@ static __noinline int report_mapping(struct task_struct *task, __u64 address, in
 
 	if (!error) {
 		file = found.executable ? found.file : 0;
-	} else if (error != -2 && fd >= 0) {
-		file = file_of(task, fd);
+	} else if (fd != -1) {
+		if (fd >= 0)
+			file = file_of(task, fd);
 		if (!file)
 			count_loss(bpf_get_current_cgroup_id(), LOSS_MAP_BUSY);
 	}
@@ -844,14 +890,9 @@ static __noinline int report_range(struct task_struct *task, __u64 address, __u6
 
 	for (int i = 0; i < 16 && address < end; i++) {
 		struct found found = {};
-		long error = find_vma(task, address, &found);
 
-		if (error == -2)
-			return 0;
-		if (error) {
-			count_loss(bpf_get_current_cgroup_id(), LOSS_MAP_BUSY);
-			return 0;
-		}
+		if (find_vma(task, address, &found))
+			break; // also when another thread has unmapped it since
 		if (found.file && found.executable)
 			report(task, found.file, USE_MAPPED);
 		address = found.end;
@@ -859,6 +900,18 @@ static __noinline int report_range(struct task_struct *task, __u64 address, __u6
 	if (address < end)
 		count_loss(bpf_get_current_cgroup_id(), LOSS_MAP_BUSY);
 	return 0;
+}
+
+// The root file system of the task's mount namespace is the host's, or an overlay, which knows a
+// file of the image also after it was renamed.
+static __noinline bool knows_renamed(struct task_struct *task)
+{
+	struct mount *root = namespace_root(task);
+	struct event unused;
+
+	if (!root || !describe_root(root, &unused))
+		return true;
+	return BPF_CORE_READ(root, mnt.mnt_sb, s_magic) == OVERLAYFS_MAGIC;
 }
 
 SEC("tp_btf/sys_exit")
@@ -879,11 +932,14 @@ int BPF_PROG(on_sys_exit, struct pt_regs *regs, long result)
 	} else if (call == CALL_MMAP && (CALL_PROT(regs) & PROT_EXEC))
 		report_mapping(task, result, (int)CALL_MMAP_FD(regs, compat));
 	else if (call == CALL_OLD_MMAP)
-		report_mapping(task, result, -1);
+		report_mapping(task, result, FD_UNKNOWN);
 	else if (call == CALL_MPROTECT && (CALL_PROT(regs) & PROT_EXEC))
 		report_range(task, CALL_ADDRESS(regs, compat), CALL_LENGTH(regs, compat));
-	else if (call == CALL_URING && !config.io_uring && !config.file_open)
-		count_loss(bpf_get_current_cgroup_id(), LOSS_IO_URING);
+	else if (call == CALL_URING) {
+		if ((!config.io_uring && !config.file_open) || !knows_renamed(task))
+			count_loss(bpf_get_current_cgroup_id(), LOSS_IO_URING);
+	} else if (call == CALL_RENAME && !knows_renamed(task))
+		count_loss(bpf_get_current_cgroup_id(), LOSS_RENAMED);
 	return 0;
 }
 

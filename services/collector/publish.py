@@ -9,13 +9,13 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from schemas.messages import ImageSeen, encode_batch, encode_image_seen
+from schemas.messages import ImageSeen, decode_batch, encode_batch, encode_image_seen
 from services.collector.errors import SpoolError
 from services.collector.spool import Record, Spool
 from services.common import metrics
@@ -44,6 +44,8 @@ class _Round:
     """None: on disk only."""
     number: int | None = None
     """In the spool."""
+    instead: list[Record] = field(default_factory=list)
+    """Goes to the disk with them, for when they are damaged there."""
 
 
 class Publisher:
@@ -68,6 +70,8 @@ class Publisher:
         self.failure: str | None = None
         """Why the newest attempt failed; None after a success."""
         self.sent_any = False
+        self.lost_rounds = 0
+        """Damaged rounds of which it is not even known which containers they spoke of."""
         self._closed = False
 
     @property
@@ -95,16 +99,9 @@ class Publisher:
             Record(_SEEN, b"", one.image.config_digest.encode(), encode_image_seen(one))
             for one in seen
         ]
-        records += [
-            Record(
-                _PART if is_part(batch) else _END,
-                batch.container_id.encode(),
-                batch.image.config_digest.encode(),
-                encode_batch(batch),
-            )
-            for batch in batches
-        ]
-        fresh = _Round(records)
+        records += [_record(batch) for batch in batches]
+        instead = [_record(_lost(batch, "spool")) for batch in batches if not is_part(batch)]
+        fresh = _Round(records, instead=instead)
         if self._rounds:
             self._save(self._rounds[0])
             self._save(fresh)
@@ -136,10 +133,11 @@ class Publisher:
         if self._spool is None or waiting.number is not None or waiting.records is None:
             return
         try:
-            waiting.number = self._spool.put(waiting.records)
+            waiting.number = self._spool.put(waiting.records, waiting.instead)
         except SpoolError as error:
             log.error("a round stays in memory", error=str(error))
             return
+        waiting.instead = []
         if not self._rounds or waiting is not self._rounds[0]:
             waiting.records = None
 
@@ -177,7 +175,7 @@ class Publisher:
         return group
 
     async def _read(self, waiting: _Round) -> list[Record]:
-        """Nothing when it is damaged: the gap between intervals says that something is missing."""
+        """Of a damaged round, that its intervals lost what was in it."""
         if self._spool is None or waiting.number is None:
             return []
         try:
@@ -185,20 +183,25 @@ class Publisher:
         except SpoolError as error:
             metrics.LOST_EVENTS.labels("spool").inc()
             log.error("a round is lost", error=str(error))
+        try:
+            return await asyncio.to_thread(self._spool.read_instead, waiting.number)
+        except SpoolError as error:
+            log.error("what was in a lost round is not known either", error=str(error))
+            self.lost_rounds += 1
             return []
 
     async def _deliver(self, records: list[Record]) -> None:
-        refused: set[bytes] = set()
-        for stage in (_SEEN, _PART, _END):
-            refused |= await self._insist(
-                [one for one in records if one.stage == stage and one.container not in refused]
-            )
+        await self._insist([one for one in records if one.stage == _SEEN])
+        refused = await self._insist([one for one in records if one.stage == _PART])
+        ends = [one for one in records if one.stage == _END]
+        sent = [_lost_in(one) if one.container in refused else one for one in ends]
+        refused = await self._insist(sent) - refused
+        await self._insist([_lost_in(one) for one in ends if one.container in refused])
 
     async def _insist(self, records: list[Record]) -> set[bytes]:
         """Sends until all are there; the containers of which the broker refused a batch.
 
-        A refused batch leaves a gap between intervals, which says by itself that something is
-        missing; what ends that interval is not sent then.
+        What ends the interval of a refused batch says that something is lost.
         """
         refused: set[bytes] = set()
         waiting = records
@@ -264,6 +267,25 @@ class Publisher:
         if stale is not None:
             with contextlib.suppress(KafkaError, OSError, TimeoutError):
                 await asyncio.wait_for(stale.stop(), _STOP_SECONDS)
+
+
+def _record(batch: Batch) -> Record:
+    return Record(
+        _PART if is_part(batch) else _END,
+        batch.container_id.encode(),
+        batch.image.config_digest.encode(),
+        encode_batch(batch),
+    )
+
+
+def _lost_in(record: Record) -> Record:
+    return _record(_lost(decode_batch(record.value), "publish"))
+
+
+def _lost(batch: Batch, reason: str) -> Batch:
+    """Says that all that was seen in the batch's interval is lost."""
+    reasons = tuple(sorted({*batch.loss_reasons, reason}))
+    return replace(batch, accesses=(), parts=0, lost=batch.lost + 1, loss_reasons=reasons)
 
 
 class SeenImages:

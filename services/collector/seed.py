@@ -32,21 +32,36 @@ def files_in_use(
     proc: Path, pids: Iterable[int], root: FileSystemRoot
 ) -> Iterator[tuple[bytes, Use]]:
     """Files of the container's root file system that its processes execute, map or hold open."""
+    namespaces: dict[str, list[Mount]] = {}
+    processes: list[tuple[Path, str]] = []
     for pid in pids:
         process = proc / str(pid)
         try:
             mounts = parse_mountinfo((process / "mountinfo").read_bytes())
+            namespace = os.readlink(process / "ns/mnt")
         except OSError:  # it has ended
             continue
+        processes.append((process, namespace))
+        # A process in a chroot is shown the mounts below it only, but the whole paths of its files.
+        namespaces[namespace] = max(mounts, namespaces.get(namespace, []), key=len)
+    for process, namespace in processes:
         for path, use in _of_process(process):
-            if is_on_root(path, mounts, root):
-                yield path.removesuffix(_DELETED), use | Use.SEEDED
+            name = path_in_root(path, namespaces[namespace], root)
+            if name is not None:
+                yield name.removesuffix(_DELETED), use | Use.SEEDED
 
 
-def is_on_root(path: bytes, mounts: list[Mount], root: FileSystemRoot) -> bool:
-    """Whether no other mount covers the path."""
-    mount = mount_of(path, mounts)
-    return mount is not None and mount.device == root.device and mount.point == b"/"
+def path_in_root(path: bytes, mounts: list[Mount], root: FileSystemRoot) -> bytes | None:
+    """Where on the container's root file system a file is; None when it is on another one.
+
+    A part of the root file system may be mounted elsewhere within the container too.
+    """
+    mount, top = mount_of(path, mounts), mount_of(b"/", mounts)
+    if mount is None or top is None or not mount.device == top.device == root.device:
+        return None
+    above = top.root.rstrip(b"/")
+    inside = mount.root.rstrip(b"/") + path[len(mount.point.rstrip(b"/")) :]
+    return inside[len(above) :] if inside.startswith(above + b"/") else None
 
 
 def _of_process(process: Path) -> Iterator[tuple[bytes, Use]]:

@@ -235,6 +235,7 @@ class Collector:
         if step_us:
             log.warning("the clock was set", by_seconds=step_us / 1e6)
             self._tracker.lose({(ANY_CGROUP, "clock_step"): self._clock.steps})
+        self._tracker.lose({(ANY_CGROUP, "spool"): self._publisher.lost_rounds})
         if cut:
             images = self._tracker.images
             batches = self._tracker.cut(now_us)

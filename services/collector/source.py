@@ -30,9 +30,12 @@ _REASONS = {
     3: "io_uring",
     4: "map_busy",
     5: "file_gone",
+    6: "image_name",
+    7: "renamed",
 }
 _UNPLACED = ("hash_pressure", "cgroup_name")
 _LOSS_ENTRIES = 16384
+_CGROUP_BUFFER_BYTES = 256 << 10
 _IO_URING_PROGRAMS = {"on_uring_submit", "on_uring_complete"}
 _OPEN_PROGRAMS = ("on_lsm_file_open", "on_fentry_file_open")
 _BTF = Path("/sys/kernel/btf/vmlinux")
@@ -78,11 +81,13 @@ class CoreSource:
         host_proc: Path,
         host_process: HostProcess = "auto",
         loss_entries: int = _LOSS_ENTRIES,
+        cgroup_buffer_bytes: int = _CGROUP_BUFFER_BYTES,
     ) -> None:
         self._probe = probe
         self._ring_buffer_bytes = ring_buffer_bytes
         self._dedup_entries = dedup_entries
         self._loss_entries = loss_entries
+        self._cgroup_buffer_bytes = cgroup_buffer_bytes
         self._host_proc = host_proc
         self._host_process = host_process
         self._scripts = ScriptResolver(host_proc)
@@ -187,6 +192,7 @@ class CoreSource:
             self._object.resize("events", self._ring_buffer_bytes)
             self._object.resize("seen", self._dedup_entries)
             self._object.resize("losses", self._loss_entries)
+            self._object.resize("cgroup_events", self._cgroup_buffer_bytes)
             self._object.load()
             for ring in ("cgroup_events", "events"):  # the names of cgroups before their events
                 self._rings.append(

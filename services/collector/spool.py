@@ -1,7 +1,9 @@
 """Rounds of records on disk, in order, until the broker has them.
 
 One file a round: written beside its name, synchronised, then renamed, so that a round is there as
-a whole or not at all. A checksum tells what a broken disk made of it.
+a whole or not at all. A checksum tells what a broken disk made of it. What is to be said then lies
+beside the round, in a file of its own: without it a container that ended in that round would be
+taken for one that was seen to its last.
 """
 
 import contextlib
@@ -9,7 +11,8 @@ import fcntl
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -21,6 +24,8 @@ from services.collector.errors import SpoolError
 log = structlog.get_logger()
 
 _SUFFIX = ".round"
+_INSTEAD = ".instead"
+_UNFINISHED = ".new"
 _MAGIC = b"vexspool1"
 _RECORD = struct.Struct("=BIII")
 
@@ -48,10 +53,13 @@ class Spool:
         self._folder = folder
         self._max_bytes = max_bytes
         self._lock = self._claim()
-        self._sizes = {int(path.stem): path.stat().st_size for path in folder.glob(f"*{_SUFFIX}")}
+        self._sizes: Counter[int] = Counter()
+        for suffix in (_SUFFIX, _INSTEAD):
+            for path in folder.glob(f"*{suffix}"):
+                self._sizes[int(path.stem)] += path.stat().st_size
         self._bytes = sum(self._sizes.values())
         self._next = max(self._sizes, default=-1) + 1
-        for unfinished in folder.glob("*.new"):
+        for unfinished in folder.glob(f"*{_UNFINISHED}"):
             unfinished.unlink(missing_ok=True)
 
     @property
@@ -67,30 +75,24 @@ class Spool:
         """Bytes of a round."""
         return self._sizes.get(number, 0)
 
-    def put(self, records: list[Record]) -> int:
+    def put(self, records: Sequence[Record], instead: Sequence[Record] = ()) -> int:
         """Keeps a round and returns its number; when it returns, the round survives a crash.
+
+        ``instead`` is what is to be sent when the round turns out to be damaged.
 
         Raises:
             SpoolError: the disk does not take it.
         """
         number, self._next = self._next, self._next + 1
-        path = self._path(number)
-        body = b"".join(_packed(record) for record in records)
-        content = _MAGIC + struct.pack("=I", zlib.crc32(body)) + body
-        fresh = path.with_suffix(".new")
         try:
-            with fresh.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.rename(path)
+            size = self._write(self._path(number, _INSTEAD), instead)
+            size += self._write(self._path(number), records)
             self._synchronise_folder()
         except OSError as error:
-            with contextlib.suppress(OSError):
-                fresh.unlink(missing_ok=True)
+            self.remove(number)
             raise SpoolError(f"the spool {self._folder} takes nothing: {error}") from error
-        self._sizes[number] = len(content)
-        self._bytes += len(content)
+        self._sizes[number] = size
+        self._bytes += size
         return number
 
     def read(self, number: int) -> list[Record]:
@@ -99,22 +101,22 @@ class Spool:
         Raises:
             SpoolError: it cannot be read, or is damaged.
         """
-        path = self._path(number)
-        try:
-            content = path.read_bytes()
-            head = len(_MAGIC) + 4
-            (checksum,) = struct.unpack_from("=I", content, len(_MAGIC))
-        except (OSError, struct.error) as error:
-            raise SpoolError(f"{path} cannot be read: {error}") from error
-        if not content.startswith(_MAGIC) or zlib.crc32(content[head:]) != checksum:
-            raise SpoolError(f"{path} is damaged")
-        return list(_unpacked(content[head:]))
+        return _read(self._path(number))
+
+    def read_instead(self, number: int) -> list[Record]:
+        """What is to be sent in the place of a damaged round.
+
+        Raises:
+            SpoolError: that is damaged as well.
+        """
+        return _read(self._path(number, _INSTEAD))
 
     def remove(self, number: int) -> None:
         """The broker has it, or nobody ever will."""
         self._bytes -= self._sizes.pop(number, 0)
-        with contextlib.suppress(OSError):
-            self._path(number).unlink(missing_ok=True)
+        for suffix in (_INSTEAD, _SUFFIX):  # alone, the former would speak of a lost round
+            with contextlib.suppress(OSError):
+                self._path(number, suffix).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Gives the folder free."""
@@ -135,8 +137,25 @@ class Spool:
             ) from error
         return lock
 
-    def _path(self, number: int) -> Path:
-        return self._folder / f"{number:020d}{_SUFFIX}"
+    def _path(self, number: int, suffix: str = _SUFFIX) -> Path:
+        return self._folder / f"{number:020d}{suffix}"
+
+    @staticmethod
+    def _write(path: Path, records: Sequence[Record]) -> int:
+        body = b"".join(_packed(record) for record in records)
+        content = _MAGIC + struct.pack("=I", zlib.crc32(body)) + body
+        fresh = path.with_name(path.name + _UNFINISHED)
+        try:
+            with fresh.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.rename(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                fresh.unlink(missing_ok=True)
+            raise
+        return len(content)
 
     def _synchronise_folder(self) -> None:
         folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -144,6 +163,18 @@ class Spool:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _read(path: Path) -> list[Record]:
+    try:
+        content = path.read_bytes()
+        head = len(_MAGIC) + 4
+        (checksum,) = struct.unpack_from("=I", content, len(_MAGIC))
+    except (OSError, struct.error) as error:
+        raise SpoolError(f"{path} cannot be read: {error}") from error
+    if not content.startswith(_MAGIC) or zlib.crc32(content[head:]) != checksum:
+        raise SpoolError(f"{path} is damaged")
+    return list(_unpacked(content[head:]))
 
 
 def _packed(record: Record) -> bytes:

@@ -16,7 +16,7 @@ from services.collector.events import CgroupEvent
 from services.collector.settings import CollectorSettings
 from services.collector.source import CoreSource
 from services.local.containerd import Container, Containerd
-from tests.support.probe import TIMES, Observer, started
+from tests.support.probe import NARROW, NARROW_ACTS, TIMES, Observer, started
 from vexstream.evidence import Use
 
 pytestmark = pytest.mark.real
@@ -112,6 +112,43 @@ def test_a_mapping_that_cannot_be_looked_at_any_more_is_counted_as_lost(
         # Whether it is still there when it is looked at is a matter of luck; neither must not be.
         lost = observer.lost()["path_gone"]
         assert lost or Use.MAPPED in seen.get(path.encode(), Use(0))
+
+
+def test_a_descriptor_that_is_another_file_by_then_hides_nothing(
+    bcc: BccSource, containerd: Containerd, uses_container: Container
+) -> None:
+    observer = Observer(containerd, uses_container, bcc)
+    for n in range(TIMES):
+        mapped, other = f"/opt/data/map{n}", f"/opt/data/protect{n}"
+        seen = observer.uses("/opt/uses", "inherited" if n % 2 else "replaced", mapped, other)
+        lost = observer.lost()["path_gone"]
+        assert lost or Use.MAPPED in seen.get(mapped.encode(), Use(0))
+        assert Use.MAPPED not in seen.get(other.encode(), Use(0))
+
+
+@pytest.mark.parametrize("program", NARROW)
+def test_32_bit_calls_are_counted_as_lost(
+    bcc: BccSource, containerd: Containerd, uses_container: Container, program: str
+) -> None:
+    observer = Observer(containerd, uses_container, bcc)
+    for act in NARROW_ACTS:
+        path = f"/opt/data/{program}_{act}"
+        seen = observer.uses(f"/opt/{program}", act, path)
+        if act == "exec":
+            assert seen[path.encode()] == Use.EXECUTED
+        else:
+            assert observer.lost()["narrow_call"] > 0, act
+
+
+def test_a_file_with_a_new_name_is_credited_by_its_old_one(
+    bcc: BccSource, containerd: Containerd, uses_container: Container
+) -> None:
+    observer = Observer(containerd, uses_container, bcc)
+    for act in ("renamed", "new_link"):
+        seen = observer.uses("/opt/uses", act, f"/opt/data/bcc_{act}")
+        assert seen[f"/opt/data/bcc_{act}".encode()] == Use.OPENED
+        assert seen[f"/opt/data/bcc_{act}.new".encode()] == Use.OPENED
+    assert not observer.lost()
 
 
 def test_all_files_of_a_range_that_becomes_executable_are_seen(

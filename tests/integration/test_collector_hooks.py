@@ -9,7 +9,7 @@ import pytest
 
 from services.collector.source import CoreSource
 from services.local.containerd import Container, Containerd
-from tests.support.probe import TIMES, Observer, cgroup_of, started
+from tests.support.probe import NARROW, NARROW_ACTS, TIMES, Observer, cgroup_of, started
 from vexstream.evidence import Use
 
 pytestmark = pytest.mark.real
@@ -52,6 +52,21 @@ def test_making_a_mapping_executable(observer: Observer, act: str) -> None:
     seen = observer.uses("/opt/uses", "each", str(TIMES), act, f"/opt/data/{act}")
     wanted = {f"/opt/data/{act}{n}".encode(): Use.OPENED | Use.MAPPED for n in range(TIMES)}
     assert seen == wanted
+
+
+@pytest.mark.parametrize("act", NARROW_ACTS)
+@pytest.mark.parametrize("program", NARROW)
+def test_32_bit_calls(observer: Observer, program: str, act: str) -> None:
+    path = f"/opt/data/{program}_{act}".encode()
+    seen = observer.uses(f"/opt/{program}", act, path.decode())
+    if act == "exec":
+        assert seen[path] == observer.by_kernel(Use.EXECUTED)
+    elif act == "creat":
+        assert seen[path] == MADE
+    else:
+        mapped = Use.MAPPED if "map" in act or "protect" in act else Use(0)
+        assert seen[path] == Use.OPENED | mapped
+    assert not observer.lost()
 
 
 @pytest.mark.parametrize("act", ["exec", "fexec", "exec_at"])

@@ -1,8 +1,12 @@
 """The rows of the table of paths in docs/collector.md: by which name a file is reported."""
 
+import shutil
+import subprocess
+from pathlib import Path
+
 import pytest
 
-from tests.support.probe import TIMES, Observer
+from tests.support.probe import TIMES, Observer, cgroup_of
 from vexstream.evidence import Use
 
 pytestmark = pytest.mark.real
@@ -46,6 +50,68 @@ def test_a_renamed_program_is_credited_by_both_names(observer: Observer) -> None
 def test_a_new_hard_link_is_credited_to_the_name_in_the_image(observer: Observer) -> None:
     seen = observer.uses("/opt/uses", "new_link", "/opt/data/new_link")
     assert seen == {b"/opt/data/new_link.new": MADE, b"/opt/data/new_link": Use.OPENED}
+
+
+def _in_a_root_of_its_own(observer: Observer, folder: Path, command: str) -> dict[bytes, Use]:
+    """Runs a shell command as the container's, in a mount namespace with the host's files.
+
+    ``$D`` is the folder, ``$D/uses`` the program that uses files.
+    """
+    program = Path(f"/proc/{observer.pid}/root/opt/uses").read_bytes()
+    (folder / "uses").write_bytes(program)
+    (folder / "uses").chmod(0o755)
+    entering = f"echo $$ > {cgroup_of(observer.pid)}/cgroup.procs\nD={folder}\n{command}"
+    subprocess.run(["unshare", "-m", "sh", "-ec", entering], check=True)
+    return observer.drained()
+
+
+def test_a_file_renamed_in_an_earlier_life_is_credited_or_counted_as_lost(
+    observer: Observer, tmp_path: Path
+) -> None:
+    if shutil.which("mkfs.ext4") is None or not Path("/dev/loop-control").exists():
+        pytest.skip("no file system can be made here that forgets: mkfs.ext4 and loop devices")
+    disk = tmp_path / "disk"
+    with disk.open("wb") as file:
+        file.truncate(16 << 20)
+    subprocess.run(["mkfs.ext4", "-q", disk], check=True)
+    mounting = (
+        "mount -o loop $D/disk $D/fs; mkdir -p $D/fs/l $D/fs/u $D/fs/w; "
+        "mount -t overlay o -o lowerdir=$D/fs/l,upperdir=$D/fs/u,workdir=$D/fs/w $D/m"
+    )
+    seen = _in_a_root_of_its_own(
+        observer,
+        tmp_path,
+        f"mkdir $D/fs $D/m; mount -o loop $D/disk $D/fs; mkdir $D/fs/l; echo x > $D/fs/l/file;"
+        f" umount $D/fs; {mounting}; mv $D/m/file $D/m/moved; umount $D/m; umount $D/fs;"
+        f" {mounting}; $D/uses pivot $D/m open /moved",
+    )
+    assert seen[b"/moved"] == MADE
+    assert b"/file" in seen or observer.lost() == {"image_name": 1}
+
+
+def test_a_file_in_a_renamed_directory_of_the_image_is_credited_by_both_names(
+    observer: Observer, tmp_path: Path
+) -> None:
+    seen = _in_a_root_of_its_own(
+        observer,
+        tmp_path,
+        "mkdir $D/t; mount -t tmpfs t $D/t; cd $D/t; mkdir -p l/folder u w m; echo x > l/folder/f;"
+        " mount -t overlay o -o lowerdir=l,upperdir=u,workdir=w,redirect_dir=on m;"
+        " mv m/folder m/other; exec $D/uses pivot $D/t/m open /other/f",
+    )
+    assert seen == {b"/other/f": Use.OPENED, b"/folder/f": Use.OPENED}
+    assert not observer.lost()
+
+
+@pytest.mark.parametrize("act", ["renamed", "new_link"])
+def test_a_new_name_where_there_is_no_overlay_is_counted_as_lost(
+    observer: Observer, tmp_path: Path, act: str
+) -> None:
+    (tmp_path / "file").write_text("x")
+    command = f"exec $D/uses pivot $D {act} /file"
+    seen = _in_a_root_of_its_own(observer, tmp_path, command)
+    assert set(seen) == {b"/file.new"}
+    assert observer.lost() == {"renamed": 1}
 
 
 def test_depth_100(observer: Observer) -> None:

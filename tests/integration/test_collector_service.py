@@ -244,6 +244,49 @@ async def test_kill_9_loses_no_round_that_was_spooled(
     node.stop(container)
 
 
+async def _collect(
+    node: Containerd, broker: Broker, prefix: str, *options: str | Path
+) -> tuple[asyncio.subprocess.Process, Records, asyncio.Task[None]]:
+    """``vexstream collect``, and who reads what it sends."""
+    variables = {
+        "VEXSTREAM_CRI_ENDPOINT": node.endpoint,
+        "VEXSTREAM_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap,
+        "VEXSTREAM_TOPIC_PREFIX": prefix,
+        "VEXSTREAM_PARTITIONS": "2",
+        "VEXSTREAM_BATCH_INTERVAL_SECONDS": "0.3",
+    }
+    settings = CollectorSettings(
+        kafka_bootstrap_servers=broker.bootstrap, topic_prefix=prefix, partitions=2
+    )
+    records = Records(settings)
+    process = await asyncio.create_subprocess_exec(
+        Path(sys.executable).with_name("vexstream"), "collect", *options,
+        env={**os.environ, **variables},
+    )  # fmt: skip
+    return process, records, asyncio.create_task(records.read())
+
+
+async def test_a_recorded_run_is_sent_again_as_it_was(
+    node: Containerd, broker: Broker, tmp_path: Path
+) -> None:
+    container, file = node.run(PROBE, "recorded"), tmp_path / "run.gz"
+    process, first, reader = await _collect(node, broker, "recorded.", "--record", file)
+    await eventually(lambda: bool(first.batches[container.id]))
+    node.exec(container, ["/bin/cat", "/etc/debian_version"])
+    await eventually(lambda: b"/etc/debian_version" in first.paths(container))
+    process.terminate()
+    assert await process.wait() == 0
+    process, again, other_reader = await _collect(node, broker, "replayed.", "--replay", file)
+    assert await process.wait() == 0
+    wanted, sent = first.batches[container.id], again.batches[container.id]
+    await eventually(lambda: bool(wanted) and len(sent) >= len(wanted))
+    for task in (reader, other_reader):
+        task.cancel()
+    assert_contiguous(_in_order(wanted))
+    assert _in_order(sent) == _in_order(wanted)
+    node.stop(container)
+
+
 def _run_and_remove(node: Containerd, name: str) -> Container:
     one = node.run(PROBE, name, args=["/bin/cat", "/etc/debian_version"])
     for _ in range(20):  # this containerd cannot always stop what is ending just now

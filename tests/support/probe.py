@@ -24,6 +24,16 @@ TIMES = 7
 """How often every hook is exercised: a prime number, so that no double counting hides."""
 LOADER = b"/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
 _USES = Path(__file__).with_name("uses.c")
+_NARROW = Path(__file__).with_name("narrow.c")
+_WITHOUT_LIBRARY = [
+    "-nostdlib", "-static", "-ffreestanding", "-fno-pic", "-no-pie", "-fno-stack-protector",
+    "-fno-asynchronous-unwind-tables", "-w",
+]  # fmt: skip
+NARROW = {"narrow32": ["-m32", "-mno-sse"], "narrow64": ["-mno-red-zone"]}
+"""A 32-bit program, and a 64-bit one that makes 32-bit calls; what they are compiled with."""
+NARROW_ACTS = [
+    "open", "openat", "openat2", "creat", "map", "old_map", "protect", "pkey_protect", "exec",
+]  # fmt: skip
 _LOADS = '#include <dlfcn.h>\nint main(void) { return !dlopen("/opt/plugin.so", RTLD_NOW); }\n'
 _PLUGIN = "int plugin(void) { return 42; }\n"
 _NOTHING = "int main(void) { return 0; }\n"
@@ -31,7 +41,7 @@ _SINGLE = [
     "open", "openat", "openat2", "compat", "relative", "o_path", "refused", "stat", "map",
     "map_data", "protect", "append", "chroot", "uring", "uring_slot", "link_target", "bound",
     "twice", "host", "retry", "renamed", "new_link", "dirfd", "many_mappings", "closed", "nested",
-    "both_one", "both_two",
+    "both_one", "both_two", "bcc_renamed", "bcc_new_link",
 ]  # fmt: skip
 _REPEATED = [
     "open", "openat_", "openat2_", "creat", "uring", "by_handle", "map", "protect", "pkey_protect",
@@ -62,6 +72,12 @@ def _image_files() -> dict[str, File]:
         "/opt/held": File(b"#!/opt/uses hold\n", 0o755),
     }
     files |= {f"/opt/data/{name}": File(b"x" * 5000) for name in _SINGLE}
+    for name, options in NARROW.items():
+        program = compiled(_NARROW.read_text(), *_WITHOUT_LIBRARY, *options)
+        files[f"/opt/{name}"] = File(program, 0o755)
+        for act in NARROW_ACTS:
+            content = nothing if act == "exec" else b"x" * 5000
+            files[f"/opt/data/{name}_{act}"] = File(content, 0o755)
     for n in range(TIMES):
         files |= {f"/opt/data/{name}{n}": File(b"x" * 5000) for name in _REPEATED}
         files |= {
@@ -95,11 +111,16 @@ def probe(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip(f"the probe cannot be built here: {error}")
 
 
-def started(probe: Path, ring_buffer_bytes: int = 4 << 20, loss_entries: int = 16384) -> CoreSource:
+def started(
+    probe: Path,
+    ring_buffer_bytes: int = 4 << 20,
+    loss_entries: int = 16384,
+    cgroup_buffer_bytes: int = 256 << 10,
+) -> CoreSource:
     """An attached source."""
     source = CoreSource(
         probe, ring_buffer_bytes=ring_buffer_bytes, dedup_entries=65536, host_proc=Path("/proc"),
-        loss_entries=loss_entries,
+        loss_entries=loss_entries, cgroup_buffer_bytes=cgroup_buffer_bytes,
     )  # fmt: skip
     try:
         find_root(None)

@@ -146,6 +146,20 @@ static void protect_both(const char *path, const char *other)
 
 static int act_on(int argc, char **argv);
 
+/* Maps the first file by a descriptor that the second one had before, and is the second again. */
+static void replaced(const char *path, const char *other, int inherited)
+{
+    int fd = checked(open(other, O_RDONLY), other);
+    int mapped = checked(open(path, O_RDONLY), path);
+
+    checked(dup2(mapped, fd), "dup2");
+    if (inherited && fork()) { wait(0); return; }
+    if (mmap(0, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0) == MAP_FAILED) err(1, "mmap");
+    checked(dup2(checked(open(other, O_RDONLY), other), fd), "dup2");
+    checked(close(mapped), "close");
+    usleep(100000);
+}
+
 /* The act in a process that is not reaped: a zombie is still there, and has no memory. */
 static void zombie(int argc, char **argv)
 {
@@ -183,6 +197,8 @@ static int act_on(int argc, char **argv)
         act_on(argc - 1, argv + 1);
         pause();
     }
+    else if (!strcmp(act, "replaced")) replaced(path, argv[3], 0);
+    else if (!strcmp(act, "inherited")) replaced(path, argv[3], 1);
     else if (!strcmp(act, "protect_both")) protect_both(path, argv[3]);
     else if (!strcmp(act, "pivot")) { /* pivot ROOT ACT ... */
         pivot(path);

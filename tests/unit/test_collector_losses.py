@@ -2,7 +2,8 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from tests.unit.factories import CONFIG, IMAGE, PERIOD, SECOND, WEB, package, sc
 from tests.unit.test_correlation import POLICY
 from vexstream.batching import Limits, Room
 from vexstream.correlation import Correlation
-from vexstream.evidence import Use
+from vexstream.evidence import Batch, Use
 from vexstream.scan import Finding
 
 ID = "1" * 64
@@ -51,22 +52,30 @@ class Node:
             room=Room(),
         )
 
-    def begin(self, root: FileSystemRoot = ROOT) -> None:
-        self.tracker.handle([CgroupEvent(CGROUP, f"/kubepods/pod1/{ID}")], CREATED)
-        self.tracker.begin(ContainerInfo(ID, WEB, IMAGE, CREATED, 0))
+    def begin(self, root: FileSystemRoot = ROOT, container_id: str = ID) -> None:
+        self.tracker.handle([CgroupEvent(CGROUP, f"/kubepods/pod1/{container_id}")], CREATED)
+        self.tracker.begin(ContainerInfo(container_id, WEB, IMAGE, CREATED, 0))
         self.tracker.handle([_event(b"/init", root=root, use=Use.EXECUTED)], CREATED)
 
     def notes(self) -> str:
-        correlation = Correlation(CONFIG)
-        correlation.accept(SCAN)
-        for end in (CUT, CUT + 2 * PERIOD, CUT + 4 * PERIOD):
-            for batch in self.tracker.cut(end):
-                correlation.observe(decode_batch(encode_batch(batch)))
-        record = correlation.due(POLICY)
-        assert record is not None
-        (statement,) = json.loads(record.body)["statements"]
-        assert statement["status"] in ("under_investigation", "not_affected")
-        return str(statement.get("status_notes", ""))
+        return notes(
+            decode_batch(encode_batch(batch))
+            for end in (CUT, CUT + 2 * PERIOD, CUT + 4 * PERIOD)
+            for batch in self.tracker.cut(end)
+        )
+
+
+def notes(batches: Iterable[Batch]) -> str:
+    """What the document says of the package that was not used."""
+    correlation = Correlation(CONFIG)
+    correlation.accept(SCAN)
+    for batch in batches:
+        correlation.observe(replace(batch, image=IMAGE))
+    record = correlation.due(POLICY)
+    assert record is not None
+    (statement,) = json.loads(record.body)["statements"]
+    assert statement["status"] in ("under_investigation", "not_affected")
+    return str(statement.get("status_notes", ""))
 
 
 @pytest.fixture
@@ -143,11 +152,14 @@ def _clock_set(node: Node) -> None:
                 "map_busy",
                 "file_gone",
                 "path_gone",
+                "image_name",
+                "renamed",
+                "narrow_call",
             )
         ),
         *(
             (reason, _of_the_kernel(reason, ANY_CGROUP))
-            for reason in ("hash_pressure", "cgroup_name", "probe_busy", "probe_behind")
+            for reason in ("hash_pressure", "cgroup_name", "probe_busy", "probe_behind", "spool")
         ),
         ("back_off", _full_ring_while_backing_off),
         ("hold_overflow", _too_much_to_hold),

@@ -2,11 +2,13 @@
 
 import mmap
 import os
+import struct
 from pathlib import Path
 
 import pytest
 
-from services.collector.names import ContainerView, NotResolvedError
+from services.collector import names
+from services.collector.names import ContainerView, NotResolvedError, _elf_interpreter
 
 PROC = Path("/proc")
 PAGE = mmap.PAGESIZE
@@ -62,6 +64,77 @@ def test_a_file_that_may_be_deleted_is_told_by_both_names(tmp_path: Path) -> Non
 def test_what_is_not_as_it_was_is_not_resolved(tmp_path: Path, maps: str) -> None:
     with pytest.raises(NotResolvedError):
         _executable(tmp_path, maps, 0x1000, 0x3000)
+
+
+def _elf(narrow: bool) -> bytes:
+    """A program with one more header before that of its interpreter."""
+    loader = b"/lib/ld-linux.so.2\0"
+    if narrow:
+        entries = [struct.pack("<8I", 1, 0, 0, 0, 0, 0, 0, 0)]
+        entries.append(struct.pack("<8I", 3, 116, 0, 0, len(loader), 0, 0, 0))
+        head = b"\x7fELF\x01\x01".ljust(28, b"\0") + struct.pack("<I10xHH6x", 52, 32, 2)
+    else:
+        entries = [struct.pack("<IIQQQQQQ", 1, 0, 0, 0, 0, 0, 0, 0)]
+        entries.append(struct.pack("<IIQQQQQQ", 3, 0, 176, 0, 0, len(loader), 0, 0))
+        head = b"\x7fELF\x02\x01".ljust(32, b"\0") + struct.pack("<Q14xHH6x", 64, 56, 2)
+    return head + b"".join(entries) + loader
+
+
+@pytest.mark.parametrize("narrow", [True, False], ids=["32 bits", "64 bits"])
+def test_the_interpreter_of_a_program_is_found(narrow: bool) -> None:
+    assert _elf_interpreter(_elf(narrow)) == b"/lib/ld-linux.so.2"
+    assert _elf_interpreter(_elf(narrow)[:40]) is None
+
+
+@pytest.mark.parametrize(
+    ("fs_type", "options", "default", "keeps"),
+    [
+        ("overlay", "lowerdir=/l", "N", True),
+        ("overlay", "lowerdir=/l,redirect_dir=on", "N", False),
+        ("overlay", "lowerdir=/l", "Y", False),
+        ("ext4", "", "N", False),
+    ],
+)
+def test_whether_directories_of_the_image_can_be_renamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    fs_type: str, options: str, default: str, keeps: bool,
+) -> None:  # fmt: skip
+    (tmp_path / "default").write_text(default + "\n")
+    monkeypatch.setattr(names, "_REDIRECTS_BY_DEFAULT", tmp_path / "default")
+    _proc(tmp_path, "")
+    (tmp_path / "7/mountinfo").write_text(f"1 0 0:50 / / rw - {fs_type} o rw,{options}\n")
+    view = ContainerView(tmp_path, 7)
+    assert view.keeps_directories == keeps
+    view.close()
+
+
+@pytest.mark.parametrize(
+    ("mounts", "known"),
+    [
+        ("2 1 0:60 / /mnt rw - ext4 e rw", True),
+        ("2 1 {device} /opt /mnt rw - overlay o rw", False),
+        ("2 1 {device} /opt /other rw - overlay o rw\n3 1 0:60 / /mnt rw - ext4 e rw", True),
+    ],
+    ids=["volume", "part of the root", "volume beside a part"],
+)
+def test_what_lies_beyond_a_mount_may_be_the_images(
+    tmp_path: Path, mounts: str, known: bool
+) -> None:
+    """The root has /proc mounted on it, which stands for any other mount."""
+    process = tmp_path / "7"
+    process.mkdir()
+    (process / "root").symlink_to("/")
+    root = f"1 0 0:50 / / rw - overlay o rw\n{mounts.format(device='0:50')}\n"
+    (process / "mountinfo").write_text(root.replace("/mnt", "/proc"))
+    view = ContainerView(tmp_path, 7)
+    try:
+        if known:
+            assert view.opened(7, -100, b"/proc/self/status", 3) == []
+        else:
+            with pytest.raises(NotResolvedError):
+                view.opened(7, -100, b"/proc/self/status", 3)
+    finally:
+        view.close()
 
 
 def test_a_zombie_is_not_taken_for_a_process_without_files() -> None:

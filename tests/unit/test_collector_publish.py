@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
 from schemas.messages import ImageSeen, decode_batch
 from services.collector import publish
 from services.collector.publish import Publisher, SeenImages
-from services.collector.spool import Record, Spool
+from services.collector.spool import Spool
 from services.common.settings import CommonSettings
 from vexstream.evidence import Access, Batch, Use
 from vexstream.identity import Digest, Image, Workload
@@ -83,12 +84,22 @@ async def test_the_end_of_an_interval_comes_after_its_parts(broker: Broker) -> N
     assert {key for _, key, _ in broker.records} == {IMAGE.config_digest.encode()}
 
 
-async def test_a_refused_part_leaves_a_gap_for_its_container_only(broker: Broker) -> None:
+async def test_the_interval_of_a_refused_batch_is_told_as_lost(broker: Broker) -> None:
     too_large: Exception = MessageSizeTooLargeError()
     broker.refuse = lambda value: too_large if b"/huge" in value else None
-    batches = [_batch("c1", 0, 1, b"/huge"), _batch("c1", 1, 9), _batch("c2", 0, 9)]
+    of_a_part = replace(_batch("c1", 1, 9), parts=1, exit_code=0)
+    whole = _batch("c3", 0, 9, b"/huge")
+    batches = [_batch("c1", 0, 1, b"/huge"), of_a_part, _batch("c2", 0, 9), whole]
     await _delivered(Publisher(CommonSettings()), *batches)
-    assert [batch.container_id for batch in broker.batches()] == ["c2"]
+    lost = [
+        replace(one, accesses=(), parts=0, lost=1, loss_reasons=("publish",))
+        for one in (of_a_part, whole)
+    ]
+    assert sorted(broker.batches(), key=lambda one: one.container_id) == [
+        lost[0],
+        _batch("c2", 0, 9),
+        lost[1],
+    ]
 
 
 async def test_it_goes_on_trying_while_the_broker_is_away(broker: Broker) -> None:
@@ -148,19 +159,49 @@ async def test_a_full_spool_takes_no_more_rounds(broker: Broker, tmp_path: Path)
     await publisher.close()
 
 
-def _shorten(folder: Path) -> None:
-    (damaged,) = folder.glob("*.round")
+def _shorten(folder: Path, suffix: str) -> None:
+    (damaged,) = folder.glob(f"*{suffix}")
     damaged.write_bytes(damaged.read_bytes()[:-1])
 
 
-async def test_a_damaged_round_is_left_out(broker: Broker, tmp_path: Path) -> None:
-    spool = Spool(tmp_path, 1 << 20)
-    spool.put([Record(2, b"c", b"k", b"damaged")])
-    _shorten(tmp_path)
-    publisher = Publisher(CommonSettings(), spool)
-    publisher.offer([_batch("c", 0, 9)], [])
+async def _spooled(broker: Broker, folder: Path, *batches: Batch) -> None:
+    """A collector that ended while Kafka was away."""
+    broker.refuse = lambda value: KafkaConnectionError("away")
+    publisher = Publisher(CommonSettings(), Spool(folder, 1 << 20))
+    publisher.offer(list(batches), [])
+    await publisher.close()
+    broker.refuse = lambda value: None
+
+
+async def test_the_last_interval_of_a_container_is_told_as_lost_when_its_round_is_damaged(
+    broker: Broker, tmp_path: Path
+) -> None:
+    part, end = _batch("c", 6, 1), replace(_batch("c", 7, 9), parts=1, exit_code=0)
+    lossy = replace(_batch("d", 3, 9), lost=2, loss_reasons=("map_busy",))
+    await _spooled(broker, tmp_path, part, end, lossy)
+    _shorten(tmp_path, ".round")
+    publisher = Publisher(CommonSettings(), Spool(tmp_path, 1 << 20))
+    publisher.start()
     assert await publisher.flush(10)
-    assert len(broker.batches()) == 1
+    assert broker.batches() == [
+        replace(end, accesses=(), parts=0, lost=1, loss_reasons=("spool",)),
+        replace(lossy, accesses=(), lost=3, loss_reasons=("map_busy", "spool")),
+    ]
+    assert (publisher.lost_rounds, publisher.waiting) == (0, 0)
+    await publisher.close()
+
+
+async def test_a_round_of_which_nothing_can_be_told_is_counted(
+    broker: Broker, tmp_path: Path
+) -> None:
+    await _spooled(broker, tmp_path, _batch("c", 0, 9))
+    _shorten(tmp_path, ".round")
+    _shorten(tmp_path, ".instead")
+    publisher = Publisher(CommonSettings(), Spool(tmp_path, 1 << 20))
+    publisher.start()
+    assert await publisher.flush(10)
+    assert broker.batches() == []
+    assert publisher.lost_rounds == 1
     await publisher.close()
 
 

@@ -12,13 +12,14 @@ from services.collector.errors import SpoolError
 from services.collector.spool import Record, Spool
 
 ROUND = [Record(1, b"c1", b"sha256:a", b"part" * 100), Record(2, b"c1", b"sha256:a", b"end")]
+INSTEAD = [Record(2, b"c", b"k", b"lost")]
 WRITER = """
 import sys
 from pathlib import Path
 from services.collector.spool import Record, Spool
 spool = Spool(Path(sys.argv[1]), 1 << 40)
 while True:
-    number = spool.put([Record(2, b"c", b"k", b"v" * 50_000)])
+    number = spool.put([Record(2, b"c", b"k", b"v" * 50_000)], [Record(2, b"c", b"k", b"lost")])
     print(number, flush=True)
 """
 
@@ -38,7 +39,7 @@ def test_rounds_come_back_whole_and_in_order(tmp_path: Path) -> None:
 
 
 def test_it_says_when_it_is_full_and_when_there_is_room_again(tmp_path: Path) -> None:
-    spool = Spool(tmp_path, 600)
+    spool = Spool(tmp_path, 640)
     first = spool.put(ROUND)
     assert not spool.full
     spool.put(ROUND)
@@ -56,6 +57,19 @@ def test_damage_is_noticed(tmp_path: Path) -> None:
     for number in numbers:
         with pytest.raises(SpoolError, match=r"damaged|cannot be read"):
             spool.read(number)
+
+
+def test_what_stands_for_a_round_outlives_it_and_goes_with_it(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, 1 << 20)
+    kept, gone = spool.put(ROUND, INSTEAD), spool.put(ROUND, INSTEAD)
+    spool.remove(gone)
+    spool.close()
+    (tmp_path / f"{kept:020d}.round").unlink()
+    later = Spool(tmp_path, 1 << 20)
+    assert later.waiting() == [kept]
+    assert later.read_instead(kept) == INSTEAD
+    later.remove(kept)
+    assert {path.name for path in tmp_path.iterdir()} == {"lock"}
 
 
 def test_a_folder_has_one_owner(tmp_path: Path) -> None:
@@ -84,5 +98,7 @@ def test_kill_9_leaves_every_round_that_was_acknowledged(tmp_path: Path) -> None
     spool = Spool(tmp_path, 1 << 40)
     assert acknowledged == list(range(len(acknowledged)))
     assert spool.waiting()[: len(acknowledged)] == acknowledged
-    assert all(len(spool.read(number)) == 1 for number in spool.waiting())
+    assert all(len(spool.read(number)) == 1 for number in acknowledged)
+    for number in spool.waiting()[len(acknowledged) :]:  # it is whole, or what stands for it is
+        assert spool.read_instead(number) == INSTEAD
     assert not list(tmp_path.glob("*.new"))
