@@ -1,43 +1,38 @@
-"""What the collector costs, in one run: ``python -m benchmarks.collector`` (root, some minutes).
+"""What the collector costs, in one run, as root:
+
+    python -m benchmarks.collector [--short] [--json FILE] [--plot FILE]
 
 Rounds with and without an observer take turns, so that a slow moment of the machine meets all.
 Times are processor times; ratios are of the best rounds, which other load disturbs least.
 """
 
-import contextlib
-import os
-import resource
+import argparse
+import json
 import shutil
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from schemas.messages import decode_batch
-from services.collector.build import find_probe
-from services.collector.source import CoreSource
-from services.collector.spool import Spool
-from services.local import image
-from services.local.containerd import Container, Containerd
-from services.local.image_archive import File
-from services.local.ports import free_port
-from services.local.tools import cache_dir
+from benchmarks.collector import work
+from benchmarks.collector.stage import (
+    Bench,
+    Collector,
+    Observer,
+    ToolError,
+    bench,
+    command,
+    nobody,
+    probe,
+)
 
-ROUNDS = 7
 HOT_OPENS = 200_000
-COLD_FILES = 20_000
 CALLS = 1_000_000
-RATES = (0, 1_000, 10_000, 100_000)
-RATE_SECONDS = 5
 WORK: dict[str, tuple[object, ...]] = {
     "call": ("call", CALLS),
     "hot": ("hot", "/opt/file", HOT_OPENS),
 }
-NAME = "localhost/vexstream/bench:1"
-SOURCE = Path(__file__).with_name("opens.c")
 BPFTRACE = (
     "tracepoint:syscalls:sys_enter_openat { @f[tid] = args->filename; } "
     "tracepoint:syscalls:sys_exit_openat /@f[tid]/ "
@@ -45,96 +40,46 @@ BPFTRACE = (
 )
 
 
-class ToolError(Exception):
-    """Another tool does not run on this machine."""
+@dataclass(frozen=True)
+class Size:
+    """How much is done."""
+
+    rounds: int
+    work_rounds: int
+    seconds: int
+    rates: tuple[int, ...]
+    new_rates: tuple[int, ...]
+    cold_files: int
 
 
-class Bench:
-    """A container with the program that opens files."""
-
-    def __init__(self, containerd: Containerd, container: Container) -> None:
-        self._containerd = containerd
-        self._container = container
-        self.endpoint = containerd.endpoint
-
-    def opens(self, *arguments: object) -> float:
-        """What the program prints."""
-        done = self._containerd.exec(self._container, ["/opt/opens", *map(str, arguments)])
-        if done.exit_code:
-            raise SystemExit(done.stderr.decode())
-        return float(done.stdout)
-
-
-@contextlib.contextmanager
-def bench() -> Iterator[Bench]:
-    """Starts a private containerd and the container."""
-    folder = Path(tempfile.mkdtemp(prefix="vx-"))
-    program = folder / "opens"
-    subprocess.run(["gcc", "-O2", "-static", "-o", str(program), str(SOURCE)], check=True)
-    files = {"/opt/opens": File(program.read_bytes(), 0o755), "/opt/file": File(b"x")}
-    archive = image.probe_image(cache_dir() / "images", files=files, name=NAME)
-    with Containerd(folder / "c", cache=cache_dir() / "images", remove_state=True) as containerd:
-        containerd.import_image(archive.path, NAME)
-        yield Bench(containerd, containerd.run(NAME, "bench"))
-    shutil.rmtree(folder, ignore_errors=True)
+FULL = Size(
+    rounds=7,
+    work_rounds=15,
+    seconds=4,
+    rates=(0, 1_000, 10_000, 100_000),
+    new_rates=(5_000, 10_000, 20_000, 30_000, 40_000, 60_000, 80_000, 100_000),
+    cold_files=20_000,
+)
+SHORT = Size(
+    rounds=1,
+    work_rounds=1,
+    seconds=1,
+    rates=(0, 100_000),
+    new_rates=(5_000, 100_000),
+    cold_files=2_000,
+)
 
 
-@contextlib.contextmanager
-def nobody() -> Iterator[None]:
-    """No observer."""
-    yield
-
-
-@contextlib.contextmanager
-def probe() -> Iterator[CoreSource]:
-    """The collector's probe, without its reader."""
-    source = CoreSource(
-        find_probe(None), ring_buffer_bytes=8 << 20, dedup_entries=262_144, host_proc=Path("/proc")
-    )
-    source.start()
-    try:
-        yield source
-    finally:
-        source.close()
-
-
-def command(*argv: str) -> Callable[[], contextlib.AbstractContextManager[None]]:
-    """Another tool, whose output goes to a file as it would to a log."""
-
-    @contextlib.contextmanager
-    def running() -> Iterator[None]:
-        with tempfile.NamedTemporaryFile() as output:
-            tool = subprocess.Popen(argv, stdout=output, stderr=subprocess.STDOUT)
-            deadline = time.monotonic() + 20
-            while os.fstat(output.fileno()).st_size == 0:
-                if time.monotonic() > deadline or tool.poll() is not None:
-                    tool.kill()
-                    raise ToolError(f"{argv[0]}: {Path(output.name).read_text()[-300:]}")
-                time.sleep(0.1)  # an open, which the tool tells of when it is ready
-                SOURCE.open().close()
-            try:
-                yield
-                if tool.poll() is not None:  # what it wrote was a warning, and then it gave up
-                    raise ToolError(f"{argv[0]}: {Path(output.name).read_text()[-300:]}")
-            finally:
-                tool.terminate()
-                tool.wait()
-
-    return running
-
-
-def costs(opens: Bench) -> None:
+def costs(opens: Bench, size: Size) -> dict[str, dict[str, float]]:
     """ns of a system call and of an open, by observer."""
-    observers: dict[str, Callable[[], contextlib.AbstractContextManager[object]]] = {
-        "none": nobody,
-        "vexstream": probe,
-    }
+    observers: dict[str, Observer] = {"none": nobody, "vexstream": probe}
     if shutil.which("bpftrace"):
         observers["bpftrace"] = command("bpftrace", "-e", BPFTRACE)
-    if shutil.which("opensnoop-bpfcc"):
-        observers["opensnoop (BCC)"] = command("opensnoop-bpfcc")
+    for name in ("opensnoop.bt", "opensnoop-bpfcc"):
+        if path := shutil.which(name):
+            observers[name] = command(path)
     figures: dict[str, dict[str, list[float]]] = {name: {} for name in observers}
-    for _ in range(ROUNDS):
+    for _ in range(size.rounds):
         for name, observer in list(observers.items()):
             try:
                 with observer():
@@ -143,127 +88,118 @@ def costs(opens: Bench) -> None:
             except ToolError as error:
                 print(f"left out: {error}")
                 del observers[name], figures[name]
-    print(f"CPU ns, best and median of {ROUNDS}   getppid       open+close     added  ratio")
-    none = figures["none"]["hot"]
+    none = min(figures["none"]["hot"])
+    print(f"CPU ns, best and median of {size.rounds}   getppid       open+close     added  ratio")
+    results = {}
     for name, measured in figures.items():
         call, hot = measured["call"], measured["hot"]
+        results[name] = {
+            "call_ns": min(call),
+            "call_median_ns": statistics.median(call),
+            "open_ns": min(hot),
+            "open_median_ns": statistics.median(hot),
+            "added_ns": min(hot) - none,
+            "ratio": min(hot) / none,
+        }
         print(
             f"{name:28} {min(call):6.0f} {statistics.median(call):6.0f}"
             f" {min(hot):8.0f} {statistics.median(hot):8.0f}"
-            f" {min(hot) - min(none):+7.0f} {min(hot) / min(none):6.2f}",
+            f" {min(hot) - none:+7.0f} {min(hot) / none:6.2f}",
             flush=True,
         )
+    return results
 
 
-def cold(opens: Bench) -> None:
-    """ns of the first open of a file, and how many in a row lose nothing."""
-    opens.opens("make", "/opt/cold", COLD_FILES * 10)
-    opens.opens("cold", "/opt/cold", 0, COLD_FILES * 10)
-    bare = statistics.median(opens.opens("cold", "/opt/cold", 0, COLD_FILES) for _ in range(3))
+def cold(opens: Bench, size: Size) -> dict[str, float]:
+    """ns of the first open of a file, and how many fit into the ring that nobody reads."""
+    files = size.cold_files
+    bare = statistics.median(opens.opens("cold", "/opt/new", 0, files) for _ in range(3))
     with probe() as source:
-        first = opens.opens("cold", "/opt/cold", 0, COLD_FILES)
+        first = opens.opens("cold", "/opt/new", 0, files)
         events = len(source.drain())
-        print(f"first open of a file: {bare:.0f} ns bare, {first:.0f} ns seen; {events} events")
+    print(f"first open of a file: {bare:.0f} ns bare, {first:.0f} ns seen; {events} events")
     with probe() as source:
-        started = time.monotonic()
-        batch = 10_000
-        for at in range(0, COLD_FILES * 10, batch):
-            opens.opens("cold", "/opt/cold", at, batch)
-            if source.losses():
-                break
-            at += batch
-        print(f"new files before the 8 MiB ring is full and nobody reads: {at}")
+        fit = 0
+        while not source.losses():
+            opens.opens("cold", "/opt/new", fit, files // 2)
+            fit += files // 2
         before = time.monotonic()
         drained = len(source.drain())
         seconds = time.monotonic() - before
-        print(f"drained {drained} events at {drained / seconds:,.0f}/s ({before - started:.1f} s)")
-
-
-def rates(opens: Bench, endpoint: str) -> None:
-    """CPU and memory of the whole collector under a steady load; its losses."""
-    with tempfile.TemporaryDirectory() as folder:
-        variables = {
-            "VEXSTREAM_CRI_ENDPOINT": endpoint,
-            "VEXSTREAM_KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}",
-            "VEXSTREAM_SPOOL_DIR": folder,
-            "VEXSTREAM_LOG_LEVEL": "ERROR",
-        }
-        collector = subprocess.Popen(
-            [sys.executable, "-m", "services.collector"], env={**os.environ, **variables}
-        )
-        try:
-            time.sleep(5)
-            print("opens/s wanted     done   CPU %   RSS MiB")
-            for rate in RATES:
-                before, start = _cpu_seconds(collector.pid), time.monotonic()
-                if rate:
-                    done = opens.opens("rate", "/opt/file", rate, RATE_SECONDS)
-                else:
-                    time.sleep(RATE_SECONDS)
-                    done = 0
-                share = (_cpu_seconds(collector.pid) - before) / (time.monotonic() - start)
-                rss = _rss_mib(collector.pid)
-                print(f"{rate:14} {done:8.0f} {share * 100:7.1f} {rss:9.1f}")
-            time.sleep(2)
-        finally:
-            collector.terminate()
-            collector.wait()
-        spool = Spool(Path(folder), 1 << 40)
-        batches = [decode_batch(r.value) for n in spool.waiting() for r in spool.read(n) if r.stage]
-        spool.close()
-        print(f"lost events in all {len(batches)} batches: {sum(b.lost for b in batches)}")
-
-
-def _cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _children_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
-def _rss_mib(pid: int) -> float:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) / 1024
-
-
-def compilation() -> None:
-    """A build on an overlay of this machine's root, seen as a container's."""
-    source = Path(__file__).parents[2] / "tests/support/uses.c"
-    with tempfile.TemporaryDirectory() as folder:
-        script = Path(folder, "build.sh")
-        script.write_text(
-            f"mount -t tmpfs tmpfs {folder} && cd {folder} && mkdir u w m &&"
-            " mount -t overlay overlay -o lowerdir=/,upperdir=u,workdir=w m && cd m &&"
-            " mkdir -p .old && mount -t proc proc proc && pivot_root . .old &&"
-            " umount -l /.old && mount -t tmpfs t /tmp &&"
-            f" for n in $(seq 20); do gcc -O1 -w -c {source} -o /tmp/x.o || exit 1; done"
-        )
-        figures: dict[str, list[float]] = {"none": [], "vexstream": []}
-        for _ in range(ROUNDS):
-            for name, observer in (("none", nobody), ("vexstream", probe)):
-                content = script.read_text()
-                with observer():
-                    before = _children_seconds()
-                    subprocess.run(["unshare", "-m", "sh", "-c", content], check=True)
-                    figures[name].append(_children_seconds() - before)
-    bare, seen = (statistics.median(figures[name]) for name in ("none", "vexstream"))
-    best = min(figures["vexstream"]) / min(figures["none"])
     print(
-        f"20 compilations: {bare:.2f} CPU s bare, {seen:.2f} s seen: ratio of the medians"
-        f" {seen / bare:.3f}, of the best {best:.3f}"
+        f"between {fit - files // 2} and {fit} new files fill the ring of 8 MiB that nobody reads"
     )
+    print(f"drained {drained} events at {drained / seconds:,.0f}/s")
+    return {"bare_ns": bare, "seen_ns": first, "fit": fit, "drained_per_s": drained / seconds}
+
+
+def rates(opens: Bench, size: Size) -> list[dict[str, float]]:
+    """CPU and memory of the whole collector under a steady load of one file; its losses."""
+    collector = Collector(opens.endpoint)
+    results = []
+    print("opens/s wanted     done   CPU %   RSS MiB     lost")
+    for rate in size.rates:
+        results.append(_under(collector, opens, "rate", "/opt/file", rate, size.seconds))
+    print(f"{collector.end()} batches")
+    return results
+
+
+def new_files(opens: Bench, size: Size) -> list[dict[str, float]]:
+    """The same with a new file for every open: from which rate on anything is lost."""
+    results = []
+    print("new/s wanted       done   CPU %   RSS MiB     lost")
+    for rate in size.new_rates:
+        collector = Collector(opens.endpoint)  # a new one has seen none of them
+        results.append(_under(collector, opens, "new", "/opt/new", rate, size.seconds))
+        collector.end()
+    return results
+
+
+def _under(
+    collector: Collector, opens: Bench, what: str, name: str, rate: int, seconds: int
+) -> dict[str, float]:
+    lost, cpu, start = sum(collector.lost().values()), collector.cpu_seconds(), time.monotonic()
+    done = 0.0
+    if rate:
+        done = opens.opens(what, name, rate, seconds)
+    else:
+        time.sleep(seconds)
+    rss = collector.rss_mib()
+    time.sleep(1.5)  # it reads and cuts what is left
+    share = (collector.cpu_seconds() - cpu) / (time.monotonic() - start)
+    lost = sum(collector.lost().values()) - lost
+    print(f"{rate:14} {done:8.0f} {share * 100:7.1f} {rss:9.1f} {lost:8}", flush=True)
+    return {"rate": rate, "done": done, "cpu": share, "rss_mib": rss, "lost": lost}
 
 
 def main() -> None:
     """Everything, one after the other."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--short", action="store_true", help="whether it runs at all: a minute")
+    arguments.add_argument("--json", type=Path, help="where to write the figures")
+    arguments.add_argument("--plot", type=Path, help="where to draw them")
+    given = arguments.parse_args()
+    size = SHORT if given.short else FULL
+    results: dict[str, Any] = {}
     with bench() as opens:
-        costs(opens)
-        cold(opens)
-        rates(opens, opens.endpoint)
-    compilation()
+        results["cost"] = costs(opens, size)
+        opens.opens("make", "/opt/new", max(size.new_rates) * size.seconds + 1000)
+        results["cold"] = cold(opens, size)
+        results["rates"] = rates(opens, size)
+        results["new"] = new_files(opens, size)
+    results["work"] = work.measured(size.work_rounds)
+    for name, found in results["work"].items():
+        print(
+            f"{name}: {found['bare_s']:.2f} CPU s bare, {found['seen_s']:.2f} s seen; median of the"
+            f" pairs' ratios {found['ratio_of_pairs']:.3f}, ratio of the best"
+            f" {found['ratio_of_best']:.3f}"
+        )
+    if given.json:
+        given.json.write_text(json.dumps(results, indent=1) + "\n")
+    if given.plot:
+        from benchmarks.collector.plots import draw
+
+        draw(results, given.plot)
 
 
 if __name__ == "__main__":

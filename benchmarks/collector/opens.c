@@ -1,6 +1,7 @@
 /* hot FILE COUNT: ns per open+close of one file. cold PREFIX FROM COUNT: the same for COUNT files that
- * are each opened once (make PREFIX COUNT makes them). rate FILE PER_SECOND SECONDS. call COUNT:
- * ns of a system call that opens nothing. Prints one number. */
+ * are each opened once (make PREFIX COUNT makes them). rate FILE PER_SECOND SECONDS, and new PREFIX
+ * PER_SECOND SECONDS, for which every open is of another file: opens per second that it came to.
+ * call COUNT: ns of a system call that opens nothing. Prints one number. */
 #include <err.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -58,15 +59,19 @@ int main(int argc, char **argv)
             snprintf(path, sizeof(path), "%s%ld", argv[2], i);
             if (mknod(path, 0100644, 0)) err(1, "%s", path);
         }
-    } else if (!strcmp(argv[1], "rate")) {
+    } else if (!strcmp(argv[1], "rate") || !strcmp(argv[1], "new")) {
         double until, rate = atof(argv[3]);
+        int same = !strcmp(argv[1], "rate");
         count = 0;
         start = at(CLOCK_MONOTONIC);
         until = start + atof(argv[4]) * 1e9;
         while (at(CLOCK_MONOTONIC) < until) {
             long due = (at(CLOCK_MONOTONIC) - start) / 1e9 * rate;
             if (count >= due) { usleep(500); continue; }
-            for (; count < due; count++) touch(argv[2], O_RDONLY);
+            for (; count < due; count++) {
+                if (!same) snprintf(path, sizeof(path), "%s%ld", argv[2], count);
+                touch(same ? argv[2] : path, O_RDONLY);
+            }
         }
         printf("%.0f\n", count / ((at(CLOCK_MONOTONIC) - start) / 1e9));
         return 0;

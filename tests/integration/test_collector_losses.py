@@ -13,7 +13,7 @@ from services.collector.cgroups import find_root
 from services.collector.source import CoreSource
 from services.local.containerd import Container, Containerd
 from tests.support.collecting import Broker, collecting, eventually
-from tests.support.probe import started
+from tests.support.probe import NAME, started
 from tests.unit.test_collector_losses import CREATED, Node, notes
 
 pytestmark = pytest.mark.real
@@ -71,10 +71,13 @@ async def test_files_that_come_while_the_collector_rests(
     started(probe).close()  # skips where the probe cannot run
     busy = {"max_cpu_cores": 0.001, "ring_buffer_mib": 1}
     async with collecting(containerd, broker, "resting.", **busy) as records:
-        batches = records.batches[uses_container.id]
-        await eventually(lambda: bool(batches))
+        # The collector is at work when it tells of a container that was there before it.
+        await eventually(lambda: bool(records.batches[uses_container.id]))
+        container = containerd.run(NAME, "resting")
+        batches = records.batches[container.id]
         opening = ["/opt/uses", "many", "/opt/resting", str(FILES)]
-        done = await asyncio.to_thread(containerd.exec, uses_container, opening)
+        done = await asyncio.to_thread(containerd.exec, container, opening)
         assert done.exit_code == 0
         await eventually(lambda: any(batch.lost for batch in batches))
+    containerd.stop(container)
     assert "events were lost (back_off)" in notes(batches)
