@@ -29,7 +29,7 @@ class Small:
     def __init__(self, source: CoreSource, container: Container) -> None:
         self.node = Node(find_root(None))
         self.node.tracker.index.scan()
-        self.node.begin(container.id)
+        self.node.begin(container_id=container.id)
         self._source = source
 
     def notes(self) -> str:
