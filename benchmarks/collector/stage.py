@@ -121,8 +121,9 @@ class Collector:
             "VEXSTREAM_OPS_PORT": str(self._port),
         }
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "services.collector"], env={**os.environ, **variables}
-        )
+            [sys.executable, "-m", "services.collector"], env={**os.environ, **variables},
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
         deadline = time.monotonic() + 60
         while not list(Path(self._folder.name).glob("*.round")):
             if time.monotonic() > deadline or self._process.poll() is not None:
