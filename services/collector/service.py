@@ -228,10 +228,10 @@ class Collector:
             if "runtime" not in self._health.problems:
                 log.warning("container runtime cannot be reached", error=str(error))
             self._health.problems["runtime"] = str(error)
-        now_us = _now_us()
+        now_us, monotonic_us = _now_us(), _monotonic_us()
         self._tracker.handle(self._source.drain(), now_us)
         self._tracker.lose(self._source.losses(), backing_off=self._backing_off)
-        step_us = self._clock.look(now_us, _monotonic_us())
+        step_us = self._clock.look(now_us, monotonic_us)
         if step_us:
             log.warning("the clock was set", by_seconds=step_us / 1e6)
             self._tracker.lose({(ANY_CGROUP, "clock_step"): self._clock.steps})
