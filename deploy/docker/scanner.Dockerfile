@@ -6,10 +6,12 @@ ARG GO_IMAGE=docker.io/library/golang:1.25.3-bookworm
 
 FROM ${GO_IMAGE} AS grype
 ARG GRYPE_VERSION=0.121.2
-# The version that Grype's go.mod names may be newer than this image's Go.
+# The version that Grype's go.mod names may be newer than this image's Go. The caches are gigabytes,
+# which an engine would pack into a layer.
 ENV GOTOOLCHAIN=auto CGO_ENABLED=0 GOFLAGS=-trimpath GOBIN=/out
 RUN go install -ldflags "-s -w -X main.version=${GRYPE_VERSION}" \
-      "github.com/anchore/grype/cmd/grype@v${GRYPE_VERSION}"
+      "github.com/anchore/grype/cmd/grype@v${GRYPE_VERSION}" \
+ && go clean -cache -modcache
 
 FROM ${BUILD_IMAGE} AS build
 RUN apt-get update && apt-get install --yes --no-install-recommends containerd

@@ -38,6 +38,7 @@ class DockerRuntime:
         self._name = name
         self._host_root = host_root
         self._containerds: dict[Path, ContainerdApi] = {}
+        self._engine: dict[str, Any] | None = None
         self._endpoint = endpoint
         self._socket = endpoint.removeprefix("unix://")
 
@@ -89,21 +90,26 @@ class DockerRuntime:
         known = await self._get(f"/images/{quote(identifier, safe=':')}/json") or {}
         references = list(known.get("RepoDigests") or [])
         names = [*(known.get("RepoTags") or []), (container.get("Config") or {}).get("Image", "")]
-        engine = await self._get("/info") or {}
-        if _CONTAINERD_STORE not in (engine.get("DriverStatus") or []):
-            return image_of(identifier, references, names)
         # The one platform of an index that this container runs; engines before 28 do not tell.
-        manifest = (container.get("ImageManifestDescriptor") or {}).get("digest") or identifier
+        manifest = (container.get("ImageManifestDescriptor") or {}).get("digest")
+        engine = await self._info(surely_containerds=manifest is not None)
+        if not _in_containerd(engine):
+            return image_of(identifier, references, names)
         told = engine.get("Containerd") or {}
         namespace = (told.get("Namespaces") or {}).get("Containers") or _NAMESPACE
-        found = await self._containerd(told.get("Address") or _CONTAINERD).image(
-            namespace, manifest
-        )
+        containerd = self._containerd(told.get("Address") or _CONTAINERD)
+        found = await containerd.image(namespace, manifest or identifier)
         if found is None:
             return None
         config, digests = found
         references += [f"@{digest}" for digest in (identifier, *digests)]
         return image_of(config, references, names)
+
+    async def _info(self, *, surely_containerds: bool) -> dict[str, Any]:
+        """What the engine says of itself, asked once until it was away: it takes its time."""
+        if self._engine is None or (surely_containerds and not _in_containerd(self._engine)):
+            self._engine = await self._get("/info") or {}
+        return self._engine
 
     def _containerd(self, address: str) -> ContainerdApi:
         """The engine's, whose socket need not be mounted where the host's files are seen."""
@@ -136,6 +142,7 @@ class DockerRuntime:
                 )
             return json.loads(body)
         except (OSError, http.client.HTTPException, ValueError) as error:
+            self._engine = None
             raise RuntimeUnavailableError(
                 f"{self._endpoint} does not answer as {self._name} "
                 f"({type(error).__name__}: {error}): check VEXSTREAM_RUNTIMES"
@@ -153,6 +160,10 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
+
+
+def _in_containerd(engine: dict[str, Any]) -> bool:
+    return _CONTAINERD_STORE in (engine.get("DriverStatus") or [])
 
 
 def _workload(labels: dict[str, str], name: str) -> Workload:

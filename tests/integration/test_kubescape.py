@@ -193,11 +193,26 @@ async def test_kubescapes_own_storage_takes_and_gives_the_document(
 async def test_a_real_api_server_takes_it_from_the_mirrors_account(
     kubescape_kind: ApiServer, kafka_settings: CommonSettings, tmp_path: Path
 ) -> None:
-    """With the token of that account, and the rights that the component gives it."""
-    cluster = kubescape_kind
+    await _mirrored(kubescape_kind, kafka_settings, tmp_path)
+
+
+async def test_without_its_role_a_real_api_server_is_not_written_to(
+    kubescape_kind: ApiServer, kafka_settings: CommonSettings, tmp_path: Path
+) -> None:
+    settings = _settings(kafka_settings, kubescape_kind.url, tmp_path)
+    settings.kubernetes_ca_file.write_bytes(kubescape_kind.authority.read_bytes())
+    kubescape_kind("create", "serviceaccount", "nobody")
+    settings.kubernetes_token_file.write_text(kubescape_kind.token("default", "nobody"))
+    await _publish(settings, _record("shop"))
+    async with _running(settings) as reason:
+        await _until(lambda: "403" in reason() and "which holds the role it needs" in reason())
+
+
+async def _mirrored(cluster: ApiServer, kafka: CommonSettings, folder: Path) -> None:
+    """With the token of the mirror's account, and the rights that the component gives it."""
     kinds = ("Namespace", "ServiceAccount", "Role", "RoleBinding")
     cluster(*APPLY, given=[d for d in rendered("local+kubescape") if d["kind"] in kinds])
-    settings = _settings(kafka_settings, cluster.url, tmp_path)
+    settings = _settings(kafka, cluster.url, folder)
     settings.kubernetes_ca_file.write_bytes(cluster.authority.read_bytes())
     settings.kubernetes_token_file.write_text(cluster.token("vexstream", "mirror"))
 
@@ -214,18 +229,6 @@ async def test_a_real_api_server_takes_it_from_the_mirrors_account(
         await _until(lambda: bool(stored()[_name("shop")]["version"] == 2))
         await _send(settings, digest("shop"), None)
         await _until(lambda: stored() == {})
-
-
-async def test_without_its_role_a_real_api_server_is_not_written_to(
-    kubescape_kind: ApiServer, kafka_settings: CommonSettings, tmp_path: Path
-) -> None:
-    settings = _settings(kafka_settings, kubescape_kind.url, tmp_path)
-    settings.kubernetes_ca_file.write_bytes(kubescape_kind.authority.read_bytes())
-    kubescape_kind("create", "serviceaccount", "nobody")
-    settings.kubernetes_token_file.write_text(kubescape_kind.token("default", "nobody"))
-    await _publish(settings, _record("shop"))
-    async with _running(settings) as reason:
-        await _until(lambda: "403" in reason() and "which holds the role it needs" in reason())
 
 
 def _name(image: str) -> str:

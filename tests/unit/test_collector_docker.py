@@ -121,6 +121,16 @@ async def test_what_lies_beside_an_image_is_not_taken_for_it(
     assert found.config_digest == _ARM64_CONFIG
 
 
+async def test_an_engine_is_asked_for_its_store_again_after_it_was_away(tmp_path: Path) -> None:
+    runtime = DockerRuntime("docker", f"unix://{tmp_path}/docker.sock", tmp_path)
+    runtime._engine = _INFO
+    assert await runtime._info(surely_containerds=True) == _INFO
+    with pytest.raises(RuntimeUnavailableError):
+        await runtime.list()
+    with pytest.raises(RuntimeUnavailableError):
+        await runtime._info(surely_containerds=True)
+
+
 async def test_content_that_is_gone_makes_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
     assert await _described(monkeypatch, content={}) is None
 
