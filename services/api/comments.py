@@ -65,8 +65,8 @@ async def list_comments(
 ) -> CommentPage:
     """Lists what people noted."""
     state = state_of(request)
+    owner = await owner_of(state, digest)
     async with state.database.read() as connection:
-        owner = await owner_of(connection, state, digest)
         found = await comment_store.comments_on(connection, owner, vulnerability, package)
     return CommentPage(items=[_model(one) for one in found])
 
@@ -82,8 +82,8 @@ async def comment(
 ) -> CommentModel:
     """Takes a comment on a statement of the newest document. It shows when it is projected."""
     state = state_of(request)
+    owner = await owner_of(state, digest)
     async with state.database.read() as connection:
-        owner = await owner_of(connection, state, digest)
         statement = await image_statements_store.find_statement(
             connection, owner, said.vulnerability, said.package
         )

@@ -1,9 +1,12 @@
 """Connections to Postgres: one pool that can only read, one that can write.
 
 Requests read over connections on which the server itself refuses writes, in autocommit, so that a
-read costs one round trip. Errors of the driver leave here as errors of this service.
+read costs one round trip. The one read that is asked for all the time has connections of its own,
+straight to the driver (docs/performance-api.md). Errors of the driver leave here as errors of this
+service.
 """
 
+import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator
@@ -33,6 +36,7 @@ CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 10
 WRITE_TIMEOUT_S = 60
 
+_READ_ONLY = {"default_transaction_read_only": "on"}
 _MAY_COME_TO_BE = ("42P01", "42703", "42501", "3F000")
 """Undefined table or column, no privilege, no schema: a migration or a GRANT is still to come."""
 
@@ -47,11 +51,12 @@ class Database:
             url,
             READ_TIMEOUT_S,
             settings.database_connections,
-            {"default_transaction_read_only": "on"},
+            _READ_ONLY,
             tls,
             isolation_level="AUTOCOMMIT",
         )
         self._writes = _engine(url, WRITE_TIMEOUT_S, 2, {}, tls)
+        self._rows = _Rows(self._reads, tls, settings.database_connections)
 
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[ReadConnection]:
@@ -63,6 +68,15 @@ class Database:
         with _normalised():
             async with self._reads.connect() as connection:
                 yield ReadConnection(connection)
+
+    async def row(self, statement: str, *arguments: Any) -> Any:
+        """The first row of a statement of the driver's own form (``$1``), None without one.
+
+        Raises:
+            DatabaseUnavailableError: Postgres cannot be used now.
+        """
+        with _normalised():
+            return await self._rows.first(statement, arguments)
 
     @contextlib.asynccontextmanager
     async def write(self) -> AsyncIterator[WriteConnection]:
@@ -77,9 +91,50 @@ class Database:
                 yield WriteConnection(connection)
 
     async def close(self) -> None:
-        """Closes both pools."""
+        """Closes all pools."""
+        await self._rows.close()
         await self._reads.dispose()
         await self._writes.dispose()
+
+
+class _Rows:
+    """Connections that only read single rows, opened when they are needed.
+
+    Nothing that could need it is done on them, so they are not reset between two reads: that would
+    be a round trip of its own.
+    """
+
+    def __init__(self, engine: AsyncEngine, tls: dict[str, Any], size: int) -> None:
+        _, arguments = engine.dialect.create_connect_args(engine.url)
+        for own in ("prepared_statement_cache_size", "prepared_statement_name_func"):
+            arguments.pop(own, None)  # SQLAlchemy's, not the driver's
+        self._opening = asyncio.Lock()
+        self._is_open = False
+        self._pool = asyncpg.create_pool(
+            **arguments,
+            **_connect_arguments(READ_TIMEOUT_S, _READ_ONLY, tls),
+            min_size=0,
+            max_size=size,
+            reset=_leave_as_it_is,
+        )
+
+    async def first(self, statement: str, arguments: tuple[Any, ...]) -> Any:
+        """The first row of a statement."""
+        if not self._is_open:
+            async with self._opening:
+                await self._pool
+                self._is_open = True
+        async with self._pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection:
+            return await connection.fetchrow(statement, *arguments)
+
+    async def close(self) -> None:
+        """Ends the connections, in use or not."""
+        if self._is_open:
+            self._pool.terminate()
+
+
+async def _leave_as_it_is(_: Any) -> None:
+    """See ``_Rows``."""
 
 
 def tls_arguments(settings: ApiSettings) -> dict[str, Any]:
@@ -106,12 +161,7 @@ def _engine(
         pool_size=size,
         max_overflow=0,
         pool_timeout=CONNECT_TIMEOUT_S,
-        connect_args={
-            "timeout": CONNECT_TIMEOUT_S,
-            "command_timeout": timeout_s,
-            "server_settings": {"application_name": "vexstream-api", **server_settings},
-            **tls,
-        },
+        connect_args=_connect_arguments(timeout_s, server_settings, tls),
         hide_parameters=True,
         **options,
     )
@@ -124,6 +174,17 @@ def _engine(
             raise DisconnectionError
 
     return engine
+
+
+def _connect_arguments(
+    timeout_s: int, server_settings: dict[str, str], tls: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "timeout": CONNECT_TIMEOUT_S,
+        "command_timeout": timeout_s,
+        "server_settings": {"application_name": "vexstream-api", **server_settings},
+        **tls,
+    }
 
 
 @contextlib.contextmanager

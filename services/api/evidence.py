@@ -27,10 +27,10 @@ async def get_evidence(request: Request, digest: DigestPath) -> Response:
     state = state_of(request)
     wanted = digest_of(digest)
     gzipped = accepts_gzip(request.headers.get("accept-encoding", ""))
+    image = await image_reads.find_document(state.database, wanted, image_reads.Body.NONE)
+    if image is None:
+        raise unknown_digest(state, wanted)
     async with state.database.read() as connection:
-        image = await image_reads.find_document(connection, wanted, image_reads.Body.NONE)
-        if image is None:
-            raise unknown_digest(state, wanted)
         found = await evidence_store.find_evidence(connection, image.config_digest, gzipped=gzipped)
     if found is None:
         raise ProblemError(

@@ -20,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import aggregate_order_by, asyncpg
 from sqlalchemy.orm import aliased
 
-from services.api.database import ReadConnection
+from services.api.database import Database, ReadConnection
 from services.api.tables import AliasRow, DocumentRow
 from vexstream.document import DocumentState, Learning
 from vexstream.identity import Digest, Image
@@ -168,14 +168,10 @@ _IMAGES = select(
 _IMAGE = _by_digest(_IMAGES)
 
 
-async def find_document(
-    connection: ReadConnection, digest: Digest, body: Body
-) -> StoredDocument | None:
+async def find_document(database: Database, digest: Digest, body: Body) -> StoredDocument | None:
     """What is known under a config, manifest or index digest."""
-    # Straight to the driver: this is the one read that is asked for all the time.
-    driver: Any = (await connection.get_raw_connection()).driver_connection
     statement, arguments = _FIND[body]
-    row = await driver.fetchrow(statement, *(arguments | {"digest": digest}).values())
+    row = await database.row(statement, *(arguments | {"digest": digest}).values())
     if row is None:
         return None
     *known, claimants = row

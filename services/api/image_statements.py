@@ -102,8 +102,8 @@ async def list_statements(
     if cursor is not None:
         urgency, vulnerability, package = place_of(cursor, 3)
         after = number_of(urgency), vulnerability, package
+    owner = await owner_of(state, digest)
     async with state.database.read() as connection:
-        owner = await owner_of(connection, state, digest)
         found = await image_statements_store.page_of_statements(
             connection, owner, filters, after, limit + 1
         )
@@ -130,8 +130,8 @@ async def list_statements(
 async def get_coverage(request: Request, digest: DigestPath) -> CoverageModel:
     """Answers with how well each workload was observed and how the set of used files grew."""
     state = state_of(request)
+    owner = await owner_of(state, digest)
     async with state.database.read() as connection:
-        owner = await owner_of(connection, state, digest)
         evidence = await _evidence(connection, owner)
     if evidence is None:
         raise ProblemError(
@@ -154,8 +154,8 @@ async def get_usage(
     and since when. Where none was used, the observation of the workloads is why.
     """
     state = state_of(request)
+    owner = await owner_of(state, digest)
     async with state.database.read() as connection:
-        owner = await owner_of(connection, state, digest)
         found = await image_statements_store.find_statement(
             connection, owner, vulnerability, package
         )

@@ -38,7 +38,8 @@ class ApiSettings(CommonSettings):
     """PEM; with it connections to Postgres are encrypted and its certificate and name verified.
     Without it they are encrypted where Postgres offers it, and nothing is verified."""
     database_connections: int = Field(default=8, ge=1, le=200)
-    """Most connections that requests hold at once; the projection has two of its own."""
+    """Most connections that requests hold at once, and again as many for the newest documents; the
+    projection has two of its own."""
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=8000, ge=0, le=65535)
     cached_documents_mib: int = Field(default=64, ge=0)

@@ -79,8 +79,8 @@ async def list_versions(
 ) -> VersionPage:
     """Lists the versions that are kept (VEXSTREAM_VERSIONS_KEPT of each image)."""
     state = state_of(request)
+    owner = await owner_of(state, digest)
     async with state.database.read() as connection:
-        owner = await owner_of(connection, state, digest)
         found = await history.versions(connection, owner, cursor, limit + 1)
     url = state.settings.public_url
     items = [_model(version, owner, url) for version in found[:limit]]
@@ -99,8 +99,8 @@ async def list_versions(
 async def get_version(request: Request, digest: DigestPath, number: Number) -> Response:
     """Answers with the OpenVEX document of this version, byte for byte as it was published."""
     state = state_of(request)
+    owner = await owner_of(state, digest)
     async with state.database.read() as connection:
-        owner = await owner_of(connection, state, digest)
         version, packed = await _version(connection, owner, number)
     headers = {
         "ETag": etag(version.sha256, gzipped=False),
@@ -129,8 +129,8 @@ async def get_difference(
 ) -> DifferenceModel:
     """Compares the statements of two versions; a changed text alone is no change."""
     state = state_of(request)
+    owner = await owner_of(state, digest)
     async with state.database.read() as connection:
-        owner = await owner_of(connection, state, digest)
         last = to_version or await _newest(connection, owner)
         first = from_version or await _before(connection, owner, last)
         _, before = await _version(connection, owner, first)

@@ -14,7 +14,6 @@ from starlette.responses import Response
 from services.api import image_reads, problems, renderings
 from services.api.bodies import Key
 from services.api.conditional import accepts_gzip, etag, matching_tag
-from services.api.database import ReadConnection
 from services.api.formats import Format, NotOfferedError, choose, offered
 from services.api.image_reads import Body, StoredDocument
 from services.api.openapi import DOCUMENT_RESPONSES
@@ -129,14 +128,14 @@ def unknown_digest(state: State, digest: Digest) -> ProblemError:
     return ProblemError(problems.UNKNOWN_DIGEST, _unknown(state.settings.public_url, digest))
 
 
-async def owner_of(connection: ReadConnection, state: State, digest: str) -> str:
+async def owner_of(state: State, digest: str) -> str:
     """The config digest of the image that a digest stands for.
 
     Raises:
         ProblemError: 404 for a digest that is not known, 422 for what is none.
     """
     wanted = digest_of(digest)
-    found = await image_reads.find_document(connection, wanted, Body.NONE)
+    found = await image_reads.find_document(state.database, wanted, Body.NONE)
     if found is None:
         raise unknown_digest(state, wanted)
     return found.config_digest
@@ -155,13 +154,7 @@ async def find_published(state: State, digest: Digest, body: Body) -> StoredDocu
     Raises:
         ProblemError: 404, with the reason why there is none.
     """
-    """The document of an image.
-
-    Raises:
-        ProblemError: there is none; the problem says why.
-    """
-    async with state.database.read() as connection:
-        found = await image_reads.find_document(connection, digest, body)
+    found = await image_reads.find_document(state.database, digest, body)
     if found is None:
         raise unknown_digest(state, digest)
     if found.state != DocumentState.DOCUMENT:

@@ -193,14 +193,14 @@ async def _body(request: Request) -> bytes:
 
 async def _image(state: State, digest: str) -> StoredImage:
     wanted = digest_of(digest)
+    found = await image_reads.find_document(state.database, wanted, Body.NONE)
+    if found is not None and found.alternatives:
+        raise ProblemError(
+            problems.AMBIGUOUS_DIGEST,
+            f"{wanted} stands for {found.config_digest}, {', '.join(found.alternatives)}: "
+            "name the one that is meant.",
+        )
     async with state.database.read() as connection:
-        found = await image_reads.find_document(connection, wanted, Body.NONE)
-        if found is not None and found.alternatives:
-            raise ProblemError(
-                problems.AMBIGUOUS_DIGEST,
-                f"{wanted} stands for {found.config_digest}, {', '.join(found.alternatives)}: "
-                "name the one that is meant.",
-            )
         image = await image_reads.find_image(connection, wanted)
     if image is None:
         raise unknown_digest(state, wanted)

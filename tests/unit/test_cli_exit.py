@@ -1,0 +1,125 @@
+"""Every exit status that docs/api.md tells of the commands that read, one by one."""
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from typer.testing import CliRunner
+
+from services import cli
+from services.local.ports import free_port
+from services.publish.signing import LocalSigner, attest
+from tests.unit.documents import TWO_DIGESTS, shared_vulnerability
+from tests.unit.factories import CONFIG
+from vexstream.intoto import bundle_bytes
+from vexstream.status import Status
+
+_PAGE = (Path(__file__).parents[2] / "docs/api.md").read_text()
+_SIGNER = LocalSigner(ec.generate_private_key(ec.SECP256R1()))
+_DOCUMENT = shared_vulnerability(Status.AFFECTED)
+_OTHER = "sha256:" + "0" * 64
+_NONE = {"added": [], "removed": [], "changed": [], "from_version": 1, "to_version": 2}
+_ADDED = {"vulnerability": "CVE-2024-1", "package": "pkg:deb/debian/a@1", "status": "affected"}
+
+_ANSWERS: dict[str, bytes] = {
+    f"/vex/{CONFIG}": _DOCUMENT,
+    f"/vex/{CONFIG}/attestation": bundle_bytes(attest(_DOCUMENT, TWO_DIGESTS, _SIGNER)),
+    f"/vex/{CONFIG}/diff": json.dumps(_NONE | {"added": [_ADDED]}).encode(),
+    f"/vex/{CONFIG}/diff?from=1&to=1": json.dumps(_NONE).encode(),
+    f"/images/{CONFIG}": b'{"learning": {"complete": true}}',
+    f"/stream?digest={CONFIG}": b"retry: 1000\n\n",
+    # The document of another image, at the address of this one.
+    f"/vex/{_OTHER}": _DOCUMENT,
+    f"/vex/{_OTHER}/attestation": bundle_bytes(attest(_DOCUMENT, TWO_DIGESTS, _SIGNER)),
+}
+
+
+class _Api(BaseHTTPRequestHandler):
+    """Answers what is known, 404 without, and refuses below /refused."""
+
+    def do_GET(self) -> None:
+        body = _ANSWERS.get(unquote(self.path).replace("?format=openvex", ""))
+        status = 403 if self.path.startswith("/refused") else 404 if body is None else 200
+        body = body or b'{"detail": "there is none"}'
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """What stands for a word in a command."""
+    folder = tmp_path_factory.mktemp("keys")
+    (folder / "key.pem").write_bytes(_SIGNER.public_key_pem)
+    stranger = LocalSigner(ec.generate_private_key(ec.SECP256R1()))
+    (folder / "stranger.pem").write_bytes(stranger.public_key_pem)
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Api) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        yield {
+            "API": f"--url={url}", "REFUSED": f"--url={url}/refused",
+            "AWAY": f"--url=http://127.0.0.1:{free_port()}", "IMAGE": CONFIG,
+            "DOCUMENT": f"{url}/vex/{CONFIG}", "OTHER": f"{url}/vex/{_OTHER}",
+            "NOTHING": f"{url}/vex/sha256:{'1' * 64}", "FORBIDDEN": f"{url}/refused/vex",
+            "NOWHERE": f"http://127.0.0.1:{free_port()}/vex", "KEY": str(folder / "key.pem"),
+            "STRANGER": str(folder / "stranger.pem"), "NO-KEY": str(folder / "none.pem"),
+        }  # fmt: skip
+        server.shutdown()
+
+
+_COMMANDS = {
+    ("get", 0): ["IMAGE API", "IMAGE API --fail-on fixed", "IMAGE API --json"],
+    ("get", 1): ["IMAGE API --fail-on affected"],
+    ("get", 2): ["IMAGE API --fail-on fine", "API"],
+    ("get", 3): ["sha256:1 API", "IMAGE API --format spdx"],
+    ("get", 4): ["IMAGE AWAY", "IMAGE REFUSED"],
+    ("watch", 0): ["IMAGE API --until-learnt"],
+    ("watch", 2): ["IMAGE API --timeout soon"],
+    ("watch", 3): ["sha256:1 API"],
+    ("watch", 4): ["IMAGE AWAY", "IMAGE REFUSED"],
+    ("watch", 5): ["IMAGE API --timeout 0.1"],
+    ("diff", 0): ["IMAGE API", "IMAGE API --from 1 --to 1 --exit-code"],
+    ("diff", 1): ["IMAGE API --exit-code"],
+    ("diff", 2): ["IMAGE API --from 0"],
+    ("diff", 3): ["IMAGE API --from 9", "sha256:1 API"],
+    ("diff", 4): ["IMAGE AWAY", "IMAGE REFUSED"],
+    ("verify", 0): ["DOCUMENT --key KEY", "DOCUMENT --key STRANGER --key KEY"],
+    ("verify", 1): ["DOCUMENT --key STRANGER", "OTHER --key KEY"],
+    ("verify", 2): ["DOCUMENT", "DOCUMENT --key NO-KEY", "/no/file --key KEY"],
+    ("verify", 3): ["NOTHING --key KEY"],
+    ("verify", 4): ["NOWHERE --key KEY", "FORBIDDEN --key KEY"],
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "line"),
+    [(command, status, line) for (command, status), lines in _COMMANDS.items() for line in lines],
+)
+def test_the_command_ends_as_the_page_tells(
+    command: str, status: int, line: str, words: dict[str, str]
+) -> None:
+    arguments = [words.get(word, word) for word in line.split()]
+    assert CliRunner().invoke(cli.app, [command, *arguments]).exit_code == status
+
+
+def test_the_page_tells_of_these_and_no_other() -> None:
+    header, rows = re.findall(r"\| exit status \|(.*)\|\n\|.*\n((?:\| \d .*\n)+)", _PAGE)[0]
+    commands = re.findall(r"`(\w+)`", header)
+    told = {
+        (command, int(cells[0]))
+        for row in rows.splitlines()
+        for cells in [[cell.strip() for cell in row.strip("|").split("|")]]
+        for command, cell in zip(commands, cells[1:], strict=True)
+        if cell != "-"
+    }
+    assert told == _COMMANDS.keys()
