@@ -100,6 +100,16 @@ async def versions(
     return [StoredVersion(*row) for row in await connection.execute(query)]
 
 
+async def packed(connection: ReadConnection, config_digest: str, sha256: str) -> bytes | None:
+    """The document of this content in zstd, if it is kept."""
+    found: bytes | None = await connection.scalar(
+        select(VersionRow.packed)
+        .where(VersionRow.config_digest == config_digest, VersionRow.sha256 == sha256)
+        .limit(1)
+    )
+    return found
+
+
 async def version(
     connection: ReadConnection, config_digest: str, number: int
 ) -> tuple[StoredVersion, bytes] | None:

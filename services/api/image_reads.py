@@ -35,6 +35,8 @@ class Body(enum.Enum):
     NONE = "none"
     PLAIN = "plain"
     GZIP = "gzip"
+    ZSTD = "zstd"
+    """Of those who ask for it alone: it is kept with the versions (services/api/history.py)."""
 
 
 @dataclass(frozen=True, slots=True)

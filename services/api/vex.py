@@ -11,9 +11,9 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.api import image_reads, problems, renderings
+from services.api import history, image_reads, problems, renderings
 from services.api.bodies import Key
-from services.api.conditional import accepts_gzip, etag, matching_tag
+from services.api.conditional import accepts_gzip, etag, matching_tag, prefers_zstd, zstd_tag
 from services.api.formats import Format, NotOfferedError, choose, offered
 from services.api.image_reads import Body, StoredDocument
 from services.api.openapi import DOCUMENT_RESPONSES
@@ -91,8 +91,13 @@ async def get_document(
     state = state_of(request)
     wanted = digest_of(digest)
     chosen = _chosen(wanted_format, ",".join(request.headers.getlist("accept")))
-    form = Body.GZIP if accepts_gzip(request.headers.get("accept-encoding", "")) else Body.PLAIN
+    codings = request.headers.get("accept-encoding", "")
+    form = Body.GZIP if accepts_gzip(codings) else Body.PLAIN
     known = ",".join(request.headers.getlist("if-none-match"))
+    if chosen is Format.OPENVEX and prefers_zstd(codings):
+        packed = await _packed(request, state, wanted, known)
+        if packed is not None:
+            return packed
     if chosen is not Format.OPENVEX:
         found = await _rendered(state, await find_published(state, wanted, Body.NONE), chosen, form)
     elif known or request.method == "HEAD":
@@ -117,6 +122,27 @@ async def _with_body(state: State, digest: Digest, form: Body) -> StoredDocument
     if found.body is not None:
         state.bodies.put(_key(found, form), found.body)
     return found
+
+
+async def _packed(request: Request, state: State, digest: Digest, known: str) -> Response | None:
+    """The document in zstd; None when it has just been replaced by a newer one."""
+    found = await find_published(state, digest, Body.NONE)
+    if tag := matching_tag(known, found.sha256, gzipped=False):
+        return Response(status_code=304, headers=_headers(found, tag))
+    key = found.sha256, Body.ZSTD
+    body = state.bodies.get(key)
+    if body is None:
+        async with state.database.read() as connection:
+            body = await history.packed(connection, found.config_digest, found.sha256)
+        if body is None:
+            return None
+        state.bodies.put(key, body)
+    headers = _headers(found, zstd_tag(found.sha256)) | {
+        "Content-Type": found.media_type,
+        "Content-Encoding": "zstd",
+        "Content-Length": str(len(body)),
+    }
+    return Response(b"" if request.method == "HEAD" else body, headers=headers)
 
 
 def _key(found: StoredDocument, form: Body) -> Key:

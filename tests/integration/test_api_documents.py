@@ -3,6 +3,7 @@
 import gzip
 
 import pytest
+import zstandard
 
 from services.common.settings import CommonSettings
 from tests.support.api import PUBLIC_URL, absence, api_under_test, digest, document, openvex, ready
@@ -57,10 +58,20 @@ async def test_conditional_and_compressed_requests(
             assert int(packed.headers["content-length"]) == len(raw) < len(large.body)
             assert gzip.decompress(raw) == large.body
 
-            for tag in (first.headers["etag"], packed.headers["etag"]):
-                again = await client.get(url, headers=plain | {"If-None-Match": f'"x", W/{tag}'})
-                assert (again.status_code, again.content) == (304, b"")
-                assert again.headers["etag"] == tag
+            zstd = {"Accept-Encoding": "zstd"}
+            async with client.stream("GET", url, headers=zstd) as smallest:
+                raw = b"".join([part async for part in smallest.aiter_raw()])
+            assert smallest.headers["content-encoding"] == "zstd"
+            assert int(smallest.headers["content-length"]) == len(raw) < len(large.body)
+            assert zstandard.decompress(raw) == large.body
+            head = await client.head(url, headers=zstd)
+            assert head.headers == smallest.headers
+            for tag in (first.headers["etag"], packed.headers["etag"], smallest.headers["etag"]):
+                known = {"If-None-Match": f'"x", W/{tag}'}
+                for coding in (plain, zstd):
+                    again = await client.get(url, headers=coding | known)
+                    assert (again.status_code, again.content) == (304, b"")
+                    assert again.headers["etag"] == tag
             stale = await client.get(url, headers=plain | {"If-None-Match": '"x"'})
             assert (stale.status_code, stale.content) == (200, large.body)
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.api.conditional import accepts_gzip, etag, matching_tag
+from services.api.conditional import accepts_gzip, etag, matching_tag, prefers_zstd, zstd_tag
 
 SHA = "ab" * 32
 PLAIN, GZIP = f'"{SHA}"', f'"{SHA}-gzip"'
@@ -76,3 +76,26 @@ def test_accept_encoding(header: str, expected: bool) -> None:
 @given(st.text(max_size=100))
 def test_no_header_is_too_strange(header: str) -> None:
     assert accepts_gzip(header) in (True, False)
+
+
+@pytest.mark.parametrize(
+    ("header", "preferred"),
+    [
+        ("zstd", True),
+        ("zstd;q=0.9, gzip;q=0.5", True),
+        ("deflate, zstd, identity;q=0.1", True),
+        ("gzip, deflate, br, zstd", False),  # as browsers send it
+        ("zstd;q=0.5, gzip", False),
+        ("zstd, *", False),
+        ("zstd;q=0", False),
+        ("identity", False),
+        ("", False),
+    ],
+)
+def test_zstd_is_for_those_who_like_it_most(header: str, preferred: bool) -> None:
+    assert prefers_zstd(header) is preferred
+
+
+def test_a_document_that_was_taken_in_zstd_is_known_in_every_form() -> None:
+    for gzipped in (True, False):
+        assert matching_tag(zstd_tag(SHA), SHA, gzipped=gzipped) == zstd_tag(SHA)
