@@ -215,6 +215,9 @@ def _not_used(files: int, seen: Coverage) -> str:
     ]
     if others:
         text += f" Further containers were not all observed whole: {'; '.join(others)}."
+    for workload in seen.workloads:
+        if workload.refused:
+            text += f" For {workload.workload} {workload.refused}."
     for place, dismissal in seen.unread.dismissed:
         who, why = _one_line(dismissal.author), _one_line(dismissal.reason)
         text += f" The record {place} could not be read; {who} says that it does not matter: {why}."

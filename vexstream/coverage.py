@@ -18,7 +18,7 @@ from vexstream.identity import Workload
 from vexstream.lives import MIN_LIVES, lives
 from vexstream.observation import Container
 from vexstream.rules import Rules
-from vexstream.times import instant
+from vexstream.times import duration, instant
 from vexstream.unreadable import ALL_READ, Unread
 
 
@@ -55,6 +55,8 @@ class WorkloadCoverage:
     others: tuple[Shortfall, ...] = ()
     by_lives: bool = False
     """It is covered by whole lives in succession."""
+    refused: str = ""
+    """What was asked for less than the least learning period; empty when nothing was."""
 
     @property
     def learning_period_us(self) -> int:
@@ -164,6 +166,7 @@ def _workload(
             whole.append((due, start))
         else:
             short.append((_ORDER[verdict[0]], start, identifier, due, *verdict))
+    refused = _refused(observed, rules)
     missed = [entry for entry in short if entry[4] not in _NOTHING_MISSED]
     covered: tuple[int, int, int] | None = None
     lived = None if whole else lives([container for _, container in observed], rules)
@@ -179,6 +182,7 @@ def _workload(
         return WorkloadCoverage(
             workload, *covered,
             others=tuple(sorted(others, key=_ORDER.__getitem__)), by_lives=lived is not None,
+            refused=refused,
         )  # fmt: skip
     pick = max(missed, key=lambda entry: entry[0]) if covered is not None else min(short)
     _, start, _, due, shortfall, reason = pick
@@ -189,4 +193,14 @@ def _workload(
             f"its containers end before the learning period does, and {lived.count} of the "
             f"{MIN_LIVES} whole lives that must follow each other over that time were seen"
         )
-    return WorkloadCoverage(workload, None, start, due, shortfall, reason)
+    if refused and shortfall in _NOTHING_MISSED:
+        reason += f" ({refused})"
+    return WorkloadCoverage(workload, None, start, due, shortfall, reason, refused=refused)
+
+
+def _refused(observed: list[tuple[str, Container]], rules: Rules) -> str:
+    periods = [rules.refused_us(container) for _, container in observed]
+    asked = min((period for period in periods if period is not None), default=None)
+    if asked is None:
+        return ""
+    return f"{duration(asked)} was asked for, and {duration(rules.minimum_period_us)} is the least"

@@ -10,6 +10,8 @@ from vexstream.openvex import Publisher
 from vexstream.products import IndexProducts
 from vexstream.rules import DataAccess, Rules
 
+_LEAST_SECONDS = 3600.0
+
 
 class CorrelatorSettings(CommonSettings):
     """Variables VEXSTREAM_<FIELD>."""
@@ -18,6 +20,9 @@ class CorrelatorSettings(CommonSettings):
     """How long a container must be observed from its creation before absence is evidence."""
     namespace_learning_period_seconds: dict[str, PositiveFloat] = Field(default_factory=dict)
     """The same for single namespaces, as JSON: {"batch": 3600}. A pod's annotation beats both."""
+    minimum_learning_period_seconds: PositiveFloat | None = None
+    """The least that an annotation or a namespace may ask for, against who may create pods but not
+    decide over statements; unset, an hour, or the cluster's period where that is shorter."""
     strict_coverage: bool = False
     """Every container must be seen without loss and gap, not one of each workload."""
     data_access: DataAccess = DataAccess.AFFECTED
@@ -44,6 +49,7 @@ class CorrelatorSettings(CommonSettings):
         """What the core needs of these settings."""
         rules = Rules(
             learning_period_us=_us(self.learning_period_seconds),
+            minimum_period_us=_us(self._minimum_seconds()),
             namespace_periods_us={
                 name: _us(seconds)
                 for name, seconds in self.namespace_learning_period_seconds.items()
@@ -53,6 +59,11 @@ class CorrelatorSettings(CommonSettings):
             silence_us=_us(self.silence_seconds),
         )
         return Policy(rules, Publisher(self.author, self.base_iri, self.index_products))
+
+    def _minimum_seconds(self) -> float:
+        if self.minimum_learning_period_seconds is not None:
+            return self.minimum_learning_period_seconds
+        return min(_LEAST_SECONDS, self.learning_period_seconds)
 
 
 def _us(seconds: float) -> int:

@@ -161,6 +161,16 @@ def test_gaps_of_further_replicas_stand_in_the_impact_statement() -> None:
     assert "default/web/app (started_before_collector)" in statement.verdict.text
 
 
+def test_a_learning_period_that_was_refused_stands_in_the_statement() -> None:
+    rules = Rules(PERIOD, minimum_period_us=8 * SECOND)
+    scanned = scan([IDLE], [Finding("CVE-1", "idle")])
+    refused = "1 s was asked for, and 8 s is the least"
+    for end, status in ((7, Status.UNDER_INVESTIGATION), (8, Status.NOT_AFFECTED)):
+        (statement,) = assessed(scanned, batch(0, end, period=1), rules=rules).statements
+        assert statement.verdict.status is status
+        assert refused in statement.verdict.text
+
+
 DECISION = Decision(
     scope=CONFIG,
     vulnerability="CVE-1",

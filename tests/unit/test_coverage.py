@@ -82,6 +82,22 @@ def test_a_namespace_and_an_annotation_override_the_learning_period() -> None:
     assert covered(batch(0, 2, period=2), rules=rules).learning_period_us == 2 * SECOND
 
 
+def test_nobody_may_ask_for_less_than_the_least() -> None:
+    rules = Rules(
+        PERIOD, minimum_period_us=8 * SECOND, namespace_periods_us={"default": 2 * SECOND}
+    )
+    for asked in (None, 1, 7):
+        seen = covered(batch(0, 7, period=asked), rules=rules)
+        assert seen.missing[0].shortfall is Shortfall.LEARNING
+        refused = f"{asked or 2} s was asked for, and 8 s is the least"
+        assert refused in seen.missing[0].reason
+        whole = covered(batch(0, 8, period=asked), rules=rules)
+        assert whole.since_us == whole.learning_period_us == 8 * SECOND
+        assert whole.workloads[0].refused == refused
+    (longer,) = covered(batch(0, 9, period=9), rules=rules).workloads
+    assert (longer.learning_period_us, longer.refused) == (9 * SECOND, "")
+
+
 def test_the_longer_of_two_annotations_of_a_container_holds() -> None:
     seen = (batch(0, 5, period=5), batch(5, 6, period=30))
     assert not covered(*seen).complete

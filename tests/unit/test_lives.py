@@ -28,6 +28,18 @@ def life(
 THREE = [life(0, 2), life(5, 7), life(9, 11)]
 
 
+def test_whole_lives_over_less_than_the_least_cover_nothing() -> None:
+    evidence = Evidence(IMAGE)
+    for item in THREE:
+        evidence.merge(replace(item, learning_period_us=3 * SECOND))
+    least = Rules(PERIOD, minimum_period_us=12 * SECOND)
+    (found,) = coverage(evidence.containers, least).workloads
+    assert (found.shortfall, found.due_us) == (Shortfall.SHORT, 12 * SECOND)
+    assert "3 s was asked for, and 12 s is the least" in found.reason
+    (granted,) = coverage(evidence.containers, Rules(PERIOD)).workloads
+    assert granted.by_lives
+
+
 def covered(*batches: Batch, strict: bool = False, newest: int | None = None) -> Coverage:
     evidence = Evidence(IMAGE)
     for item in batches:
