@@ -126,7 +126,7 @@ class Facts:
     used: Mapping[str, PackageUse]
     coverage: Coverage
     image: Image
-    """With all digests and names that are known."""
+    """With all names that are known, and the digests by which decisions may be about it."""
 
 
 def assess(

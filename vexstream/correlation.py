@@ -19,6 +19,7 @@ from vexstream.evidence import Batch, Evidence, FileUse, Learnt
 from vexstream.evidence_summary import EvidenceSummary
 from vexstream.identity import Digest, Image
 from vexstream.openvex import MEDIA_TYPE, Publisher, render
+from vexstream.products import confirmed
 from vexstream.rules import Rules
 from vexstream.scan import Scan
 from vexstream.unreadable import ALL_READ
@@ -155,12 +156,24 @@ class Correlation:
         return used + (self._index.size if self._index else 0)
 
     def image(self) -> Image:
-        """The image with all digests and names that evidence or scan know."""
+        """The image with all names that evidence or scan know, and with all digests that the scan
+        has confirmed (vexstream/products.py); until there is one, with those that are claimed, for
+        there is nothing yet that could be said of another image."""
+        image, scan = self._claimed(), self.scan
+        if scan is None:
+            return image
+        image = image.merged(scan.image)
+        return image if scan.failure is not None else confirmed(image, scan.manifests)
+
+    def may_go_by(self, digest: str) -> bool:
+        """Whether the image may be known under a digest; reads nothing that is not in memory."""
+        if digest == self.digest or digest in self._claimed().manifest_digests:
+            return True
+        return self.has_scan and (self._scan is None or digest in self.image().manifest_digests)
+
+    def _claimed(self) -> Image:
         image = Image(self.digest)
-        if self.evidence is not None:
-            image = image.merged(self.evidence.image)
-        scan = self.scan
-        return image if scan is None else image.merged(scan.image)
+        return image if self.evidence is None else image.merged(self.evidence.image)
 
     def summary(self, policy: Policy, newest_us: int | None = None) -> EvidenceSummary | None:
         """What has been observed of the image; None when nothing has."""

@@ -1,4 +1,9 @@
-"""Which digests of an image a statement may name as products. Pure.
+"""By which digests an image goes, and which of them a statement may name as products. Pure.
+
+Collectors say by which digests an image was pulled, and whoever has a collector's account may say
+anything. So a scan confirms them: it has read what is behind a digest, whose content cannot be
+another, and found this image's configuration there, or an index that leads to it. One that it could
+not read may be any image's, and then documents and decisions of one would hold for the other.
 
 A manifest stands for one image. An index stands for all that it lists, and a consumer that scans by
 its digest, or by a tag of it, applies what is said of the index to whichever platform it scans. So
@@ -16,7 +21,7 @@ and so may the 386 image of the same index. ``all`` and ``noarch`` are on every 
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -43,6 +48,27 @@ class Products:
     """Of the image alone; never empty."""
     shared: tuple[tuple[str, str], ...]
     """(purl, architecture that only this image has there; empty when there is none)."""
+
+
+def confirmed(image: Image, manifests: Iterable[ManifestDigest]) -> Image:
+    """The image by those digests that were read and lead to it."""
+    read = {manifest.digest: manifest for manifest in manifests}
+    leading = {digest for digest, manifest in read.items() if _is_own(manifest)}
+    while True:
+        more = {
+            digest
+            for digest, manifest in read.items()
+            if any(listed.digest in leading for listed in manifest.images)
+        }
+        if more <= leading:
+            break
+        leading |= more
+    digests = tuple(digest for digest in image.manifest_digests if digest in leading)
+    return replace(image, manifest_digests=digests)
+
+
+def _is_own(manifest: ManifestDigest) -> bool:
+    return any(listed.digest == manifest.digest for listed in manifest.images)
 
 
 def products_of(

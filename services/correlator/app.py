@@ -315,9 +315,7 @@ class Correlator:
 
     def _on_decision(self, scope: str) -> None:
         for digest, correlation in self.state.correlations.items():
-            # A scan may know further digests of the image, and is not read for this.
-            known = correlation.evidence.image.manifest_digests if correlation.evidence else ()
-            if scope in (EVERY, digest) or scope in known or not known:
+            if scope == EVERY or correlation.may_go_by(scope):
                 correlation.mark_stale()
                 self.publisher.changed(digest)
 

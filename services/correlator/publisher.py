@@ -26,7 +26,7 @@ from vexstream.status import Status
 
 log = structlog.get_logger()
 
-RELEASE = "2"
+RELEASE = "3"
 """Raised when the same input gives other documents than before: all are then looked at again."""
 
 

@@ -22,6 +22,7 @@ from services.scanner.tools import Tools
 from vexstream import findings, given, ownership, sbom
 from vexstream.given import Given
 from vexstream.identity import Image
+from vexstream.products import confirmed
 from vexstream.scan import FailureReason, Package, Scan, ScanFailure
 
 log = structlog.get_logger()
@@ -93,13 +94,15 @@ class Scanner:
         fetched = await self._source.fetch(image, work)
         log.info("image is here", image=image.config_digest, source=fetched.source)
         known_as = image.merged(Image(image.config_digest, fetched.manifest_digests))
-        document, unpacked = await self._read(known_as, fetched.layout, work)
+        # An SBOM or findings that are given for a digest are those of its image alone.
+        surely = confirmed(known_as, fetched.manifests)
+        document, unpacked = await self._read(surely, fetched.layout, work)
         progress.step("mapping packages to files")
         made, packages = await asyncio.to_thread(
             _packages, self._documents.content(document), unpacked
         )
         log.info("packages mapped", image=image.config_digest, packages=len(packages))
-        found = await self._match(known_as, document, packages, work)
+        found = await self._match(surely, document, packages, work)
         await asyncio.to_thread(self._sboms.put, image.config_digest, document)
         tools = {"syft": made.syft_version, "syft_schema": made.schema_version,
                  "distro": made.distro, **_said_by(found)}  # fmt: skip
@@ -113,7 +116,8 @@ class Scanner:
         if document is None:
             return None
         packages = tuple(p for p in former.packages if p.unobservable != given.STRAY)
-        found = await self._match(former.image, document, packages, work)
+        surely = confirmed(former.image, former.manifests)
+        found = await self._match(surely, document, packages, work)
         tools = {**former.tools, **_said_by(found)}
         return replace(former, scanned_at_us=self._clock(), tools=tools, packages=found.packages,
                        findings=found.report.findings)  # fmt: skip

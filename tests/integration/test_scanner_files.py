@@ -26,7 +26,7 @@ from services.scanner.scan import Scanner
 from services.scanner.settings import ScannerSettings
 from services.scanner.tools import Tools
 from vexstream.filekinds import owner_path
-from vexstream.identity import Image
+from vexstream.identity import Digest, Image
 from vexstream.ownership import owners
 from vexstream.scan import FailureReason, Finding, Package, Scan
 
@@ -184,6 +184,17 @@ def test_documents_that_exist_take_the_place_of_the_tools(
     failure = scan(settings, Image(digest), **unusable).failure
     assert failure is not None
     assert failure.reason is FailureReason.SBOM_FAILED
+
+
+def test_documents_of_another_image_are_not_those_of_one_that_claims_its_digest(
+    settings: ScannerSettings, demo: Scan, tmp_path: Path
+) -> None:
+    claimed = Digest("sha256:" + "1" * 64)
+    (tmp_path / f"{claimed.replace(':', '-')}.sbom.json").write_text("of another image")
+    elsewhere = {"documents_dir": tmp_path, "sbom_dir": tmp_path / "s"}
+    made = scan(settings, Image(demo.image.config_digest, (claimed,)), **elsewhere)
+    assert made.failure is None, made.failure
+    assert made.findings == demo.findings
 
 
 def test_documents_of_the_tools_themselves_give_the_same_scan(

@@ -8,17 +8,22 @@ from hypothesis import strategies as st
 
 from tests.unit.factories import CONFIG, INDEX, MANIFEST, PERIOD, SECOND, batch, package, scan
 from vexstream.correlation import Correlation, Policy, published
+from vexstream.decisions import Decision, Decisions, DecisionSource
 from vexstream.document import DocumentRecord, DocumentState
 from vexstream.evidence import Batch
-from vexstream.identity import Image
+from vexstream.identity import Digest, Image
+from vexstream.openvex import Publisher
+from vexstream.products import IndexProducts
 from vexstream.rules import Rules
 from vexstream.scan import FailureReason, Finding, Scan, ScanFailure
+from vexstream.status import Status
 
 POLICY = Policy(Rules(PERIOD))
 SCAN = scan(
     [package("used", b"/bin/used"), package("idle", b"/bin/idle")],
     [Finding("CVE-1", "used"), Finding("CVE-1", "idle")],
 )
+FAILURE = ScanFailure(FailureReason.IMAGE_UNAVAILABLE, "gone")
 
 
 def publish(correlation: Correlation) -> DocumentRecord | None:
@@ -168,3 +173,41 @@ def test_an_image_under_two_names_and_digests_is_one_state() -> None:
     assert record.counts["affected"] == 2
     assert record.image.manifest_digests == (MANIFEST, INDEX)
     assert record.image.names == ("mirror.example/acme/web", "registry.example/acme/Web")
+
+
+def test_digests_that_the_scan_did_not_confirm_are_not_the_images() -> None:
+    """Whoever has a collector's account may claim any digest for any image."""
+    claimed = Digest("sha256:" + "d" * 64)
+    correlation = learnt()
+    correlation.observe(batch(10, 11, image=Image(CONFIG, (claimed, INDEX))))
+    assert correlation.may_go_by(claimed)
+    decision = Decision(
+        scope=claimed,
+        vulnerability="CVE-1",
+        package="*",
+        status=Status.NOT_AFFECTED,
+        text="",
+        author="security@example.org",
+        source=DecisionSource.HUMAN,
+        decided_at_us=1,
+        justification="vulnerable_code_not_present",
+    )
+    for scope, affected in ((claimed, 1), (INDEX, 0)):
+        correlation.mark_stale()
+        everywhere = replace(POLICY, publisher=Publisher(index_products=IndexProducts.ALL))
+        record = correlation.due(everywhere, Decisions([replace(decision, scope=scope)]))
+        assert record is not None
+        assert record.counts["affected"] == affected
+        assert record.image.manifest_digests == (MANIFEST, INDEX)
+        assert claimed.removeprefix("sha256:").encode() not in record.body
+
+
+def test_until_there_is_a_scan_an_image_goes_by_what_is_claimed() -> None:
+    correlation = Correlation(CONFIG)
+    correlation.observe(batch(0, 1))
+    for scanned in (None, replace(SCAN, failure=FAILURE, manifests=())):
+        if scanned is not None:
+            correlation.accept(scanned)
+        record = publish(correlation)
+        assert record is not None
+        assert record.image.manifest_digests == (MANIFEST,)

@@ -13,7 +13,7 @@ from vexstream.assessment import Assessment, Status, assess
 from vexstream.identity import Digest, Image
 from vexstream.openvex import Publisher, render
 from vexstream.openvex_reader import read
-from vexstream.products import IndexProducts, Products, is_sound_for, products_of
+from vexstream.products import IndexProducts, Products, confirmed, is_sound_for, products_of
 from vexstream.purl import on_architecture, product, without_architecture
 from vexstream.scan import Finding, ManifestDigest, PlatformImage
 from vexstream.usage import FileIndex
@@ -57,6 +57,21 @@ def test_a_digest_is_the_images_own_only_if_it_was_read_and_leads_to_it_alone(
     assert products_of(IMAGE, manifests) == expected
     everything = products_of(IMAGE, manifests, IndexProducts.ALL)
     assert everything == Products((OWN, SHARED), ())
+
+
+def test_a_digest_is_confirmed_by_what_was_read_behind_it() -> None:
+    claimed = Image(CONFIG, (MANIFEST, INDEX, OTHER), ("web",))
+    outer = ManifestDigest(OTHER, (PlatformImage(INDEX),))
+    stranger = ManifestDigest(OTHER, (PlatformImage(Digest("sha256:" + "e" * 64)),))
+    for manifests, expected in (
+        ([], ()),
+        ([ITSELF], (MANIFEST,)),
+        ([index("linux/amd64")], ()),
+        ([ITSELF, index("linux/amd64", "linux/arm64")], (MANIFEST, INDEX)),
+        ([ITSELF, outer, index("linux/amd64")], (MANIFEST, INDEX, OTHER)),
+        ([ITSELF, stranger, index("linux/amd64")], (MANIFEST, INDEX)),
+    ):
+        assert confirmed(claimed, manifests) == Image(CONFIG, expected, ("web",))
 
 
 def test_an_index_of_indexes_is_followed_and_circles_end() -> None:
