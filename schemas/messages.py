@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import zstandard
 
+from schemas import access_batches
 from schemas.codec import BadRecordError, Kind, Record, decode, encode
 from vexstream.evidence import Access, Batch, Use
 from vexstream.identity import Digest, Image, Workload, parse_digest
@@ -115,7 +116,14 @@ def encode_batch(batch: Batch) -> bytes:
 
 def decode_batch(message: bytes) -> Batch:
     """The inverse of ``encode_batch``."""
-    return _checked(_batch, decode(Kind.FILE_ACCESS, message))
+    quick = access_batches.read(message)
+    if quick is not None:
+        record, accesses = quick
+        return _checked(lambda rest: _batch(rest, accesses), record)
+    return _checked(
+        lambda record: _batch(record, tuple([_access(access) for access in record["accesses"]])),
+        decode(Kind.FILE_ACCESS, message),
+    )
 
 
 def encode_image_seen(seen: ImageSeen) -> bytes:
@@ -254,7 +262,7 @@ def _time(time_us: int) -> int:
     return time_us
 
 
-def _batch(record: Record) -> Batch:
+def _batch(record: Record, accesses: tuple[Access, ...]) -> Batch:
     if record["observed_from_us"] > record["observed_to_us"]:
         raise ValueError("the observation interval ends before it begins")
     if min(record["lost"], record["sequence"], record["parts"]) < 0:
@@ -274,7 +282,7 @@ def _batch(record: Record) -> Batch:
         observed_to_us=_time(record["observed_to_us"]),
         lost=record["lost"],
         loss_reasons=tuple(record["loss_reasons"]),
-        accesses=tuple([_access(access) for access in record["accesses"]]),
+        accesses=accesses,
         learning_period_us=period,
         parts=record["parts"],
         exit_code=record["exit_code"],

@@ -6,6 +6,7 @@ much there was.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from itertools import groupby
 
 from vexstream.coverage import WorkloadCoverage, coverage, shortfall_of
 from vexstream.evidence import Evidence, FileUse, Use
@@ -48,7 +49,7 @@ def summarise(
         by_workload[container.workload].append(container)
     # An access may name a workload of which no interval has come yet.
     position = {covered.workload: at for at, covered in enumerate(seen.workloads)}
-    used_by = Counter(w for use in evidence.files.values() for w in use.workloads)
+    used_by = _used_by(evidence.files.values())
     owned, unowned = _by_package(evidence.files, index)
     packages = sorted(
         (p for p in (scan.packages if scan else ()) if p.id in owned), key=lambda p: (p.name, p.id)
@@ -67,6 +68,16 @@ def summarise(
         ),
         growth=tuple(growth(use.first_seen_us for use in evidence.files.values())),
     )
+
+
+def _used_by(uses: Iterable[FileUse]) -> Counter[Workload]:
+    """How many files each workload used."""
+    found: Counter[Workload] = Counter()
+    for use, run in groupby(uses):  # neighbours share one object
+        files = sum(1 for _ in run)
+        for workload in use.workloads:
+            found[workload] += files
+    return found
 
 
 def growth(first_seen_us: Iterable[int]) -> list[GrowthPoint]:

@@ -143,8 +143,8 @@ class Evidence:
         fresh: dict[int, FileUse] = {}
         new: list[Access] = []
         for access in batch.accesses:
-            use = int(access.use)
-            known = files.get(access.path)
+            path, use = access[0], int(access[1])
+            known = files.get(path)
             if known is not None and (
                 known.use | use == known.use
                 and first >= known.first_seen_us
@@ -157,7 +157,7 @@ class Evidence:
             if known is not None:
                 merged = known.merged(own)
                 own = shared.setdefault(merged, merged)
-            files[access.path] = own
+            files[path] = own
             new.append(access)
         return tuple(new)
 

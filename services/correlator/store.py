@@ -4,7 +4,8 @@ Three tables, all keyed so that every entry of a digest is on the digest's parti
 
 - evidence: ``f|<digest>|<hash>`` -> the files of one batch of which something was new, or many
   such entries made one; ``c|<digest>|<container>`` -> what is known of one container's
-  observation; ``u|...`` -> marks of unreadable records (marks.py);
+  observation; ``u|...`` -> marks of unreadable records (marks.py); ``t|<partition>|<topic>`` ->
+  the id of a source topic (beginnings.py);
 - scans: ``<digest>#<scan>#<index>`` -> a chunk of a scan, as it was on the wire, and
   ``<digest>#`` -> which scan holds, and how many chunks it has;
 - published: ``<digest>`` -> version and digests of what was last published.
@@ -16,7 +17,8 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
-from itertools import islice
+from itertools import groupby, islice
+from operator import itemgetter
 
 import zstandard
 
@@ -31,7 +33,7 @@ FILES_PER_ENTRY = 4000
 ENTRIES_PER_DIGEST = 16
 """More entries of files than these are made one, when the files are in memory anyway."""
 
-_COMPRESSOR = zstandard.ZstdCompressor(level=3)
+_COMPRESSOR = zstandard.ZstdCompressor(level=1)
 _DECOMPRESSOR = zstandard.ZstdDecompressor()
 
 
@@ -71,15 +73,16 @@ def learnt_files(correlation: Correlation, learnt: Learnt) -> Iterator[tuple[byt
     """The entries that hold what a batch has added to the files."""
     if learnt.accesses and correlation.evidence is not None:
         known = correlation.evidence.files
-        files = {access.path: known[access.path] for access in learnt.accesses}
-        yield from files_entries(correlation.digest, files.items())
+        files = [(path, known[path]) for path, _ in learnt.accesses]
+        yield from files_entries(correlation.digest, files)
 
 
 def pack_files(files: Iterable[tuple[bytes, FileUse]]) -> bytes:
     """Paths grouped by what is known of them: most of a batch share it. No path has a NUL."""
     groups: dict[FileUse, list[bytes]] = {}
-    for path, use in files:
-        groups.setdefault(use, []).append(path)
+    # By runs: neighbours share one object, and to hash it for every file would be slow.
+    for use, run in groupby(files, itemgetter(1)):
+        groups.setdefault(use, []).extend([path for path, _ in run])
     workloads = sorted({w for use in groups for w in use.workloads})
     position = {workload: at for at, workload in enumerate(workloads)}
     head = {
