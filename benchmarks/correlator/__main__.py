@@ -1,9 +1,12 @@
-"""``python -m benchmarks.correlator throughput|growth|scale [--out results.json]``.
+"""``python -m benchmarks.correlator throughput|growth|scale|fleet|latency [--out results.json]``.
 
 throughput: accesses a CPU second against a plain consumer and against one message an access.
-growth: how the cost grows with images, files and replicas.
-scale: memory, bytes of changelog and recovery time with many images.
-Needs Apache Kafka as the tests do (tests/support/kafka-pom.xml). Results go to a JSON file that
+growth: how the cost grows with images, files, replicas and nodes.
+scale: memory, bytes of changelog and recovery time of 10,000 images with 5,000 files each.
+fleet: 1,000 nodes with 100 containers each, that start and then go on.
+latency: from a late use to the document on its topic.
+``--tiny`` only shows that it works. Needs Apache Kafka as the tests do
+(tests/support/kafka-pom.xml). Results go to a JSON file, which
 ``python -m benchmarks.correlator.plots`` draws.
 """
 
@@ -13,59 +16,108 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.correlator.fleet import Fleet
-from benchmarks.correlator.stage import Cost, load, ready, settings_for, until_metric, worker
+from benchmarks.correlator.latency import latency
+from benchmarks.correlator.stage import (
+    Cost,
+    load,
+    metric,
+    ready,
+    settings_for,
+    until_metric,
+    worker,
+)
 from services.common.topics import Topic
 from tests.support.kafka_broker import ApacheKafka
 from vexstream.evidence import Batch
 
 _ACCESSES = "vexstream_correlator_accesses_total"
+_BATCHES = "vexstream_correlator_batches_total"
 _LIMIT = 1800.0
+_BUDGET = 200_000
+"""Accesses a CPU second."""
 
 
-async def throughput(bootstrap: str, directory: Path, fleet: Fleet) -> dict[str, Any]:
+async def throughput(bootstrap: str, directory: Path, tiny: bool) -> dict[str, Any]:
     """The correlator, the limit and the naive design on the same accesses."""
+    fleet = Fleet(40, 2500) if tiny else Fleet(200, 5000)
     batched, single = settings_for(bootstrap, _name()), settings_for(bootstrap, _name())
     await load(batched, fleet.batches())
     few = [replace(batch, accesses=(access,), sequence=number)
            for number, (batch, access) in enumerate(_singles(fleet, 40_000))]  # fmt: skip
     await load(single, few)
     topic = Topic.FILE_ACCESS
-    return {
+    found = {
         "correlator": await _correlate(batched, directory, fleet),
         "plain": await _rival("plain", bootstrap, topic.name_in(batched), fleet.accesses),
         "naive": await _rival("naive", bootstrap, topic.name_in(single), len(few)),
     }
+    rates = {name: run["accesses"] / run["cpu_seconds"] for name, run in found.items()}
+    return found | {
+        "accesses_per_cpu_second": rates,
+        "of_the_limit": {name: rate / rates["plain"] for name, rate in rates.items()},
+        "of_the_budget": rates["correlator"] / _BUDGET,
+    }
 
 
-async def growth(bootstrap: str, directory: Path, _: Fleet) -> list[dict[str, Any]]:
+async def growth(bootstrap: str, directory: Path, tiny: bool) -> list[dict[str, Any]]:
     """One thing at a time made larger."""
     found = []
+    part = 100 if tiny else 1
     for fleet in (
-        *(Fleet(images, 2000) for images in (30, 100, 300, 1000)),
-        *(Fleet(200, files) for files in (500, 2000, 8000)),
-        *(Fleet(50, 2000, replicas=replicas) for replicas in (1, 4, 16)),
-        *(Fleet(200, 2000, nodes=nodes, replicas=2) for nodes in (1, 30, 1000)),
+        *(Fleet(images, 2000 // part) for images in (30, 100, 300, 1000)),
+        *(Fleet(200, files // part) for files in (500, 2000, 8000)),
+        *(Fleet(50, 2000 // part, replicas=replicas) for replicas in (1, 4, 16)),
+        *(Fleet(200, 2000 // part, nodes=nodes, replicas=2) for nodes in (1, 30, 1000)),
     ):
         settings = settings_for(bootstrap, _name())
-        await load(settings, fleet.batches())
-        cost = await _correlate(settings, directory / _name(), fleet)
+        loading = load(settings, fleet.batches())
+        cost = await _correlate(settings, directory / _name(), fleet, loading)
         found.append(_fields(fleet) | cost)
         print(json.dumps(found[-1]), file=sys.stderr)
     return found
 
 
-async def scale(bootstrap: str, directory: Path, fleet: Fleet) -> dict[str, Any]:
+async def scale(bootstrap: str, directory: Path, tiny: bool) -> dict[str, Any]:
     """A full worker, and the one that takes over from it."""
+    return await _full(bootstrap, directory, Fleet(20, 50) if tiny else Fleet(10_000, 5000))
+
+
+async def fleet(bootstrap: str, directory: Path, tiny: bool) -> dict[str, Any]:
+    """1,000 nodes x 100 containers of 500 images, each with two heartbeats after its start."""
+    whole = Fleet(20, 20, 5, 10, 2) if tiny else Fleet(500, 20, 200, 1000, 2)
+    found = await _full(bootstrap, directory, whole, scanned=True)
+    each = found["cpu_seconds"] / whole.records
+    return found | {
+        "containers": whole.images * whole.replicas,
+        "batches": whole.records,
+        "cpu_ms_per_batch": 1000 * each,
+        # How long the interval of the collectors must be for one core to keep up with them.
+        "interval_seconds_for_a_core": whole.images * whole.replicas * each,
+    }
+
+
+async def late(bootstrap: str, directory: Path, tiny: bool) -> dict[str, Any]:
+    """400 late uses in 100 images, beside 300 heartbeats a second."""
+    if tiny:
+        return await latency(bootstrap, directory, Fleet(5, 50), 10, 20)
+    return await latency(bootstrap, directory, Fleet(100, 2000), 400, 300)
+
+
+async def _full(
+    bootstrap: str, directory: Path, whole: Fleet, *, scanned: bool = False
+) -> dict[str, Any]:
     settings = settings_for(bootstrap, _name())
-    source_bytes = await load(settings, fleet.batches())
-    result = _fields(fleet) | {"source_bytes": source_bytes}
-    result |= await _correlate(settings, directory, fleet)
+    scans = (whole.scan(number) for number in range(whole.images if scanned else 0))
+    loading = load(settings, whole.batches(), scans)
+    result = _fields(whole) | await _correlate(settings, directory, whole, loading)
     with worker(settings, directory / "second") as (pid, port):
         result["recovery_seconds"] = await ready(port, _LIMIT)
         result["recovery_peak_mib"] = Cost.of(pid).peak_mib
@@ -76,17 +128,24 @@ async def scale(bootstrap: str, directory: Path, fleet: Fleet) -> dict[str, Any]
     return result
 
 
-async def _correlate(settings: Any, directory: Path, fleet: Fleet) -> dict[str, Any]:
+async def _correlate(
+    settings: Any, directory: Path, whole: Fleet, loading: Coroutine[Any, Any, int] | None = None
+) -> dict[str, Any]:
+    """What a worker needs for a fleet's records: those that are there, or that are loaded now."""
     with worker(settings, directory) as (pid, port):
         await ready(port, 120)
-        begun = Cost.of(pid)
-        seconds = await until_metric(port, _ACCESSES, fleet.accesses, _LIMIT)
+        begun, before = Cost.of(pid), await metric(port, _ACCESSES)
+        clock = time.monotonic()
+        source_bytes = await loading if loading else None
+        await until_metric(port, _ACCESSES, whole.accesses, _LIMIT)
+        await until_metric(port, _BATCHES, whole.records if whole.heartbeats else 0, _LIMIT)
         ended = Cost.of(pid)
         return {
-            "accesses": fleet.accesses,
-            "seconds": seconds,
+            "accesses": whole.accesses - before,
+            "seconds": time.monotonic() - clock,
             "cpu_seconds": ended.cpu_seconds - begun.cpu_seconds,
             "peak_mib": ended.peak_mib,
+            "source_bytes": source_bytes,
         }
 
 
@@ -102,41 +161,45 @@ async def _rival(name: str, bootstrap: str, topic: str, accesses: int) -> dict[s
     return result
 
 
-def _singles(fleet: Fleet, count: int) -> list[tuple[Batch, Any]]:
+def _singles(whole: Fleet, count: int) -> list[tuple[Batch, Any]]:
     found = []
-    for batch in fleet.batches():
+    for batch in whole.batches():
         found += [(batch, access) for access in batch.accesses]
         if len(found) >= count:
             break
     return found[:count]
 
 
-def _fields(fleet: Fleet) -> dict[str, Any]:
-    names = ("images", "files", "replicas", "nodes")
-    return {name: getattr(fleet, name) for name in names}
+def _fields(whole: Fleet) -> dict[str, Any]:
+    names = ("images", "files", "replicas", "nodes", "heartbeats")
+    return {name: getattr(whole, name) for name in names}
 
 
 def _name() -> str:
     return uuid.uuid4().hex[:8]
 
 
+_RUNS: dict[str, Callable[[str, Path, bool], Coroutine[Any, Any, Any]]] = {
+    "throughput": throughput,
+    "growth": growth,
+    "scale": scale,
+    "fleet": fleet,
+    "latency": late,
+}
+
+
 def main() -> None:
     """Runs one benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["throughput", "growth", "scale"])
-    parser.add_argument("--images", type=int, default=200)
-    parser.add_argument("--files", type=int, default=5000)
-    parser.add_argument("--replicas", type=int, default=1, help="containers of each image")
-    parser.add_argument("--heartbeats", type=int, default=0, help="of each container")
+    parser.add_argument("what", choices=list(_RUNS))
+    parser.add_argument("--tiny", action="store_true", help="only shows that it works")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    fleet = Fleet(given.images, given.files, given.replicas, heartbeats=given.heartbeats)
     with tempfile.TemporaryDirectory(prefix="vx-bench-") as folder:
         directory = Path(folder)
         with ApacheKafka(directory / "kafka") as broker:
-            run: Any = {"throughput": throughput, "growth": growth, "scale": scale}[given.what]
-            result = asyncio.run(run(broker.bootstrap, directory, fleet))
-    text = json.dumps(result, indent=1)
+            result = asyncio.run(_RUNS[given.what](broker.bootstrap, directory, given.tiny))
+    text = json.dumps({"benchmark": given.what, "result": result}, indent=1)
     print(text)
     if given.out:
         given.out.write_text(text + "\n")

@@ -34,6 +34,12 @@ class Fleet:
         """How many the fleet makes in all."""
         return self.images * self.files * self.replicas
 
+    @property
+    def records(self) -> int:
+        """How many batches they are."""
+        full = -(-self.files // BATCH_ACCESSES)
+        return self.images * self.replicas * (full + self.heartbeats)
+
     def image(self, number: int) -> Image:
         """The image with this number."""
         return Image(Digest(f"sha256:{number + 1:064x}"), (), (f"registry.example/app-{number}",))
@@ -58,9 +64,10 @@ class Fleet:
         """Replica by replica: what every container does when it starts, then its heartbeats."""
         for replica in range(self.replicas):
             for number in range(self.images):
-                yield from self._life(number, replica)
+                yield from self.life(number, replica)
 
-    def _life(self, number: int, replica: int) -> Iterator[Batch]:
+    def life(self, number: int, replica: int) -> Iterator[Batch]:
+        """What one container does: its files, then its heartbeats."""
         paths = self.paths(number)
         parts = [paths[at : at + BATCH_ACCESSES] for at in range(0, len(paths), BATCH_ACCESSES)]
         parts += [[] for _ in range(self.heartbeats)]

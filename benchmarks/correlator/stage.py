@@ -15,12 +15,12 @@ import httpx
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 
-from benchmarks.correlator.fleet import Fleet
 from schemas.messages import encode_batch, encode_chunk, split_scan
 from services.common.settings import CommonSettings
 from services.common.topics import Topic, ensure_topics
 from services.local.ports import free_port
 from vexstream.evidence import Batch
+from vexstream.scan import Scan
 
 PARTITIONS = 4
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -51,21 +51,19 @@ def settings_for(bootstrap: str, name: str) -> CommonSettings:
 
 
 async def load(
-    settings: CommonSettings, batches: Iterable[Batch], scans: Fleet | None = None
+    settings: CommonSettings, batches: Iterable[Batch], scans: Iterable[Scan] = ()
 ) -> int:
-    """Puts a fleet's records on the topics; returns how many bytes they are."""
+    """Puts a fleet's records on the topics; returns how many bytes the batches are."""
     await ensure_topics(settings)
     total = 0
-    async with _producer(settings) as sender:
-        if scans is not None:
-            for number in range(scans.images):
-                scan = scans.scan(number)
-                partition = (murmur2(scan.image.config_digest.encode()) & 0x7FFFFFFF) % PARTITIONS
-                for chunk in split_scan(scan):
-                    await sender.send(
-                        Topic.IMAGE_SCAN.name_in(settings),
-                        key=chunk.key, value=encode_chunk(chunk), partition=partition,
-                    )  # fmt: skip
+    async with producing(settings) as sender:
+        for scan in scans:
+            partition = (murmur2(scan.image.config_digest.encode()) & 0x7FFFFFFF) % PARTITIONS
+            for chunk in split_scan(scan):
+                await sender.send(
+                    Topic.IMAGE_SCAN.name_in(settings),
+                    key=chunk.key, value=encode_chunk(chunk), partition=partition,
+                )  # fmt: skip
         topic = Topic.FILE_ACCESS.name_in(settings)
         for batch in batches:
             value = encode_batch(batch)
@@ -76,7 +74,8 @@ async def load(
 
 
 @contextlib.asynccontextmanager
-async def _producer(settings: CommonSettings) -> AsyncIterator[AIOKafkaProducer]:
+async def producing(settings: CommonSettings) -> AsyncIterator[AIOKafkaProducer]:
+    """A producer for large amounts."""
     sender = AIOKafkaProducer(
         bootstrap_servers=settings.kafka_bootstrap_servers, max_batch_size=512 * 1024, linger_ms=20
     )
@@ -129,17 +128,22 @@ async def ready(port: int, limit_seconds: float) -> float:
     raise TimeoutError("the correlator did not become ready")
 
 
+async def metric(port: int, name: str) -> float:
+    """What a metric of a worker says now; 0 while it does not answer."""
+    async with httpx.AsyncClient() as client:
+        with contextlib.suppress(httpx.HTTPError):
+            text = (await client.get(f"http://127.0.0.1:{port}/metrics", timeout=30)).text
+            found = re.search(rf"^{name} (\S+)$", text, re.MULTILINE)
+            return float(found[1]) if found else 0.0
+    return 0.0
+
+
 async def until_metric(port: int, name: str, wanted: float, limit_seconds: float) -> float:
     """Waits until a metric has come so far; returns how long that took."""
     begun = time.monotonic()
-    value = 0.0
-    async with httpx.AsyncClient() as client:
-        while time.monotonic() - begun < limit_seconds:
-            with contextlib.suppress(httpx.HTTPError):
-                text = (await client.get(f"http://127.0.0.1:{port}/metrics", timeout=30)).text
-                found = re.search(rf"^{name} (\S+)$", text, re.MULTILINE)
-                value = float(found[1]) if found else 0.0
-                if value >= wanted:
-                    return time.monotonic() - begun
-            await asyncio.sleep(0.25)
+    while time.monotonic() - begun < limit_seconds:
+        value = await metric(port, name)
+        if value >= wanted:
+            return time.monotonic() - begun
+        await asyncio.sleep(0.25)
     raise TimeoutError(f"{name} came to {value} of {wanted} in {limit_seconds} s")

@@ -40,6 +40,9 @@ SCAN_STEP = Gauge(
 
 # correlator
 ACCESSES = Counter("vexstream_correlator_accesses", "File accesses merged")
+MERGED_BATCHES = Counter(
+    "vexstream_correlator_batches", "Batches of file accesses merged, heartbeats too"
+)
 DIGESTS = Gauge("vexstream_correlator_digests", "Image digests held")
 DOCUMENTS = Counter("vexstream_correlator_documents", "Documents published")
 SKIPPED_RECORDS = Counter(
