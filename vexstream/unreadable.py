@@ -113,6 +113,19 @@ class Marks:
         """The record was read after all; says whether it was marked."""
         return self.held.pop(place, None) is not None
 
+    def close(self, place: RecordPlace) -> None:
+        """What was on the partition up to this record is gone, and other records take these
+        offsets: no mark of them can be lifted any more."""
+        for at, mark in list(self.held.items()):
+            if mark.dismissal is None and at[:2] == place[:2]:
+                del self.held[at]
+        self.beyond = place if self.beyond is None else max(self.beyond, place)
+
+    def marks(self, topic: str, partition: int) -> bool:
+        """Whether a record of this partition is marked."""
+        places = [at for at, mark in self.held.items() if mark.dismissal is None]
+        return any(at[:2] == (topic, partition) for at in places)
+
     def dismiss(self, place: RecordPlace, dismissal: Dismissal, *, older: bool) -> bool:
         """Takes the mark of a record back, with ``older`` those of all up to it on its partition;
         says whether there was any."""

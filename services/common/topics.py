@@ -1,5 +1,6 @@
 """The topics, their settings, and how they come to be."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -48,21 +49,24 @@ _SPECS = {
 }
 
 
-async def ensure_topics(settings: CommonSettings) -> None:
-    """Creates the topics that do not exist yet; leaves those that do as they are."""
+async def ensure_topics(settings: CommonSettings, changelogs: Iterable[str] = ()) -> None:
+    """Creates the topics that do not exist yet, and changelogs of these names; leaves those that do
+    as they are."""
+    specs = {topic.name_in(settings): spec for topic, spec in _SPECS.items()}
+    specs |= {name: _Spec({"cleanup.policy": "compact"}) for name in changelogs}
     admin = AIOKafkaAdminClient(**connection(settings))
     try:
         await admin.start()
         existing = set(await admin.list_topics())
         wanted = [
             NewTopic(
-                topic.name_in(settings),
+                name,
                 num_partitions=1 if spec.one_partition else settings.partitions,
                 replication_factor=settings.replication_factor,
                 topic_configs=spec.config,
             )
-            for topic, spec in _SPECS.items()
-            if topic.name_in(settings) not in existing
+            for name, spec in specs.items()
+            if name not in existing
         ]
         if wanted:
             response = await admin.create_topics(wanted)

@@ -24,17 +24,21 @@ from services.common import metrics
 from services.common.kafka import DeadLetterBox
 from services.common.origin import dismissed_by, origin_of
 from services.common.topics import Topic
+from services.correlator.beginnings import NO_ID, Anew, BegunAnewError, begun_anew
 from services.correlator.continuity import (
+    Bounds,
     Continuity,
+    Place,
     RecordsGoneError,
-    offsets_now,
+    bounds_now,
     read_again,
 )
 from services.correlator.decisions import DecisionReader
 from services.correlator.publisher import Publisher
 from services.correlator.settings import CorrelatorSettings
 from services.correlator.state import State
-from services.correlator.tables import Receipts, faust_app, table
+from services.correlator.tables import TABLES, Receipts, faust_app, table
+from services.correlator.topic_ids import topic_ids
 from vexstream.coverage import shortfall_of
 from vexstream.decisions import EVERY
 from vexstream.evidence import Batch
@@ -50,7 +54,6 @@ _RAW: dict[str, Any] = {
     "key_serializer": "raw",
     "value_serializer": "raw",
 }
-_SOURCES = (Topic.FILE_ACCESS, Topic.IMAGE_SCAN)
 _MINUTE_US = 60_000_000
 _WATCH_SECONDS = 2.0
 """So often it is looked whether records were skipped after which none comes."""
@@ -89,6 +92,8 @@ class Correlator:
         self._settings = settings
         self._sender = sender
         self._file_access = Topic.FILE_ACCESS.name_in(settings)
+        self._image_scan = Topic.IMAGE_SCAN.name_in(settings)
+        self._source_topics = {self._file_access, self._image_scan}
         self._partition = lru_cache(maxsize=100_000)(self._placed)
         self._dead = DeadLetterBox("correlator", Topic.DEAD_LETTER.name_in(settings), sender)
         self.recovered = False
@@ -97,10 +102,13 @@ class Correlator:
         """No further record is begun: it would come again after the next start."""
         self._newest_us: dict[int, int] = {}
         self._continuity = Continuity()
+        self._anew: dict[Place, Anew] = {}
+        """Partitions of which it is still to be noted that they began anew."""
+        self._topic_ids: dict[str, str] = {}
         self.app = faust_app(settings)
-        evidence = table(self.app, "evidence", settings, on_disk=True)
-        scans = table(self.app, "scans", settings, on_disk=True)
-        published = table(self.app, "published", settings, on_disk=False)
+        evidence, scans, published = (
+            table(self.app, name, settings, on_disk=name != "published") for name in TABLES
+        )
         self.state = State(evidence, scans, published, settings.files_in_memory, self._partition)
         self._receipts = Receipts([evidence, scans], self._failed)
         self.publisher = Publisher(
@@ -137,6 +145,7 @@ class Correlator:
 
     async def _take(self, message: Any, handle: Callable[[Any], Awaitable[None]]) -> None:
         place = (message.topic, message.partition)
+        await self._begin(place)
         if message.value is None and _NUDGE in dict(message.headers or ()):
             skipped = self._continuity.reach(*place, message.offset + 1)
         else:
@@ -145,6 +154,25 @@ class Correlator:
             await self._make_up(*place, skipped, handle)
         await self._use(message, handle)
         self._continuity.used(*place)
+
+    async def _begin(self, place: Place) -> None:
+        """Notes of which topic the records of a partition are; only its agent can."""
+        self.state.note_topic(place, self._topic_ids.get(place[0], NO_ID))
+        anew = self._anew.pop(place, None)
+        if anew is not None and anew.lost:
+            self._close(anew, write=True)
+            error = BegunAnewError(
+                f"what came after this record may not have been read: {anew.why}"
+            )
+            await self._dead.put(
+                topic=place[0], partition=place[1], offset=anew.reached,
+                key=None, value=None, error=error,
+            )  # fmt: skip
+
+    def _close(self, anew: Anew, *, write: bool) -> None:
+        if anew.place[0] == self._file_access:
+            self.state.unreadable.close(RecordPlace(*anew.place, anew.reached), write=write)
+            self._marked(anew.place[1])
 
     async def _use(self, message: Any, handle: Callable[[Any], Awaitable[None]]) -> None:
         if message.value is None:
@@ -196,11 +224,18 @@ class Correlator:
         if not self.recovered:
             return
         places = self._sources()
+        reached = self._continuity.reached()
         try:
+            ids = await topic_ids(self._sender.client, self._source_topics)
             ends = await self.app.consumer.highwaters(*places)
             fetched = [await self.app.consumer.position(tp) for tp in places]
         except KafkaError as error:
             log.warning("the ends of the partitions cannot be asked for", error=str(error))
+            return
+        anew = {name for name, now in ids.items() if now != self._topic_ids.get(name)}
+        anew |= {tp.topic for tp in places if ends[tp] < reached.get((tp.topic, tp.partition), 0)}
+        if anew:
+            self._failed(BegunAnewError(f"{', '.join(sorted(anew))} begins anew"))
             return
         overdue = self._continuity.overdue(
             {(tp[0], tp[1]): ends[tp] for tp in places},
@@ -283,6 +318,7 @@ class Correlator:
         keep = bool(batch.lost) or before.matters or _minute(batch) != before.minute
         correlation, learnt = self.state.observe(batch, keep)
         metrics.ACCESSES.inc(len(batch.accesses))
+        metrics.MERGED_BATCHES.inc()
         after = self._stage(batch)
         if learnt.accesses or learnt.image or before.shortfall != after.shortfall:
             self.publisher.changed(correlation.digest)
@@ -343,22 +379,51 @@ class Correlator:
 
     async def _on_recovered(self) -> None:
         """After start and after each rebalance: the tables are whole, the state follows them."""
+        try:
+            await self._recover()
+        except Exception as error:  # Faust would go on, without a state
+            self._failed(error)
+
+    async def _recover(self) -> None:
         mine = {tp.partition for tp in self.app.consumer.assignment()}
-        self._continuity.begin(
-            *await offsets_now(self._settings, self._settings.correlator_group, self._sources())
-        )
+        sources = self._sources()
+        for topic in self._source_topics:
+            if missing := mine - {tp.partition for tp in sources if tp.topic == topic}:
+                # Deleted while the group shared it out; it would stay nobody's.
+                raise BegunAnewError(f"{topic}, without partition {min(missing)} now, begins anew")
+        self._topic_ids = await topic_ids(self._sender.client, self._source_topics)
+        bounds = await bounds_now(self._settings, self._settings.correlator_group, sources)
         await self.reader.loaded.wait()
         async with self.publisher.publishing:
             self.state.rebuild(mine.__contains__)
+            await self._place(bounds)
             self._newest_us = self._newest_observations()
             self.publisher.reset()
             self.recovered = True
         log.info("recovered", digests=len(self.state.correlations), partitions=sorted(mine))
 
+    async def _place(self, bounds: Bounds) -> None:
+        """Where to go on; Faust seeks to what is committed, after this."""
+        self._anew = begun_anew(
+            bounds, self.state.topics(self._file_access, self._image_scan), self._topic_ids
+        )
+        starts = bounds.first | bounds.committed
+        for place, anew in self._anew.items():
+            log.warning("a partition is read from its beginning", topic=place[0],
+                        partition=place[1], reason=anew.why, may_be_lost=anew.lost)  # fmt: skip
+            starts[place] = anew.first
+            if anew.lost:
+                self._close(anew, write=False)
+        if self._anew:
+            consumer: Any = self.app.consumer
+            firsts = {TP(*place): anew.first for place, anew in self._anew.items()}
+            if not await consumer._commit(firsts):
+                self._failed(ConnectionError("the group did not take the new offsets"))
+        self._continuity.begin(starts, bounds.end)
+
     def _sources(self) -> list[TP]:
         """The source partitions of this worker."""
-        sources = {topic.name_in(self._settings) for topic in _SOURCES}
-        return [tp for tp in self.app.consumer.assignment() if tp.topic in sources]
+        return [tp for tp in self.app.consumer.assignment() if tp.topic in self._source_topics]
 
     def _newest_observations(self) -> dict[int, int]:
         newest: dict[int, int] = {}

@@ -9,6 +9,7 @@ matter: what was skipped is read by a consumer of its own and used like the rest
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -83,6 +84,10 @@ class Continuity:
             if place[1] == partition
         )
 
+    def reached(self) -> dict[Place, int]:
+        """Up to where each partition has come."""
+        return dict(self._next)
+
     def overdue(self, ends: dict[Place, int], fetched: dict[Place, int]) -> list[Place]:
         """Where the partitions end now, and up to where the stream has fetched them: those of which
         nothing comes although there is more.
@@ -104,28 +109,35 @@ class Continuity:
         ]
 
 
-async def offsets_now(
-    settings: CommonSettings, group: str, partitions: Iterable[Place]
-) -> tuple[dict[Place, int], dict[Place, int]]:
-    """The committed offset of each partition, else the first one that it still holds; and where
-    each ends."""
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Where the source partitions stand on the broker."""
+
+    committed: dict[Place, int]
+    """Without those of which nothing is committed."""
+    first: dict[Place, int]
+    """The first offset that is still there."""
+    end: dict[Place, int]
+
+
+async def bounds_now(settings: CommonSettings, group: str, partitions: Iterable[Place]) -> Bounds:
+    """What the group has committed of these partitions, and where they begin and end."""
     wanted = [TopicPartition(topic, number) for topic, number in partitions]
     if not wanted:
-        return {}, {}
+        return Bounds({}, {}, {})
     # Assigned by hand it asks for the group's offsets without joining the group.
     consumer = AIOKafkaConsumer(**connection(settings), group_id=group, enable_auto_commit=False)
     try:
         await consumer.start()
         consumer.assign(wanted)
         first = await consumer.beginning_offsets(wanted)
-        last = await consumer.end_offsets(wanted)
-        offsets = {}
-        for place in wanted:
-            committed = await _committed(consumer, place)
-            offsets[place.topic, place.partition] = first[place] if committed is None else committed
+        end = await consumer.end_offsets(wanted)
+        found = {place: await _committed(consumer, place) for place in wanted}
     finally:
         await consumer.stop()
-    return offsets, {(place.topic, place.partition): last[place] for place in wanted}
+    committed = {place: offset for place, offset in found.items() if offset is not None}
+    return Bounds(*({tuple(place): at for place, at in part.items()}
+                    for part in (committed, first, end)))  # fmt: skip
 
 
 async def _committed(consumer: AIOKafkaConsumer, place: TopicPartition) -> int | None:

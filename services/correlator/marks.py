@@ -61,6 +61,18 @@ class MarkTable:
             ]
         )
 
+    def close(self, place: RecordPlace, *, write: bool) -> None:
+        """Of what was on the partition up to this record, no part can be read any more. Without
+        ``write`` it is not noted yet: outside an agent nothing can be."""
+        own = f"#{place.partition}"
+        self._scopes.setdefault(own, Marks())
+        for scope, marks in list(self._scopes.items()):
+            if scope == own or marks.marks(place.topic, place.partition):
+                marks.close(place)
+                if write:
+                    self._write(scope, marks)
+        self._count()
+
     def _write(self, scope: str, marks: Marks) -> bool:
         key = PREFIX + scope.encode() + b"|"
         if marks.held or marks.beyond is not None:

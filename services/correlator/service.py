@@ -5,16 +5,20 @@ import contextlib
 
 import structlog
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
 
 from services.common.kafka import producer
 from services.common.ops import ops_server
 from services.common.topics import Topic, ensure_topics
 from services.correlator.app import Correlator
+from services.correlator.beginnings import BegunAnewError
 from services.correlator.settings import CorrelatorSettings
+from services.correlator.tables import changelogs
 
 log = structlog.get_logger()
 
 _LAST_FLUSH_SECONDS = 5.0
+_RETRY_SECONDS = 2.0
 STOP_SECONDS = 25.0
 """A stop that takes longer is cut off: below the 30 s that Kubernetes gives. Nothing is lost by it,
 since nothing is acknowledged before the changelog has what came of it."""
@@ -30,42 +34,72 @@ async def run(settings: CorrelatorSettings, stop: asyncio.Event) -> None:
     Raises:
         CorrelatorError: Faust crashed or lost a write; a restart resumes from the changelog.
     """
-    await ensure_topics(settings)
-    async with producer(settings) as sender:
-        await _require_partitions(settings, sender)
-        correlator = Correlator(settings, sender)
-        app = correlator.app
-        app.finalize()
+    running: list[Correlator] = []
 
-        def not_ready() -> str | None:
-            return None if correlator.recovered else "state is being recovered from the changelog"
+    def not_ready() -> str | None:
+        if not running:
+            return f"no answer from Kafka at {settings.kafka_bootstrap_servers} yet"
+        return None if running[0].recovered else "state is being recovered from the changelog"
 
-        async with ops_server(settings, not_ready):
-            log.info(
-                "starting",
-                group=settings.correlator_group,
-                learning_period_seconds=settings.learning_period_seconds,
-            )
-            reading = asyncio.create_task(correlator.reader.run())
-            # Starting waits for the group and the changelog: a stop must not wait for that.
-            starting = asyncio.create_task(app.start())
-            try:
-                await _until_stopped_or_failed(stop, correlator, [starting, reading])
-                correlator.stopping = True
-                # What is not published by then follows after the next start.
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(correlator.flush(), _LAST_FLUSH_SECONDS)
-            finally:
-                starting.cancel()
-                reading.cancel()
-                await app.stop()
+    async with ops_server(settings, not_ready):
+        if not await _topics_are_there(settings, stop):
+            return
+        async with producer(settings) as sender:
+            await _require_partitions(settings, sender)
+            running.append(Correlator(settings, sender))
+            await _correlate(settings, running[0], stop)
     log.info("stopped")
+
+
+async def _correlate(
+    settings: CorrelatorSettings, correlator: Correlator, stop: asyncio.Event
+) -> None:
+    app = correlator.app
+    app.finalize()
+    log.info(
+        "starting",
+        group=settings.correlator_group,
+        learning_period_seconds=settings.learning_period_seconds,
+    )
+    reading = asyncio.create_task(correlator.reader.run())
+    # Starting waits for the group and the changelog: a stop must not wait for that.
+    starting = asyncio.create_task(app.start())
+    try:
+        await _until_stopped_or_failed(stop, correlator, [starting, reading])
+        correlator.stopping = True
+        # What is not published by then follows after the next start.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(correlator.flush(), _LAST_FLUSH_SECONDS)
+    finally:
+        starting.cancel()
+        reading.cancel()
+        await app.stop()
+
+
+async def _topics_are_there(settings: CorrelatorSettings, stop: asyncio.Event) -> bool:
+    """Waits for Kafka, and makes the topics that are missing; False when told to stop meanwhile.
+
+    The changelogs too: Faust would make them while records are on their way already, and a first
+    write to a topic that the brokers do not all know yet is refused.
+    """
+    while not stop.is_set():
+        try:
+            await ensure_topics(settings, changelogs(settings))
+        except (KafkaError, OSError, TimeoutError) as error:
+            if isinstance(error, KafkaError) and not error.retriable:
+                raise
+            log.warning("Kafka is not there yet", error=f"{type(error).__name__}: {error}")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), _RETRY_SECONDS)
+        else:
+            return True
+    return False
 
 
 async def _require_partitions(settings: CorrelatorSettings, sender: AIOKafkaProducer) -> None:
     """Where a digest belongs follows from the number of partitions: it must be the true one."""
-    for topic in (Topic.FILE_ACCESS, Topic.IMAGE_SCAN):
-        name = topic.name_in(settings)
+    names = [topic.name_in(settings) for topic in (Topic.FILE_ACCESS, Topic.IMAGE_SCAN)]
+    for name in [*names, *changelogs(settings)]:
         found = len(await sender.partitions_for(name))
         if found != settings.partitions:
             raise CorrelatorError(
@@ -88,8 +122,11 @@ async def _until_stopped_or_failed(
         if correlator.app.crashed:
             reason = getattr(correlator.app, "_crash_reason", None)
             raise CorrelatorError(f"the stream processor crashed: {reason!r}") from reason
+        if isinstance(correlator.failure, BegunAnewError):
+            raise CorrelatorError(f"{correlator.failure}: so does the worker")
         if correlator.failure is not None:
             raise CorrelatorError(
-                "the changelog did not take a write; the restart begins before it"
+                f"a record or its changelog entry was refused ({correlator.failure!r}); the "
+                "restart begins before it"
             ) from correlator.failure
         await asyncio.wait({stopping}, timeout=0.5)

@@ -15,6 +15,8 @@ import structlog
 from schemas.messages import ScanChunk, decode_chunk, encode_chunk, join_scan
 from services.common import metrics
 from services.correlator import store
+from services.correlator.beginnings import NO_ID
+from services.correlator.continuity import Place
 from services.correlator.marks import PREFIX, MarkTable, scope_of
 from vexstream.correlation import Correlation
 from vexstream.evidence import Batch, FileUse, Learnt
@@ -22,6 +24,9 @@ from vexstream.identity import Digest, parse_digest
 from vexstream.scan import Scan
 
 log = structlog.get_logger()
+
+_TOPIC = "t|"
+"""Before the keys of ``topic_ids``."""
 
 
 class State:
@@ -47,6 +52,8 @@ class State:
         self._recent: OrderedDict[Digest, int] = OrderedDict()
         self._weight = 0
         self.correlations: dict[Digest, Correlation] = {}
+        self.topic_ids: dict[Place, str] = {}
+        """Of which topic the records were that made this state, by source partition."""
 
     def of(self, digest: Digest) -> Correlation:
         """The correlation of a digest, made when there is none."""
@@ -101,6 +108,24 @@ class State:
         self._use(correlation)
         return correlation
 
+    def note_topic(self, place: Place, topic_id: str) -> None:
+        """Writes down of which topic the records of a partition are."""
+        if self.topic_ids.get(place) != topic_id:
+            self.topic_ids[place] = topic_id
+            topic, partition = place
+            self._evidence[f"{_TOPIC}{partition}|{topic}".encode()] = topic_id.encode()
+
+    def topics(self, file_access: str, image_scan: str) -> dict[Place, str]:
+        """Of which topics the state is; one that was made before that was noted is of some."""
+        known = {}
+        for digest, correlation in self.correlations.items():
+            partition = self._partition_of(digest)
+            if correlation.evidence is not None:
+                known[file_access, partition] = NO_ID
+            if correlation.has_scan:
+                known[image_scan, partition] = NO_ID
+        return known | self.topic_ids
+
     def remember_published(self, correlation: Correlation) -> None:
         """Writes down what was published of a digest."""
         if correlation.published is not None:
@@ -153,24 +178,10 @@ class State:
         def owned(digest: Digest) -> bool:
             return mine(self._partition_of(digest))
 
-        self.correlations, self._held = {}, {}
+        self.correlations, self._held, self.topic_ids = {}, {}, {}
         self.unreadable.clear()
         self._assembly, self._recent, self._weight = store.ScanAssembly(), OrderedDict(), 0
-        for key, value in self._evidence.items():
-            if key.startswith(PREFIX):
-                scope = scope_of(key)
-                if mine(int(scope[1:])) if scope.startswith("#") else owned(Digest(scope)):
-                    self.unreadable.restore(key, value)
-                continue
-            digest = Digest(store.digest_of(key).decode())
-            if not owned(digest):
-                continue
-            correlation = self.of(digest)
-            if key.startswith(b"c|"):
-                store.restore_container(correlation, key.split(b"|", 2)[2].decode(), value)
-            else:
-                self._held[digest].files.append(key)
-                correlation.files_are_away()
+        self._rebuild_evidence(mine, owned)
         self._rebuild_scans(owned)
         for key, value in self._published.items():
             digest = parse_digest(key.decode())
@@ -179,6 +190,32 @@ class State:
         for digest, correlation in self.correlations.items():
             correlation.unread = self.unreadable.unread(digest, self._partition_of(digest))
         metrics.DIGESTS.set(len(self.correlations))
+
+    def _rebuild_evidence(
+        self, mine: Callable[[int], bool], owned: Callable[[Digest], bool]
+    ) -> None:
+        for key, value in self._evidence.items():
+            if key.startswith(PREFIX):
+                scope = scope_of(key)
+                if mine(int(scope[1:])) if scope.startswith("#") else owned(Digest(scope)):
+                    self.unreadable.restore(key, value)
+            elif key.startswith(_TOPIC.encode()):
+                _, partition, topic = key.decode().split("|", 2)
+                if mine(int(partition)):
+                    self.topic_ids[topic, int(partition)] = value.decode()
+            elif key.startswith((b"c|", b"f|")):  # what else there is, a newer release has written
+                self._rebuild_entry(key, value, owned)
+
+    def _rebuild_entry(self, key: bytes, value: bytes, owned: Callable[[Digest], bool]) -> None:
+        digest = Digest(store.digest_of(key).decode())
+        if not owned(digest):
+            return
+        correlation = self.of(digest)
+        if key.startswith(b"c|"):
+            store.restore_container(correlation, key.split(b"|", 2)[2].decode(), value)
+        else:
+            self._held[digest].files.append(key)
+            correlation.files_are_away()
 
     def _rebuild_scans(self, owned: Callable[[Digest], bool]) -> None:
         in_transit = []

@@ -22,6 +22,8 @@ from services.correlator.settings import CorrelatorSettings
 
 log = structlog.get_logger()
 
+TABLES = ("evidence", "scans", "published")
+
 _ROCKSDB = {
     # One database a table and partition: the defaults add up to gigabytes (2 GiB of block cache
     # each).
@@ -120,6 +122,11 @@ def faust_app(settings: CorrelatorSettings) -> faust.App:
         web_enabled=False,
         stream_wait_empty=False,
     )
+
+
+def changelogs(settings: CorrelatorSettings) -> list[str]:
+    """The topics of all tables, as Faust names them."""
+    return [f"{settings.correlator_group}-{name}-changelog" for name in TABLES]
 
 
 def table(app: faust.App, name: str, settings: CorrelatorSettings, *, on_disk: bool) -> Any:

@@ -127,8 +127,7 @@ async def in_process(
         correlator_group=f"{settings.topic_prefix}correlator",
         learning_period_seconds=10,
         state_dir=directory / "state",
-        ops_port=free_port(),
-        **changes,
+        **{"ops_port": free_port()} | changes,
     )
     stop = asyncio.Event()
     running = asyncio.create_task(run(own, stop))

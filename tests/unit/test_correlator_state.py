@@ -121,6 +121,20 @@ def test_a_partition_that_is_not_ours_is_left_alone() -> None:
     assert set(mine.correlations) == {OTHER.config_digest}
 
 
+def test_of_which_topics_it_is_survives_and_what_a_newer_release_writes_does_no_harm() -> None:
+    held = tables()
+    used = state(held)
+    feed(used, [batch(0, 1, [b"/a"])])
+    assert used.topics("accesses", "scans") == {("accesses", 0): "-", ("scans", 0): "-"}
+    used.note_topic(("accesses", 0), "id")
+    used.note_topic(("accesses", 1), "other")
+    held[0][b"z|of a newer release"] = b"?"
+    again = state(held)
+    again.rebuild(lambda partition: partition == 0)
+    assert again.topics("accesses", "scans") == {("accesses", 0): "id", ("scans", 0): "-"}
+    assert set(again.correlations) == {CONFIG}
+
+
 def test_chunks_of_two_scans_may_come_mixed() -> None:
     newer = replace(SCAN, findings=SCAN.findings[:1], scanned_at_us=9)
     one, two = split_scan(SCAN, 150), split_scan(newer, 150)

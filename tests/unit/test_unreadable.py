@@ -220,3 +220,24 @@ def test_what_is_no_place_is_refused(text: str) -> None:
 
 def test_a_place_is_read_as_it_is_written() -> None:
     assert parse_place(str(place(7))) == place(7)
+
+
+def test_of_a_partition_that_begins_anew_no_mark_is_lifted_by_its_new_records() -> None:
+    entries: dict[bytes, bytes] = {}
+    table = MarkTable(entries)
+    table.put(place(2), CONFIG, known=True)
+    table.put(place(5), None, known=False)
+    table.put(place(5, partition=4), None, known=False)
+    table.close(place(7), write=True)
+    assert table.put(place(2), OTHER, known=True)
+    restored = MarkTable({})
+    for key, value in entries.items():
+        restored.restore(key, value)
+    for held in (table, restored):
+        assert held.lift(place(2))  # of the other image
+        assert not any(held.lift(place(offset)) for offset in (2, 5, 7))
+        assert not held.dismiss(place(6), SAID, older=True)
+        assert all(held.unread(digest, 3).blocks for digest in (CONFIG, OTHER))
+        assert held.dismiss(place(7), SAID, older=True)
+        assert not any(held.unread(digest, 3).blocks for digest in (CONFIG, OTHER))
+        assert held.unread(CONFIG, 4).blocks
