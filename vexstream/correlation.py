@@ -46,6 +46,9 @@ class Published:
     """What the record rested on; tells after a restart whether it has to be looked at again."""
     grounds: str = ""
     """The same without the files that were used."""
+    evidence: str = ""
+    """The basis of the evidence that was last published; tells after a restart whether it has to be
+    published again."""
 
 
 class Archive(Protocol):
@@ -270,7 +273,8 @@ def published(
     """What to remember once the record has been handed to the broker."""
     version = record.version or (before.version if before else 0)
     sha256 = record.sha256 or (before.sha256 if before else "")
-    return Published(version, sha256, fingerprint(record), basis, grounds)
+    evidence = before.evidence if before else ""
+    return Published(version, sha256, fingerprint(record), basis, grounds, evidence)
 
 
 def fingerprint(record: DocumentRecord) -> str:

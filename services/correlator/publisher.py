@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -86,11 +87,12 @@ class Publisher:
         self._evidence_changed.clear()
         self._held_back.clear()
         for digest, correlation in self._state.correlations.items():
-            known = correlation.published
-            if known is not None and known.basis == self._basis(correlation):
+            known, basis = correlation.published, self._basis(correlation)
+            if known is not None and known.basis == basis:
                 correlation.settle(self._covered(correlation))
             else:
                 self._changed.add(digest)
+            if known is None or known.evidence != basis:
                 self._evidence_changed.add(digest)
 
     async def flush(self) -> None:
@@ -191,23 +193,27 @@ class Publisher:
         return instead
 
     async def _publish_evidence(self, correlation: Correlation) -> None:
+        basis = self._basis(correlation)
         summary = correlation.summary(self._policy, self.newest_us(correlation.digest))
         self._state.touch(correlation)
         if summary is None:
             return
         value = encode_evidence(summary)
         seal = hashlib.sha256(value).digest()
-        if self._evidence_sent.get(correlation.digest) == seal:
-            return
-        try:
-            await self._send(Topic.IMAGE_EVIDENCE, correlation, value)
-        except MessageSizeTooLargeError:
-            log.error(
-                "evidence not published: it does not fit a Kafka record",
-                digest=correlation.digest,
-                size=len(value),
-            )
-        self._evidence_sent[correlation.digest] = seal
+        if self._evidence_sent.get(correlation.digest) != seal:
+            try:
+                await self._send(Topic.IMAGE_EVIDENCE, correlation, value)
+            except MessageSizeTooLargeError:
+                log.error(
+                    "evidence not published: it does not fit a Kafka record",
+                    digest=correlation.digest,
+                    size=len(value),
+                )
+            self._evidence_sent[correlation.digest] = seal
+        known = correlation.published
+        if known is not None and known.evidence != basis:
+            correlation.published = replace(known, evidence=basis)
+            await self._note(correlation)
 
     async def _send(self, topic: Topic, correlation: Correlation, value: bytes) -> None:
         await self._sender.send_and_wait(

@@ -16,7 +16,7 @@ Entries of files are grow-only and merge in any order, so a redelivered batch is
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import astuple, dataclass, field, fields
 from itertools import groupby, islice
 from operator import itemgetter
 
@@ -154,15 +154,7 @@ def restore_container(correlation: Correlation, identifier: str, value: bytes) -
 
 def published_bytes(published: Published) -> bytes:
     """A value of the table published."""
-    return json.dumps(
-        [
-            published.version,
-            published.sha256,
-            published.fingerprint,
-            published.basis,
-            published.grounds,
-        ]
-    ).encode()
+    return json.dumps(astuple(published)).encode()
 
 
 def published_of(value: bytes) -> Published:

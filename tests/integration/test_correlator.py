@@ -15,6 +15,7 @@ from aiokafka.partitioner import murmur2
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from typer.testing import CliRunner
 
+from schemas.evidence_summary import decode_evidence
 from schemas.messages import decode_dead_letter, encode_batch
 from services.cli import app
 from services.common.kafka import DeadLetterBox, connection, producer
@@ -115,6 +116,27 @@ async def test_a_killed_worker_loses_nothing_and_repeats_nothing(
         found = await bench.until(lambda found: found[-1].version == 2)
         assert found[-1].counts["not_affected"] == 2
         assert [record.version for record in found] == [1, 2]
+
+
+async def test_evidence_that_a_stop_kept_from_being_published_follows_once(
+    bench: Bench, tmp_path: Path
+) -> None:
+    await bench.batch(batch(0, 10, [b"/bin/used"]))
+    async with in_process(bench.settings, tmp_path, evidence_interval_seconds=600):
+        await bench.until(bool)
+    assert await bench.read(Topic.IMAGE_EVIDENCE) == []
+    async with in_process(bench.settings, tmp_path, evidence_interval_seconds=0.5):
+        for _ in range(60):
+            if found := await bench.read(Topic.IMAGE_EVIDENCE):
+                break
+    assert [decode_evidence(value).totals.files for value in found] == [1]
+    async with in_process(bench.settings, tmp_path, evidence_interval_seconds=0.5):
+        await bench.scan(SCAN)
+        await bench.until(lambda documents: documents[-1].version == 1)
+        for _ in range(60):
+            if len(found := await bench.read(Topic.IMAGE_EVIDENCE)) > 1:
+                break
+    assert [decode_evidence(value).scanned_at_us for value in found] == [None, 0]
 
 
 async def test_a_backlog_at_a_restart_is_used_to_the_last_record(

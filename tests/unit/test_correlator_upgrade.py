@@ -26,7 +26,7 @@ _CONTAINER: dict[str, Any] = {
     "image": {"config_digest": _DIGEST, "manifest_digests": ["sha256:" + "b" * 64],
               "names": ["web:1"]},
 }  # fmt: skip
-_PUBLISHED = [3, "s", "f", "b", "g"]
+_PUBLISHED = [3, "s", "f", "b", "g", "e"]
 
 
 def _restored(entry: dict[str, Any]) -> Container:
@@ -61,8 +61,9 @@ def test_a_container_of_before_ends_were_known_is_read() -> None:
     ("entry", "expected"),
     [
         (_PUBLISHED[:3], Published(3, "s", "f")),
-        (_PUBLISHED, Published(3, "s", "f", "b", "g")),
-        ([*_PUBLISHED, "of a newer release"], Published(3, "s", "f", "b", "g")),
+        (_PUBLISHED[:5], Published(3, "s", "f", "b", "g")),
+        (_PUBLISHED, Published(3, "s", "f", "b", "g", "e")),
+        ([*_PUBLISHED, "of a newer release"], Published(3, "s", "f", "b", "g", "e")),
     ],
 )
 def test_what_was_published_is_read_of_every_release(entry: list[Any], expected: Published) -> None:
