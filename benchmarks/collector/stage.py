@@ -152,8 +152,8 @@ class Collector:
         return found
 
     def end(self) -> int:
-        """Stops it; number of batches that it left."""
-        self._process.terminate()
+        """Stops it; number of batches that it left. It would wait for Kafka if it were asked."""
+        self._process.kill()
         self._process.wait()
         spool = Spool(Path(self._folder.name), 1 << 40)
         batches = [decode_batch(r.value) for n in spool.waiting() for r in spool.read(n) if r.stage]

@@ -18,12 +18,13 @@ _SERVER = """
 import http.client, http.server, pathlib, threading
 class Handler(http.server.SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     def log_message(self, *arguments): pass
 server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
 threading.Thread(target=server.serve_forever, daemon=True).start()
 client = http.client.HTTPConnection(*server.server_address)
 names = [f"/{n}" for n in sorted(pathlib.Path(".").glob("*/copyright"))[:50]]
-for n in range(2000):
+for n in range(5000):
     client.request("GET", names[n % len(names)])
     answer = client.getresponse()
     assert answer.status == 200 and answer.read()

@@ -35,6 +35,8 @@ ACTS: list[tuple[str, str, set[Use]]] = [
     ("exec", "script", EXECUTED),
     ("closed", "closed", {Use.OPENED}),
     ("creat", "made", {Use.OPENED | Use.REWRITTEN}),
+    ("renamed", "renamed", {Use.OPENED}),
+    ("new_link", "new_link", {Use.OPENED}),
 ]
 ENTER = (
     "mount -t overlay o -o lowerdir={0}/lower,upperdir={0}/upper,workdir={0}/work {0}/root && "
