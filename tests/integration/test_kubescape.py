@@ -196,6 +196,37 @@ async def test_a_real_api_server_takes_it_from_the_mirrors_account(
     await _mirrored(kubescape_kind, kafka_settings, tmp_path)
 
 
+@pytest.fixture
+def aggregated(
+    kubescape_kind: ApiServer, kubescape_storage: tuple[str, Path]
+) -> Iterator[ApiServer]:
+    """The API server with Kubescape's own storage behind it, as it is in a cluster."""
+    cluster, port = kubescape_kind, int(kubescape_storage[0].rpartition(":")[2])
+    group, _, version = API_VERSION.partition("/")
+    name = f"{version}.{group}"
+    service = {"apiVersion": "v1", "kind": "Service",
+               "metadata": {"name": "storage", "namespace": "kubescape"},
+               "spec": {"type": "ExternalName", "externalName": "localhost"}}  # fmt: skip
+    behind = {"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
+              "metadata": {"name": name},
+              "spec": {"group": group, "version": version, "insecureSkipTLSVerify": True,
+                       "groupPriorityMinimum": 1000, "versionPriority": 15,
+                       "service": {"name": "storage", "namespace": "kubescape", "port": port}},
+              }  # fmt: skip
+    cluster("delete", "customresourcedefinition", f"{PLURAL}.{group}")
+    cluster("wait", "--for=delete", f"apiservice/{name}", "--timeout=60s")
+    cluster(*APPLY, given=[service, behind])
+    cluster("wait", "--for=condition=available", f"apiservice/{name}", "--timeout=60s")
+    yield cluster
+    cluster("delete", "apiservice", name)
+
+
+async def test_kubescapes_storage_behind_a_real_api_server_takes_it(
+    aggregated: ApiServer, kafka_settings: CommonSettings, tmp_path: Path
+) -> None:
+    await _mirrored(aggregated, kafka_settings, tmp_path)
+
+
 async def test_without_its_role_a_real_api_server_is_not_written_to(
     kubescape_kind: ApiServer, kafka_settings: CommonSettings, tmp_path: Path
 ) -> None:
@@ -216,19 +247,23 @@ async def _mirrored(cluster: ApiServer, kafka: CommonSettings, folder: Path) -> 
     settings.kubernetes_ca_file.write_bytes(cluster.authority.read_bytes())
     settings.kubernetes_token_file.write_text(cluster.token("vexstream", "mirror"))
 
-    def stored() -> dict[str, Any]:
-        listed = json.loads(cluster("get", PLURAL, "-n", "kubescape", "-o", "json"))["items"]
-        return {item["metadata"]["name"]: item["spec"] for item in listed}
+    def names() -> str:
+        return cluster("get", PLURAL, "--namespace=kubescape", "--output=name")
 
-    record = _record("shop", status="not_affected")
-    await _publish(settings, record)
+    def shop() -> dict[str, Any]:
+        """Kubescape's storage lists without content."""
+        found = cluster("get", PLURAL, _name("shop"), "--namespace=kubescape", "--output=json")
+        spec: dict[str, Any] = json.loads(found)["spec"]
+        return spec
+
+    await _publish(settings, _record("shop", status="not_affected"))
     async with _running(settings) as reason:
         await _until(lambda: reason() == "")
-        assert stored()[_name("shop")]["statements"][0]["status"] == "not_affected"
+        assert shop()["statements"][0]["status"] == "not_affected"
         await _publish(settings, _record("shop", status="affected", version=2))
-        await _until(lambda: bool(stored()[_name("shop")]["version"] == 2))
+        await _until(lambda: bool(shop()["version"] == 2))
         await _send(settings, digest("shop"), None)
-        await _until(lambda: stored() == {})
+        await _until(lambda: _name("shop") not in names())
 
 
 def _name(image: str) -> str:

@@ -22,8 +22,8 @@ from vexstream.kubescape import API_VERSION, KIND, PLURAL
 
 APPLY = ("apply", "--server-side", "--force-conflicts", "--validate=strict", "--filename=-")
 _TOKEN = "administrator"
-_EVERYBODYS = {"selfsubjectreviews", "selfsubjectaccessreviews", "selfsubjectrulesreviews"}
-"""What any account may ask: who it is, and what it may do."""
+_STRANGER = "system:serviceaccount:default:stranger"
+"""An account that nobody gave anything: what it may do, everybody may."""
 
 
 class ApiServer(Running):
@@ -33,6 +33,7 @@ class ApiServer(Running):
         self._program = program
         self._folder = folder
         self._daemons: list[Daemon] = []
+        self._anybodys: dict[str, dict[str, set[str]]] = {}
         self.url = f"https://127.0.0.1:{free_port()}"
         self.authority = folder / "certificates/apiserver.crt"
         self.authorization = {"Authorization": f"Bearer {_TOKEN}"}
@@ -82,17 +83,25 @@ class ApiServer(Running):
 
     def rights(self, user: str, namespace: str) -> dict[str, set[str]]:
         """Resource -> what the user may do with it, beyond what anybody may."""
+        if namespace not in self._anybodys:
+            self._anybodys[namespace] = self._rules(_STRANGER, namespace)
+        anybodys, own = self._anybodys[namespace], self._rules(user, namespace)
+        beyond = {
+            resource: verbs - anybodys.get(resource, set()) for resource, verbs in own.items()
+        }
+        return {resource: verbs for resource, verbs in beyond.items() if verbs}
+
+    def _rules(self, user: str, namespace: str) -> dict[str, set[str]]:
         asked = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview",
                  "spec": {"namespace": namespace}}  # fmt: skip
         # Whose kubectl may list no definitions cannot validate.
         answer = self("create", "--filename=-", "--output=json", "--validate=false",
                       f"--as={user}", given=[asked])  # fmt: skip
-        return {
-            resource: set(rule["verbs"])
-            for rule in json.loads(answer)["status"]["resourceRules"]
-            for resource in rule["resources"]
-            if resource not in _EVERYBODYS
-        }
+        found: dict[str, set[str]] = {}
+        for rule in json.loads(answer)["status"]["resourceRules"]:
+            for resource in rule["resources"]:
+                found.setdefault(resource, set()).update(rule["verbs"])
+        return found
 
     def kubeconfig(self, file: Path) -> Path:
         """Writes how the administrator gets in."""
