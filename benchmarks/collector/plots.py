@@ -18,8 +18,9 @@ def draw(results: dict[str, Any], out: Path) -> None:
     added = [results["cost"][name]["added_ns"] for name in names]
     bars = cost.barh(names, added, color=["tab:blue", *["tab:gray"] * (len(names) - 1)])
     cost.bar_label(bars, fmt="%.0f")
+    cost.margins(x=0.15)
     cost.axvline(_BUDGET_NS, color="tab:red", linestyle=":")
-    cost.set(xlabel="added to open + close, CPU ns (budget dotted)", xscale="log")
+    cost.set(xlabel="added to open + close, CPU ns (budget dotted)")
     cost.invert_yaxis()
 
     runs = results["rates"]
@@ -34,7 +35,7 @@ def draw(results: dict[str, Any], out: Path) -> None:
     runs = results["new"]
     done = [run["done"] for run in runs]
     fresh.plot(done, [100 * run["cpu"] for run in runs], "o-", color="tab:blue")
-    fresh.set(xlabel="new files/s", ylabel="collector, % of a core")
+    fresh.set(xlabel="new files/s", ylabel="collector, % of a core", xlim=(0, None), ylim=(0, None))
     losing = [run for run in runs if run["lost"]]
     if losing:
         first = losing[0]["done"]

@@ -93,18 +93,23 @@ def command(*argv: str) -> Observer:
             try:
                 while told == 0 or os.fstat(output.fileno()).st_size == told:
                     if time.monotonic() > deadline or tool.poll() is not None:
-                        raise ToolError(f"{argv[0]}: {Path(output.name).read_text()[-300:]}")
+                        raise _gave_up(argv[0], output.name)
                     told = os.fstat(output.fileno()).st_size
                     time.sleep(0.2)  # an open, which the tool tells of when it is ready
                     SOURCE.open().close()
                 yield
                 if tool.poll() is not None:  # what it wrote was a warning, and then it gave up
-                    raise ToolError(f"{argv[0]}: {Path(output.name).read_text()[-300:]}")
+                    raise _gave_up(argv[0], output.name)
             finally:
                 tool.terminate()
                 tool.wait()
 
     return running
+
+
+def _gave_up(tool: str, output: str) -> ToolError:
+    said = Path(output).read_text().split("\n")
+    return ToolError(f"{tool}: {next((line for line in reversed(said) if line), 'says nothing')}")
 
 
 class Collector:
