@@ -155,7 +155,17 @@ def _check_instant(text: str) -> None:
 
 @lru_cache
 def _openvex_schema() -> Any:
-    return jsonschema.Draft202012Validator(json.loads(_OPENVEX_SCHEMA.read_bytes()))
+    # The library compares each item with each other: minutes for thousands of statements.
+    base = jsonschema.Draft202012Validator
+    validator = jsonschema.validators.extend(base, {"uniqueItems": _unique_items})
+    return validator(json.loads(_OPENVEX_SCHEMA.read_bytes()))
+
+
+def _unique_items(_: Any, wanted: bool, items: Any, __: Any) -> Iterator[Any]:
+    if wanted and isinstance(items, list):
+        texts = {json.dumps(item, sort_keys=True) for item in items}
+        if len(texts) < len(items):
+            yield jsonschema.ValidationError("an item is there twice")
 
 
 def check_once(document: bytes, image: Image | None = None) -> None:
