@@ -32,6 +32,7 @@ RELEASE = "3"
 
 
 _AT_A_TIME = 16
+"""Documents."""
 
 
 class TooLargeError(CodecError):
@@ -100,20 +101,30 @@ class Publisher:
         for digest in [digest for digest in self._held_back if not self.behind(digest)]:
             self._held_back.discard(digest)
             self._changed.add(digest)
-        await self._each(self._changed, self._publish)
+        await self._each(self._changed, self._publish, _AT_A_TIME)
 
     async def flush_evidence(self) -> None:
-        """Publishes the evidence of every digest of which it has changed."""
-        await self._each(self._evidence_changed, self._publish_evidence)
+        """Publishes the evidence of every digest of which it has changed.
+
+        It is large, and the documents do not wait for it.
+        """
+        await self._each(self._evidence_changed, self._publish_evidence, 1, self.flush)
 
     async def _each(
-        self, waiting: set[Digest], publish: Callable[[Correlation], Awaitable[None]]
+        self,
+        waiting: set[Digest],
+        publish: Callable[[Correlation], Awaitable[None]],
+        at_a_time: int,
+        first: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """Publishes what is waiting, several at a time: each waits for the broker."""
+        """Publishes what is waiting, several at a time: each waits for the broker. ``first`` is
+        done before each."""
         digests = list(waiting)
-        for at in range(0, len(digests), _AT_A_TIME):
+        for at in range(0, len(digests), at_a_time):
+            if first is not None:
+                await first()
             async with self.publishing:
-                chunk = digests[at : at + _AT_A_TIME]
+                chunk = digests[at : at + at_a_time]
                 await asyncio.gather(*(self._attempt(digest, waiting, publish) for digest in chunk))
             await asyncio.sleep(0)
 
