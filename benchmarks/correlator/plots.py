@@ -28,6 +28,8 @@ def growth(runs: list[dict[str, Any]]) -> Any:
         axis.plot(xs, cost, "o-", color="tab:blue")
         axis.axhline(_BUDGET_US, color="tab:red", linestyle=":", linewidth=1)
         axis.set(xlabel=name, xscale="log", ylim=(0, 1.1 * most))
+        axis.set_xticks(xs, [f"{x:,}" for x in xs], fontsize=8)
+        axis.minorticks_off()
         memory = axis.twinx()
         memory.plot(xs, [run["peak_mib"] for run in found], "s--", color="tab:gray")
         memory.set(ylim=(0, 1000))
