@@ -76,7 +76,7 @@ def _check(summary: EvidenceSummary) -> None:
     times += [
         t for package in summary.packages for t in (package.first_seen_us, package.last_new_us)
     ]
-    times += [file.first_seen_us for file in files]
+    times += [t for file in files for t in (file.first_seen_us, file.last_seen_us)]
     for time_us in times:
         if time_us is not None and not 0 <= time_us <= MAX_TIME_US:
             raise BadRecordError(f"{time_us} is no time between 1970 and 9999")

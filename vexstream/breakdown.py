@@ -175,7 +175,13 @@ def _package(
         last_new_us=max(times),
         workloads=positions({w for _, use in files for w in use.workloads}),
         examples=tuple(
-            FileEvidence(path, Use(use.use), use.first_seen_us, positions(use.workloads))
+            FileEvidence(
+                path,
+                Use(use.use),
+                use.first_seen_us,
+                positions(use.workloads),
+                use.last_seen_us,
+            )
             for path, use in sorted(files, key=order)[:MAX_EXAMPLES]
         ),
     )

@@ -13,6 +13,8 @@ from typing import NamedTuple
 from vexstream.identity import Image, Workload
 from vexstream.observation import Container, Place
 
+HOUR_US = 3_600_000_000
+
 _RANDOM_ID = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -72,12 +74,23 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class FileUse:
-    """How, since when and by whom a file was used. ``use`` is a set of bits of ``Use``;
-    ``workloads`` are sorted. Many files share one, so it never changes."""
+    """How, when and by whom a file was used. ``use`` is a set of bits of ``Use``; ``workloads`` are
+    sorted. Many files share one, so it never changes.
+
+    ``last_hour`` is the last one, since the Unix epoch, in which a container was seen to take the
+    file into use. That happens once per container: the file may be in use for as long as it runs.
+    Whole hours, so that containers that come and go do not fill the state.
+    """
 
     use: int
     first_seen_us: int
     workloads: tuple[Workload, ...]
+    last_hour: int = 0
+
+    @property
+    def last_seen_us(self) -> int:
+        """When a container was last seen to take it into use: the start of that hour."""
+        return max(self.first_seen_us, self.last_hour * HOUR_US)
 
     def merged(self, other: "FileUse") -> "FileUse":
         """What both say."""
@@ -85,7 +98,10 @@ class FileUse:
         if workloads != other.workloads:
             workloads = tuple(sorted({*workloads, *other.workloads}))
         return FileUse(
-            self.use | other.use, min(self.first_seen_us, other.first_seen_us), workloads
+            self.use | other.use,
+            min(self.first_seen_us, other.first_seen_us),
+            workloads,
+            max(self.last_hour, other.last_hour),
         )
 
 
@@ -139,6 +155,7 @@ class Evidence:
     def _merge_accesses(self, batch: Batch) -> tuple[Access, ...]:
         """Returns the accesses of which something was new."""
         files, first, workload = self.files, batch.observed_from_us, batch.workload
+        hour = first // HOUR_US  # of the start: parts of a batch share it
         shared: dict[FileUse, FileUse] = {}
         fresh: dict[int, FileUse] = {}
         new: list[Access] = []
@@ -148,12 +165,13 @@ class Evidence:
             if known is not None and (
                 known.use | use == known.use
                 and first >= known.first_seen_us
+                and hour <= known.last_hour
                 and workload in known.workloads
             ):
                 continue
             own = fresh.get(use)
             if own is None:
-                own = fresh[use] = FileUse(use, first, (workload,))
+                own = fresh[use] = FileUse(use, first, (workload,), hour)
             if known is not None:
                 merged = known.merged(own)
                 own = shared.setdefault(merged, merged)

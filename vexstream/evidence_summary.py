@@ -53,6 +53,8 @@ class FileEvidence:
     use: Use
     first_seen_us: int
     workloads: tuple[int, ...]
+    last_seen_us: int = 0
+    """When a container was last seen to take it into use, to the hour; 0 when that is not known."""
 
 
 @dataclass(frozen=True, slots=True)

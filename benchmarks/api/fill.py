@@ -173,9 +173,10 @@ def evidence(number: int, statements: int, now_us: int) -> EvidenceSummary:
             f"p{at}", name, _version(at), "deb", f"pkg:deb/debian/{name}@{_version(at)}",
             3, 41, began_us + at * 60_000_000, began_us + at * 120_000_000, (0, 1),
             (
-                FileEvidence(f"/lib/{name}.so".encode(), Use.OPENED | Use.MAPPED, began_us, (0, 1)),
+                FileEvidence(f"/lib/{name}.so".encode(), Use.OPENED | Use.MAPPED, began_us, (0, 1),
+                             began_us + DAY_US),
                 FileEvidence(odd if number == 0 else f"/usr/bin/{name}".encode(), Use.EXECUTED,
-                             began_us, (1,)),
+                             began_us, (1,), began_us + DAY_US),
             ),
         )
         for at in range(statements)

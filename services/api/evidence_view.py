@@ -87,6 +87,7 @@ def _file(file: FileEvidence, summary: EvidenceSummary) -> dict[str, Any]:
         "path": file.path.decode("utf-8", "backslashreplace"),
         "use": [name for use, name in _USES.items() if use in file.use],
         "first_seen_at": instant(file.first_seen_us),
+        "last_seen_at": _instant(file.last_seen_us or None),
         "workloads": _names(file.workloads, summary),
     }
 

@@ -91,6 +91,7 @@ def pack_files(files: Iterable[tuple[bytes, FileUse]]) -> bytes:
             [use.use, use.first_seen_us, [position[w] for w in use.workloads], len(paths)]
             for use, paths in groups.items()
         ],
+        "last_hours": [use.last_hour for use in groups],
     }
     body = b"\0".join(path for paths in groups.values() for path in paths)
     return _COMPRESSOR.compress(json.dumps(head).encode() + b"\n" + body)
@@ -102,8 +103,10 @@ def unpack_files(value: bytes) -> Iterator[tuple[bytes, FileUse]]:
     about = json.loads(head)
     workloads = [Workload(*names) for names in about["workloads"]]
     paths = iter(body.split(b"\0"))
-    for use, first, positions, count in about["groups"]:
-        shared = FileUse(use, first, tuple(workloads[at] for at in positions))
+    groups = about["groups"]
+    hours = about.get("last_hours", [0] * len(groups))  # entries of earlier releases have none
+    for (use, first, positions, count), hour in zip(groups, hours, strict=True):
+        shared = FileUse(use, first, tuple(workloads[at] for at in positions), hour)
         for path in islice(paths, count):
             yield path, shared
 

@@ -264,6 +264,7 @@ async def test_evidence_is_served_as_it_was_observed(
             assert package["workloads"] == ["shop/web"]
             assert package["examples"][0]["path"] == "/usr/lib/lib\\xff<script>.so"
             assert package["examples"][0]["use"] == ["opened", "mapped_executable"]
+            assert package["examples"][0]["last_seen_at"] == "1970-01-01T02:00:00.000Z"
             assert evidence["growth"] == [{"at": "1970-01-01T00:00:02.000Z", "files": 5}]
             tag = {"If-None-Match": found.headers["etag"]}
             assert (await client.get(f"{URL}/evidence", headers=tag)).status_code == 304
@@ -361,7 +362,9 @@ async def _parsed(lines: AsyncIterator[str]) -> AsyncIterator[dict[str, Any]]:
 
 def _evidence() -> EvidenceSummary:
     workload = Workload("shop", "web", "web")
-    file = FileEvidence(b"/usr/lib/lib\xff<script>.so", Use.OPENED | Use.MAPPED, 1_000_000, (0,))
+    file = FileEvidence(
+        b"/usr/lib/lib\xff<script>.so", Use.OPENED | Use.MAPPED, 1_000_000, (0,), 7_200_000_000
+    )
     return EvidenceSummary(
         image=Image(digest("app")),
         scanned_at_us=1_000_000,

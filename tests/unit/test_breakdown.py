@@ -66,6 +66,7 @@ def test_examples_are_few_and_those_seen_first() -> None:
         f"/app/{n}.py".encode() for n in range(MAX_EXAMPLES)
     ]
     assert (app.first_seen_us, app.last_new_us) == (0, 39 * SECOND)
+    assert app.examples[1].last_seen_us == SECOND
 
 
 def test_heartbeats_within_a_minute_change_nothing_after_learning() -> None:

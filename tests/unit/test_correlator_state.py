@@ -185,6 +185,7 @@ def test_a_scan_in_transit_does_not_hide_the_one_before() -> None:
             st.lists(st.sampled_from([WEB, JOB]), unique=True, min_size=1).map(
                 lambda found: tuple(sorted(found))
             ),
+            st.integers(0, 2**20),
         ),
         max_size=20,
     )

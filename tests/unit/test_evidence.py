@@ -14,9 +14,10 @@ _INTERVALS = st.tuples(st.integers(0, 20), st.integers(0, 20)).map(lambda ends: 
 @st.composite
 def batches(draw: st.DrawFn) -> Batch:
     start, end = draw(_INTERVALS)
+    unit = draw(st.sampled_from([1, 1000]))
     return batch(
-        start,
-        end,
+        start * unit,
+        end * unit,
         draw(st.lists(st.sampled_from([b"/a", b"/b", b"/\xff\n"]), max_size=3)),
         container=draw(st.sampled_from(["c1", "c2"])),
         lost=draw(st.sampled_from([0, 0, 0, 3])),
@@ -61,6 +62,16 @@ def test_a_batch_may_come_in_parts(incoming: list[Batch]) -> None:
     assert {c: o.clean for c, o in whole.containers.items()} == {
         c: o.clean for c, o in parts.containers.items()
     }
+
+
+def test_the_last_use_is_known_to_the_hour() -> None:
+    evidence = Evidence(IMAGE)
+    evidence.merge(batch(100, 200, [b"/a"]))
+    assert evidence.files[b"/a"].last_seen_us == 100 * SECOND
+    assert not evidence.merge(batch(3000, 3599, [b"/a"])).accesses, "a use more within the hour"
+    assert evidence.merge(batch(7300, 7400, [b"/a"], container="c2")).accesses
+    assert evidence.files[b"/a"].last_seen_us == 7200 * SECOND
+    assert evidence.files[b"/a"].first_seen_us == 100 * SECOND
 
 
 def test_digests_and_names_of_an_image_add_up() -> None:

@@ -32,15 +32,17 @@ function usedFiles(used) {
     h("td", { class: "mono path" }, file.path),
     h("td", {}, file.use.map(words).join(", ")),
     h("td", {}, time(file.first_seen_at)),
+    h("td", {}, file.last_seen_at ? time(file.last_seen_at) : "–"),
     h("td", {}, file.workloads.join(", "))));
   return h("div", {},
     h("h3", {}, `${plural(used.files_used, "file")} of ${number(used.files_observable)} used`),
     h("p", { class: "sub" }, "First ", time(used.first_seen_at), ", the newest ", time(used.last_new_at), `, by ${used.workloads.join(", ")}.`),
     h("table", { class: "files" },
       h("caption", { class: "hidden" }, "Files that were used"),
-      h("thead", {}, h("tr", {}, ["File", "How", "First seen", "Workloads"].map((text) => h("th", { scope: "col" }, text)))),
+      h("thead", {}, h("tr", {}, ["File", "How", "First seen", "Last seen", "Workloads"].map((text) => h("th", { scope: "col" }, text)))),
       h("tbody", {}, rows)),
-    used.files_used > shown ? h("p", { class: "sub" }, `The first ${shown} are shown.`) : null);
+    h("p", { class: "sub" }, "Last seen: the hour in which a container last took it into use. Each does so once, and may use it for as long as it runs.",
+      used.files_used > shown ? ` The first ${shown} are shown.` : null));
 }
 
 function notUsed({ statement, workloads }) {
