@@ -31,8 +31,8 @@ function usedFiles(used) {
   const rows = used.examples.map((file) => h("tr", {},
     h("td", { class: "mono path" }, file.path),
     h("td", {}, file.use.map(words).join(", ")),
-    h("td", {}, time(file.first_seen_at)),
-    h("td", {}, file.last_seen_at ? time(file.last_seen_at) : "–"),
+    h("td", { "data-label": "First seen" }, time(file.first_seen_at)),
+    h("td", { "data-label": "Last seen" }, file.last_seen_at ? time(file.last_seen_at) : "–"),
     h("td", {}, file.workloads.join(", "))));
   return h("div", {},
     h("h3", {}, `${plural(used.files_used, "file")} of ${number(used.files_observable)} used`),
