@@ -181,7 +181,7 @@ def test_the_filters_of_statements(where: Site, chromium: "Browser") -> None:
         said = page.locator(".foot .said")
         assert said.inner_text() == f"{LARGE} statements"
         rows = page.locator("tr.statement")
-        assert rows.count() >= 50
+        assert rows.count() >= 100
         assert "affected" in rows.first.inner_text()
         page.locator(".toggle.affected").click()
         page.locator(".toggle.medium").click()

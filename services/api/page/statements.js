@@ -41,7 +41,7 @@ export function statementsPart(place, about, asked) {
     again.stop();
     const words = query(filters());
     history.replaceState(null, "", `#/image/${digest}${words ? `?${words}` : ""}`);
-    return list.load(`images/${digest}/statements?${query({ ...filters(), limit: 50 })}`);
+    return list.load(`images/${digest}/statements?${query({ ...filters(), limit: 100 })}`);
   }
 
   function row(one) {
