@@ -149,6 +149,7 @@ def judge(facts: Facts, rules: Rules, decisions: Decisions) -> Assessment:
     scan = facts.scan
     uncovered = _uncovered(facts.coverage)
     packages = {package.id: package for package in scan.packages}
+    observed: dict[str, Verdict] = {}
     statements: dict[tuple[str, tuple[str, ...]], Statement] = {}
     for finding in scan.findings:
         package = packages[finding.package_id]
@@ -156,8 +157,10 @@ def judge(facts: Facts, rules: Rules, decisions: Decisions) -> Assessment:
         decision = decisions.fitting(names, package, facts.image)
         if decision is not None:
             verdict = _decided(decision)
+        elif package.id in observed:
+            verdict = observed[package.id]
         else:
-            verdict = _verdict(facts, package, rules, uncovered)
+            verdict = observed[package.id] = _verdict(facts, package, rules, uncovered)
         statement = _statement(finding, package, verdict)
         key = (statement.vulnerability, statement.subcomponents)
         known = statements.get(key)
@@ -318,5 +321,6 @@ def _printable(path: bytes) -> str:
 
 
 def _one_line(text: str) -> str:
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return text if len(text) <= 300 else f"{text[:150]}...{text[-150:]}"

@@ -83,6 +83,9 @@ _CODE_SUFFIXES = frozenset(
     ).split()
 )
 
+BYTECODE = b".pyc"
+"""How the only paths end that are not owned under themselves."""
+
 _BYTECODE = re.compile(
     rb"(.*/)__pycache__/([^/]+?)\.[^/.]+(?:\.opt-[0-9a-zA-Z]+)?\.pyc\Z", re.DOTALL
 )
@@ -115,7 +118,7 @@ def owner_path(path: bytes) -> bytes:
     first import, so no package lists it, and once it is there the import may never read ``d/m.py``.
     To be applied to owned and observed paths alike.
     """
-    if not path.endswith(b".pyc"):
+    if not path.endswith(BYTECODE):
         return path
     match = _BYTECODE.match(path)
     return match[1] + match[2] + b".py" if match else path

@@ -4,7 +4,6 @@ Spec: github.com/openvex/spec, OPENVEX-SPEC.md v0.2.0. The same assessment and v
 same bytes.
 """
 
-import json
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from vexstream.assessment import Assessment, Statement, Status
 from vexstream.decisions import Decision
 from vexstream.identity import Image
+from vexstream.indented import indented
 from vexstream.products import IndexProducts, Products, products_of
 from vexstream.purl import on_architecture
 from vexstream.status import RULES_OUT
@@ -72,7 +72,7 @@ def render(assessment: Assessment, image: Image, version: int, publisher: Publis
         "tooling": _tooling(assessment),
         "statements": [_statement(statement, products) for statement in assessment.statements],
     }
-    return json.dumps(document, ensure_ascii=False, indent=1).encode()
+    return indented(document).encode()
 
 
 def _statement(statement: Statement, products: Products) -> dict[str, Any]:

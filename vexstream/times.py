@@ -1,10 +1,12 @@
 """Microseconds since the Unix epoch as text."""
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+@lru_cache(maxsize=4096)  # the statements of a document share few
 def instant(microseconds: int) -> str:
     """RFC 3339 in UTC, to the millisecond."""
     try:

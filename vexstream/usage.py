@@ -1,15 +1,16 @@
 """Which packages of a scan were used, going by the files that were."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from vexstream.evidence import FileUse, Use
-from vexstream.filekinds import Kind, kind, owner_path
+from vexstream.filekinds import BYTECODE, Kind, kind, owner_path
 from vexstream.identity import Workload
 from vexstream.scan import Scan
 
 _RUN = int(Use.EXECUTED | Use.MAPPED)
+_CODE, _METADATA = Kind.CODE, Kind.METADATA
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,13 @@ class PackageUse:
     code: bool = True
 
 
+class Owned(NamedTuple):
+    """A file that packages own: what its use means, and for which of them."""
+
+    kind: Kind
+    owners: tuple[str, ...]
+
+
 class FileIndex:
     """Which packages own a file. Built once per scan.
 
@@ -31,41 +39,67 @@ class FileIndex:
     """
 
     def __init__(self, scan: Scan) -> None:
-        owners: dict[bytes, tuple[str, ...]] = {}
+        owned: dict[bytes, Owned] = {}
         self.observable_files: dict[str, int] = {}
-        # Most files of a package have the same owners: they share one tuple.
         for package in scan.packages:
-            owned = {owner_path(path): kind(path) for path in package.files}
+            # Most files of a package have it alone as owner: they share one entry a kind.
+            alone = {what: Owned(what, (package.id,)) for what in Kind}
+            listed = {owner_path(path): (path, kind(path)) for path in package.files}
+            for path, (spelling, what) in listed.items():
+                if spelling != path:
+                    what = kind(path)  # what is observed of the source itself goes by its own kind
+                known = owned.get(path)
+                owned[path] = (
+                    alone[what] if known is None else Owned(what, (*known.owners, package.id))
+                )
             self.observable_files[package.id] = sum(
-                what is not Kind.METADATA for what in owned.values()
+                what is not _METADATA for _, what in listed.values()
             )
-            alone = (package.id,)
-            for path in owned:
-                known = owners.get(path)
-                owners[path] = alone if known is None else (*known, package.id)
-        self._owners = owners
+        self._owned = owned
 
     @property
     def size(self) -> int:
         """How many files are owned."""
-        return len(self._owners)
+        return len(self._owned)
 
     def owners(self, path: bytes, use: int) -> tuple[str, ...]:
         """The packages of whose use this use of a file is evidence."""
-        owners = self._owners.get(owner_path(path))
-        if owners is None or (kind(path) is Kind.METADATA and not use & _RUN):
-            return ()
-        return owners
+        found = self.of_use(path, use)
+        return () if found is None else found.owners
+
+    def of_use(self, path: bytes, use: int) -> "Owned | None":
+        """The same with the kind of the file; None where it is evidence of nothing."""
+        found = self._owned.get(path) if not path.endswith(BYTECODE) else self._of_bytecode(path)
+        if found is None or (found.kind is _METADATA and not use & _RUN):
+            return None
+        return found
+
+    def _of_bytecode(self, path: bytes) -> "Owned | None":
+        """Owned is the source, and the kind is that of the file itself."""
+        source = self._owned.get(owner_path(path))
+        return None if source is None else Owned(kind(path), source.owners)
 
     def owns(self, path: bytes) -> bool:
         """A package of the scan owns the file."""
-        return owner_path(path) in self._owners
+        return owner_path(path) in self._owned
 
     def used(self, files: Mapping[bytes, FileUse]) -> dict[str, PackageUse]:
         """Package id -> its use, for every package of which a file was used."""
         usage = Usage(self)
         usage.add(files.items())
         return usage.packages()
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What is known of the use of one package."""
+
+    example: tuple[bool, int, bytes]
+    since_us: int
+    workloads: set[Workload]
+    latest: tuple[Workload, ...]
+    """Those that were added last: files that follow each other mostly share them."""
+    code: bool
 
 
 class Usage:
@@ -77,34 +111,38 @@ class Usage:
 
     def __init__(self, index: FileIndex) -> None:
         self._index = index
-        self._example: dict[str, tuple[bool, int, bytes]] = {}
-        self._since: dict[str, int] = {}
-        self._workloads: dict[str, set[Workload]] = defaultdict(set)
-        self._code: set[str] = set()
+        self._packages: dict[str, _Seen] = {}
 
     def add(self, files: Iterable[tuple[bytes, FileUse]]) -> None:
         """Takes files that are new, or of which more is known than before."""
+        packages, of_use = self._packages, self._index.of_use
         for path, use in files:
-            owners = self._index.owners(path, use.use)
-            if not owners:
+            found = of_use(path, use.use)
+            if found is None:
                 continue
-            first = use.first_seen_us
-            data = kind(path) is not Kind.CODE
+            first, workloads = use.first_seen_us, use.workloads
+            data = found.kind is not _CODE
+            code = not data or bool(use.use & _RUN)
             candidate = (data, first, path)
-            for owner in owners:
-                known = self._example.get(owner)
-                if known is None or candidate < known:
-                    self._example[owner] = candidate
-                self._since[owner] = min(self._since.get(owner, first), first)
-                self._workloads[owner].update(use.workloads)
-                if not data or use.use & _RUN:
-                    self._code.add(owner)
+            for owner in found.owners:
+                known = packages.get(owner)
+                if known is None:
+                    packages[owner] = _Seen(candidate, first, set(workloads), workloads, code)
+                    continue
+                if candidate < known.example:
+                    known.example = candidate
+                if first < known.since_us:
+                    known.since_us = first
+                if workloads is not known.latest:
+                    known.workloads.update(workloads)
+                    known.latest = workloads
+                known.code |= code
 
     def packages(self) -> dict[str, PackageUse]:
         """Package id -> its use, for every package of which a file was used."""
         return {
             owner: PackageUse(
-                path, self._since[owner], tuple(sorted(self._workloads[owner])), owner in self._code
+                seen.example[2], seen.since_us, tuple(sorted(seen.workloads)), seen.code
             )
-            for owner, (_, _, path) in self._example.items()
+            for owner, seen in self._packages.items()
         }

@@ -1,11 +1,13 @@
-"""``python -m benchmarks.correlator throughput|growth|scale|fleet|latency [--out results.json]``.
+"""``python -m benchmarks.correlator WHAT [--tiny] [--out results.json]``.
 
+assessment: the core alone; needs no broker.
 throughput: accesses a CPU second against a plain consumer and against one message an access.
 growth: how the cost grows with images, files, replicas and nodes.
 scale: memory, bytes of changelog and recovery time of 10,000 images with 5,000 files each.
 fleet: 1,000 nodes with 100 containers each, that start and then go on.
 latency: from a late use to the document on its topic.
-``--tiny`` only shows that it works. Needs Apache Kafka as the tests do
+window: from the batch that ends a learning period to the document on its topic.
+``--tiny`` only shows that it works. All but the first need Apache Kafka as the tests do
 (tests/support/kafka-pom.xml). Results go to a JSON file, which
 ``python -m benchmarks.correlator.plots`` draws.
 """
@@ -23,8 +25,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.correlator.assessment import Size, assessment
 from benchmarks.correlator.fleet import Fleet
-from benchmarks.correlator.latency import latency
+from benchmarks.correlator.latency import late, window
 from benchmarks.correlator.stage import (
     Cost,
     load,
@@ -104,11 +107,18 @@ async def fleet(bootstrap: str, directory: Path, tiny: bool) -> dict[str, Any]:
     }
 
 
-async def late(bootstrap: str, directory: Path, tiny: bool) -> dict[str, Any]:
+async def latency(bootstrap: str, directory: Path, tiny: bool) -> dict[str, Any]:
     """400 late uses in 100 images, beside 300 heartbeats a second."""
     if tiny:
-        return await latency(bootstrap, directory, Fleet(5, 50), 10, 20)
-    return await latency(bootstrap, directory, Fleet(100, 2000), 400, 300)
+        return await late(bootstrap, directory, Fleet(5, 50), 10, 20)
+    return await late(bootstrap, directory, Fleet(100, 2000), 400, 300)
+
+
+async def windows(bootstrap: str, directory: Path, tiny: bool) -> dict[str, Any]:
+    """500 images whose learning periods end at 20 a second, and 100 where all end at once."""
+    if tiny:
+        return await window(bootstrap, directory, Fleet(10, 50), 5)
+    return await window(bootstrap, directory, Fleet(600, 2000), 100)
 
 
 async def _full(
@@ -184,21 +194,29 @@ _RUNS: dict[str, Callable[[str, Path, bool], Coroutine[Any, Any, Any]]] = {
     "growth": growth,
     "scale": scale,
     "fleet": fleet,
-    "latency": late,
+    "latency": latency,
+    "window": windows,
 }
+
+
+def _on_a_broker(what: str, tiny: bool) -> Any:
+    with tempfile.TemporaryDirectory(prefix="vx-bench-") as folder:
+        directory = Path(folder)
+        with ApacheKafka(directory / "kafka") as broker:
+            return asyncio.run(_RUNS[what](broker.bootstrap, directory, tiny))
 
 
 def main() -> None:
     """Runs one benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=list(_RUNS))
+    parser.add_argument("what", choices=["assessment", *_RUNS])
     parser.add_argument("--tiny", action="store_true", help="only shows that it works")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="vx-bench-") as folder:
-        directory = Path(folder)
-        with ApacheKafka(directory / "kafka") as broker:
-            result = asyncio.run(_RUNS[given.what](broker.bootstrap, directory, given.tiny))
+    if given.what == "assessment":
+        result = assessment(Size(300, 500, 20, 3) if given.tiny else Size())
+    else:
+        result = _on_a_broker(given.what, given.tiny)
     text = json.dumps({"benchmark": given.what, "result": result}, indent=1)
     print(text)
     if given.out:

@@ -7,7 +7,7 @@ real ones.
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vexstream.evidence import Access, Batch, Use
 from vexstream.identity import Digest, Image, Workload
@@ -21,13 +21,17 @@ _FILES_PER_PACKAGE = 25
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """``replicas`` containers of each image, spread over the nodes; each uses all its files."""
+    """``replicas`` containers of each image, spread over the nodes; each uses all its files.
+
+    ``late``: packages of each image that nothing of this uses, with one finding each.
+    """
 
     images: int
     files: int
     replicas: int = 1
     nodes: int = 1000
     heartbeats: int = 0
+    late: int = 0
 
     @property
     def accesses(self) -> int:
@@ -50,15 +54,20 @@ class Fleet:
         return _paths("base", shared) + _paths(f"image-{number}", self.files - shared)
 
     def scan(self, number: int) -> Scan:
-        """A scan that finds one vulnerability in every tenth package."""
+        """A scan that finds one vulnerability in every tenth package, and in every late one."""
         paths = self.paths(number)
         packages = [
             Package(f"p{at}", f"p{at}", "1.0", "deb", f"pkg:deb/debian/p{at}@1.0",
                     tuple(paths[at : at + _FILES_PER_PACKAGE]))
             for at in range(0, len(paths), _FILES_PER_PACKAGE)
         ]  # fmt: skip
-        findings = tuple(Finding(f"CVE-2026-{at}", p.id) for at, p in enumerate(packages[::10]))
-        return Scan(self.image(number), 0, {"syft": "1"}, tuple(packages), findings)
+        findings = [Finding(f"CVE-2026-{at}", p.id) for at, p in enumerate(packages[::10])]
+        for at in range(self.late):
+            name = f"late{at}"
+            purl = f"pkg:deb/debian/{name}@1.0"
+            packages.append(Package(name, name, "1.0", "deb", purl, (late_path(at),)))
+            findings.append(Finding(f"CVE-2027-{at}", name))
+        return Scan(self.image(number), 0, {"syft": "1"}, tuple(packages), tuple(findings))
 
     def batches(self) -> Iterator[Batch]:
         """Replica by replica: what every container does when it starts, then its heartbeats."""
@@ -86,6 +95,27 @@ class Fleet:
                 loss_reasons=(),
                 accesses=tuple(Access(path, Use.OPENED) for path in part),
             )
+
+    def heartbeat(self, number: int, at_second: int, *paths: bytes) -> Batch:
+        """What the first container of an image was seen doing in one second."""
+        (first, *_) = self.life(number, 0)
+        return replace(
+            first,
+            sequence=at_second,
+            observed_from_us=at_second * SECOND,
+            observed_to_us=(at_second + 1) * SECOND,
+            accesses=tuple(Access(path, Use.EXECUTED) for path in paths),
+        )
+
+    def observed_for(self, number: int, seconds: int) -> list[Batch]:
+        """What it does from its start on, in the order of time, for so many seconds."""
+        used = list(self.life(number, 0))[:seconds]
+        return used + [self.heartbeat(number, second) for second in range(len(used), seconds)]
+
+
+def late_path(at: int) -> bytes:
+    """The file of a late package."""
+    return f"/opt/late/{at}".encode()
 
 
 _cache: dict[tuple[str, int], list[bytes]] = {}

@@ -1,71 +1,47 @@
-"""How long a late use takes from the collector's hand to the document on the topic.
+"""How long a change takes from the collector's hand to the document on the topic.
 
-Every image has learnt and has its findings ruled out. Then files that nobody had used are used, at
-a steady pace, while the other containers' heartbeats go on; each use must flip one statement.
+late: every image has learnt and has its findings ruled out. Then files that nobody had used are
+used, at a steady pace, while the other containers' heartbeats go on; each use must flip one
+statement.
+
+window: every image lacks one last second of its learning period. Then the batches come that end
+the periods, at a steady pace and at last all at once for a part of the images; each must have the
+image's findings ruled out.
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from benchmarks.correlator.fleet import SECOND, Fleet
-from benchmarks.correlator.stage import load, producing, ready, settings_for, worker
+from benchmarks.correlator.fleet import Fleet, late_path
+from benchmarks.correlator.stage import (
+    LEARNING_SECONDS,
+    load,
+    producing,
+    ready,
+    settings_for,
+    worker,
+)
 from schemas.documents import decode_document
 from schemas.messages import encode_batch
 from services.common.settings import CommonSettings
 from services.common.topics import Topic
-from vexstream.evidence import Access, Batch, Use
+from vexstream.evidence import Batch
 from vexstream.identity import Digest
-from vexstream.scan import Finding, Package, Scan
+from vexstream.status import Status
 
-BUDGET_SECONDS = 2.0
-_LEARNT_SECONDS = 10
+LATE_BUDGET_SECONDS = 2.0
+WINDOW_BUDGET_SECONDS = 5.0
+_LEARNT_SECONDS = 2 * LEARNING_SECONDS
 _LIMIT = 300.0
 _PACE = 20
-"""Late uses a second."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Images:
-    fleet: Fleet
-    late: int
-    """Packages of each image that are not used until it has learnt."""
-
-    def scan(self, number: int) -> Scan:
-        """The fleet's, and the late packages with one finding each."""
-        plain = self.fleet.scan(number)
-        late = [
-            Package(f"late{at}", f"late{at}", "1.0", "deb", f"pkg:deb/debian/late{at}@1.0",
-                    (_late(at),))
-            for at in range(self.late)
-        ]  # fmt: skip
-        findings = [Finding(f"CVE-2027-{at}", package.id) for at, package in enumerate(late)]
-        return replace(
-            plain,
-            packages=(*plain.packages, *late),
-            findings=(*plain.findings, *findings),
-        )
-
-    def heartbeat(self, number: int, at_second: int, *paths: bytes) -> Batch:
-        """What the container of an image was seen doing in one second."""
-        (first, *_) = self.fleet.life(number, 0)
-        return replace(
-            first,
-            sequence=at_second,
-            observed_from_us=at_second * SECOND,
-            observed_to_us=(at_second + 1) * SECOND,
-            accesses=tuple(Access(path, Use.EXECUTED) for path in paths),
-        )
-
-
-def _late(at: int) -> bytes:
-    return f"/opt/late/{at}".encode()
+"""Changes a second."""
 
 
 class _Documents:
@@ -78,8 +54,8 @@ class _Documents:
             auto_offset_reset="earliest",
         )
         self.counts: dict[Digest, dict[str, int]] = {}
-        self.waiting: dict[Digest, tuple[int, float]] = {}
-        """Image -> as many statements must be ``affected``, and when the use was sent."""
+        self.waiting: dict[Digest, tuple[Status, int, float]] = {}
+        """Image -> as many statements must have this status, and when its batch was sent."""
         self.seconds: list[float] = []
 
     @contextlib.asynccontextmanager
@@ -92,90 +68,129 @@ class _Documents:
             finally:
                 reading.cancel()
 
+    def expect(self, digest: Digest, status: Status, count: int) -> None:
+        """From now on the image's document is waited for."""
+        self.waiting[digest] = (status, count, time.monotonic())
+
+    def with_count(self, status: Status, count: int) -> int:
+        """How many images have so many statements of this status."""
+        return sum(counts.get(status) == count for counts in self.counts.values())
+
     async def _read(self) -> None:
         async for message in self._consumer:
             record = decode_document(message.value)
             digest = record.image.config_digest
             self.counts[digest] = record.counts
-            wanted, sent = self.waiting.get(digest, (0, 0.0))
-            if wanted and record.counts.get("affected", 0) >= wanted:
-                self.seconds.append(time.monotonic() - sent)
-                del self.waiting[digest]
+            if digest in self.waiting:
+                status, wanted, sent = self.waiting[digest]
+                if record.counts.get(status, 0) >= wanted:
+                    self.seconds.append(time.monotonic() - sent)
+                    del self.waiting[digest]
 
 
-async def latency(
+@contextlib.asynccontextmanager
+async def _learning(
+    bootstrap: str, directory: Path, fleet: Fleet, seconds: int
+) -> AsyncIterator[tuple[_Documents, Callable[[Batch], Any]]]:
+    """A worker whose images were all observed for so long; the documents, and what sends."""
+    settings = settings_for(bootstrap, "latency")
+    images = range(fleet.images)
+    batches = [batch for number in images for batch in fleet.observed_for(number, seconds)]
+    await load(settings, batches, [fleet.scan(number) for number in images])
+    documents = _Documents(settings)
+    topic = Topic.FILE_ACCESS.name_in(settings)
+    with worker(settings, directory) as (_, port):
+        await ready(port, 120)
+        async with documents.followed(), producing(settings, linger_ms=0) as sender:
+            yield documents, lambda batch: _send(sender, topic, batch)
+
+
+async def late(
     bootstrap: str, directory: Path, fleet: Fleet, samples: int, heartbeats: int
 ) -> dict[str, Any]:
     """Seconds from a late use to its document; ``heartbeats`` a second go on beside."""
-    settings = settings_for(bootstrap, "late")
-    images = _Images(fleet, -(-samples // fleet.images))
-    learnt = [b for n in range(fleet.images) for b in _learning(images, n)]
-    await load(settings, learnt, [images.scan(number) for number in range(fleet.images)])
-    documents = _Documents(settings)
-    with worker(settings, directory) as (_, port):
-        await ready(port, 120)
-        async with documents.followed(), producing(settings) as sender:
-            await _until(lambda: _ruled_out(documents, images) == fleet.images)
-            topic = Topic.FILE_ACCESS.name_in(settings)
-            beside = asyncio.create_task(_beat(images, sender, topic, heartbeats))
-            await _flip(images, documents, sender, topic, samples)
+    fleet = replace(fleet, late=-(-samples // fleet.images))
+    async with _learning(bootstrap, directory, fleet, _LEARNT_SECONDS) as (documents, send):
+        learnt = (Status.NOT_AFFECTED, fleet.late)
+        await _until(lambda: documents.with_count(*learnt) == fleet.images)
+        beside = asyncio.create_task(_beat(fleet, send, heartbeats))
+        for sample in range(samples):
+            at, number = divmod(sample, fleet.images)
+            digest = fleet.image(number).config_digest
+            await _until(lambda: digest not in documents.waiting)  # noqa: B023 - awaited here
+            affected = documents.counts[digest].get(Status.AFFECTED, 0)
+            documents.expect(digest, Status.AFFECTED, affected + 1)
+            await send(fleet.heartbeat(number, _LEARNT_SECONDS + at, late_path(at)))
+            await asyncio.sleep(1 / _PACE)
+        await _until(lambda: not documents.waiting)
+        beside.cancel()
+    return (
+        {"images": fleet.images, "heartbeats_per_second": heartbeats}
+        | _percentiles(documents.seconds, LATE_BUDGET_SECONDS)
+        | {"all_seconds": sorted(documents.seconds)}
+    )
+
+
+async def window(bootstrap: str, directory: Path, fleet: Fleet, at_once: int) -> dict[str, Any]:
+    """Seconds from the batch that ends a learning period to the document that rules out."""
+    fleet = replace(fleet, late=5)
+    last = LEARNING_SECONDS - 1
+    async with _learning(bootstrap, directory, fleet, last) as (documents, send):
+        learning = (Status.UNDER_INVESTIGATION, fleet.late)
+        await _until(lambda: documents.with_count(*learning) == fleet.images)
+
+        async def end(numbers: Iterable[int], pause: float) -> list[float]:
+            documents.seconds = []
+            for number in numbers:
+                digest = fleet.image(number).config_digest
+                documents.expect(digest, Status.NOT_AFFECTED, fleet.late)
+                await send(fleet.heartbeat(number, last))
+                await asyncio.sleep(pause)
             await _until(lambda: not documents.waiting)
-            beside.cancel()
-    taken = sorted(documents.seconds)
+            return documents.seconds
+
+        paced = await end(range(fleet.images - at_once), 1 / _PACE)
+        together = await end(range(fleet.images - at_once, fleet.images), 0)
+    return {
+        "images": fleet.images,
+        "paced": _percentiles(paced, WINDOW_BUDGET_SECONDS),
+        "at_once": _percentiles(together, WINDOW_BUDGET_SECONDS),
+    }
+
+
+def _percentiles(seconds: list[float], budget: float) -> dict[str, float]:
+    taken = sorted(seconds)
 
     def percentile(share: float) -> float:
         return taken[min(int(len(taken) * share), len(taken) - 1)]
 
     return {
-        "images": fleet.images,
         "samples": len(taken),
-        "heartbeats_per_second": heartbeats,
         "p50_seconds": percentile(0.5),
         "p90_seconds": percentile(0.9),
         "p99_seconds": percentile(0.99),
         "max_seconds": taken[-1],
-        "p99_of_budget": percentile(0.99) / BUDGET_SECONDS,
-        "all_seconds": taken,
+        "p99_of_budget": percentile(0.99) / budget,
     }
 
 
-def _learning(images: _Images, number: int) -> list[Batch]:
-    used = list(images.fleet.life(number, 0))
-    return used + [images.heartbeat(number, second) for second in range(len(used), _LEARNT_SECONDS)]
-
-
-def _ruled_out(documents: _Documents, images: _Images) -> int:
-    return sum(c.get("not_affected") == images.late for c in documents.counts.values())
-
-
-async def _flip(
-    images: _Images, documents: _Documents, sender: AIOKafkaProducer, topic: str, samples: int
-) -> None:
-    for sample in range(samples):
-        at, number = divmod(sample, images.fleet.images)
-        digest = images.fleet.image(number).config_digest
-        await _until(lambda: digest not in documents.waiting)  # noqa: B023 - awaited here
-        batch = images.heartbeat(number, _LEARNT_SECONDS + at, _late(at))
-        affected = documents.counts[digest].get("affected", 0)
-        documents.waiting[digest] = (affected + 1, time.monotonic())
-        await sender.send_and_wait(topic, key=digest.encode(), value=encode_batch(batch))
-        await asyncio.sleep(1 / _PACE)
-
-
-async def _beat(images: _Images, sender: AIOKafkaProducer, topic: str, heartbeats: int) -> None:
+async def _beat(fleet: Fleet, send: Callable[[Batch], Any], heartbeats: int) -> None:
     """Of a second container of each image: what everybody sends all the time."""
     second = 0
     while heartbeats:
-        for number in range(images.fleet.images):
-            batch = replace(images.heartbeat(number, second), container_id=f"{number:064x}")
-            await sender.send(
-                topic, key=batch.image.config_digest.encode(), value=encode_batch(batch)
-            )
+        for number in range(fleet.images):
+            beat = fleet.heartbeat(number, second)
+            await send(replace(beat, container_id=f"{number:064x}"))
             await asyncio.sleep(1 / heartbeats)
         second += 1
 
 
-async def _until(done: Any) -> None:
+async def _send(sender: AIOKafkaProducer, topic: str, batch: Batch) -> None:
+    key = batch.image.config_digest.encode()
+    await sender.send_and_wait(topic, key=key, value=encode_batch(batch))
+
+
+async def _until(done: Callable[[], bool]) -> None:
     deadline = time.monotonic() + _LIMIT
     while not done():
         if time.monotonic() > deadline:

@@ -23,6 +23,8 @@ from vexstream.evidence import Batch
 from vexstream.scan import Scan
 
 PARTITIONS = 4
+LEARNING_SECONDS = 5
+"""The learning period of a worker."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -74,10 +76,14 @@ async def load(
 
 
 @contextlib.asynccontextmanager
-async def producing(settings: CommonSettings) -> AsyncIterator[AIOKafkaProducer]:
+async def producing(
+    settings: CommonSettings, linger_ms: int = 20
+) -> AsyncIterator[AIOKafkaProducer]:
     """A producer for large amounts."""
     sender = AIOKafkaProducer(
-        bootstrap_servers=settings.kafka_bootstrap_servers, max_batch_size=512 * 1024, linger_ms=20
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        max_batch_size=512 * 1024,
+        linger_ms=linger_ms,
     )
     async with sender:
         yield sender
@@ -95,7 +101,7 @@ def worker(
         "VEXSTREAM_TOPIC_PREFIX": settings.topic_prefix,
         "VEXSTREAM_PARTITIONS": str(settings.partitions),
         "VEXSTREAM_CORRELATOR_GROUP": f"{settings.topic_prefix}{group}",
-        "VEXSTREAM_LEARNING_PERIOD_SECONDS": "5",
+        "VEXSTREAM_LEARNING_PERIOD_SECONDS": str(LEARNING_SECONDS),
         "VEXSTREAM_STATE_DIR": str(directory / "state"),
         "VEXSTREAM_OPS_PORT": str(port),
         "VEXSTREAM_LOG_LEVEL": "WARNING",

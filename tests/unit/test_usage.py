@@ -1,0 +1,81 @@
+"""Which packages were used: the quick way gives what the rule says, file by file."""
+
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.factories import JOB, WEB, package, scan
+from vexstream.evidence import FileUse, Use
+from vexstream.filekinds import Kind, kind, owner_path
+from vexstream.scan import Scan
+from vexstream.usage import FileIndex, PackageUse, Usage
+
+_PATHS = st.sampled_from(
+    [
+        b"/usr/bin/tool",
+        b"/usr/share/doc/tool/copyright",
+        b"/usr/share/doc/tool/run.py",
+        b"/usr/share/doc/tool/__pycache__/run.cpython-311.pyc",
+        b"/etc/tool.conf",
+        b"/v/a/m.py",
+        b"/v/a/__pycache__/m.cpython-311.pyc",
+        b"/v/a/__pycache__/m.cpython-311.opt-1.pyc",
+        b"/v/a/m.pyc",
+        b"/v/a-1.dist-info/LICENSE.py",
+        b"/v/a-1.dist-info/__pycache__/LICENSE.cpython-311.pyc",
+        b"/v/a-1.dist-info/RECORD",
+        b"/not/owned",
+    ]
+)
+_USES = st.sampled_from([Use.OPENED, Use.EXECUTED, Use.MAPPED, Use.OPENED | Use.REWRITTEN])
+_FILE_USES = st.builds(
+    FileUse, _USES.map(int), st.integers(0, 3), st.sampled_from([(WEB,), (JOB,), (JOB, WEB)])
+)
+_SCANS = st.lists(st.lists(_PATHS, max_size=5), max_size=4).map(
+    lambda owned: scan([package(f"p{n}", *files) for n, files in enumerate(owned)], [])
+)
+
+
+def by_the_rule(found: Scan, files: dict[bytes, FileUse]) -> dict[str, PackageUse]:
+    """Every package on its own, with nothing kept from one file to the next."""
+    used = {}
+    for owner in found.packages:
+        own = {owner_path(path) for path in owner.files}
+        mine = [
+            (kind(path), use, path)
+            for path, use in files.items()
+            if owner_path(path) in own
+            and (kind(path) is not Kind.METADATA or use.use & (Use.EXECUTED | Use.MAPPED))
+        ]
+        if mine:
+            used[owner.id] = PackageUse(
+                min((k is not Kind.CODE, u.first_seen_us, p) for k, u, p in mine)[2],
+                min(u.first_seen_us for _, u, _ in mine),
+                tuple(sorted({w for _, u, _ in mine for w in u.workloads})),
+                any(k is Kind.CODE or u.use & (Use.EXECUTED | Use.MAPPED) for k, u, _ in mine),
+            )
+    return used
+
+
+@given(_SCANS, st.dictionaries(_PATHS, _FILE_USES), st.randoms())
+def test_use_is_what_the_rule_says_in_whatever_order_files_come(
+    found: Scan, files: dict[bytes, FileUse], chooser: Random
+) -> None:
+    index = FileIndex(found)
+    assert index.used(files) == by_the_rule(found, files)
+    usage = Usage(index)
+    shuffled = list(files.items()) * 2
+    chooser.shuffle(shuffled)
+    for item in shuffled:
+        usage.add([item])
+    assert usage.packages() == by_the_rule(found, files)
+
+
+@given(_SCANS)
+def test_metadata_alone_is_no_observable_file(found: Scan) -> None:
+    index = FileIndex(found)
+    for owner in found.packages:
+        kinds = {owner_path(path): kind(path) for path in owner.files}
+        observable = [what for what in kinds.values() if what is not Kind.METADATA]
+        assert index.observable_files[owner.id] == len(observable)
