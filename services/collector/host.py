@@ -53,12 +53,21 @@ def find_host(host_proc: Path, which: HostProcess) -> Host:
     return Host(namespace, FileSystemRoot(root.device, inode, root.root == b"/"))
 
 
-def probe_config(host: Host, *, io_uring: bool, file_open: bool) -> bytes:
+def probe_config(host: Host, *, io_uring: bool, file_open: bool, typed_reads: bool) -> bytes:
     """``struct config`` of the probe."""
     return struct.pack(
-        "=QIIIII4x", host.root.inode, host.root.device, host.namespace & 0xFFFFFFFF,
-        host.root.is_top, io_uring, file_open,
+        "=QIIIIII", host.root.inode, host.root.device, host.namespace & 0xFFFFFFFF,
+        host.root.is_top, io_uring, file_open, typed_reads,
     )  # fmt: skip
+
+
+def has_typed_reads(host_proc: Path) -> bool:
+    """Whether the kernel lets the probe read its structures as typed memory (since 6.2)."""
+    try:
+        with (host_proc / "kallsyms").open("rb") as symbols:
+            return any(line.endswith(b" bpf_rdonly_cast\n") for line in symbols)
+    except OSError:
+        return False
 
 
 def _host_process(host_proc: Path, which: HostProcess) -> Path:

@@ -11,7 +11,7 @@ import structlog
 
 from services.collector.errors import ProbeError
 from services.collector.events import RawEvent, ScriptEvent, parse
-from services.collector.host import HostProcess, find_host, probe_config
+from services.collector.host import HostProcess, find_host, has_typed_reads, probe_config
 from services.collector.libbpf import BpfObject, RingBuffer
 from services.collector.scripts import ScriptResolver
 from services.common import metrics
@@ -187,6 +187,7 @@ class CoreSource:
             config = probe_config(
                 find_host(self._host_proc, self._host_process),
                 io_uring=hooks.io_uring, file_open=hooks.opened_by is not None,
+                typed_reads=has_typed_reads(self._host_proc),
             )  # fmt: skip
             self._object.configure(".rodata.config", config)
             self._object.resize("events", self._ring_buffer_bytes)

@@ -45,8 +45,10 @@ def refuse_process_1(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _namespace(proc: Path, which: HostProcess = "auto") -> int:
-    packed = host.probe_config(host.find_host(proc, which), io_uring=True, file_open=False)
-    namespace: int = struct.unpack("=QIIIII4x", packed)[2]
+    packed = host.probe_config(
+        host.find_host(proc, which), io_uring=True, file_open=False, typed_reads=False
+    )
+    namespace: int = struct.unpack("=QIIIIII", packed)[2]
     return namespace
 
 
@@ -75,3 +77,19 @@ def test_nothing_is_guessed(proc: Path, kernel_thread: bool) -> None:
     with pytest.raises(ProbeError, match="VEXSTREAM_HOST_PROCESS=self"):
         _namespace(proc)
     assert _namespace(proc, "self") == _inum(proc / ("containers" if kernel_thread else "hosts"))
+
+
+@pytest.mark.parametrize(
+    ("symbols", "there"),
+    [
+        ("ffffffff815113f0 T bpf_rdonly_cast\n", True),
+        ("0 T bpf_rdonly_cast_not\n", False),
+        (None, False),
+    ],
+)
+def test_typed_reads_go_by_the_kernels_symbols(
+    tmp_path: Path, symbols: str | None, there: bool
+) -> None:
+    if symbols is not None:
+        (tmp_path / "kallsyms").write_text("0 T first\n" + symbols)
+    assert host.has_typed_reads(tmp_path) is there
