@@ -14,7 +14,8 @@ a digest that is not known to stand for this image alone is named, by default,
   consumers compare the qualifier ``arch``, so it is a package of this image that is meant.
 
 That no other image of the index holds packages of this architecture beside its own is trusted, not
-read: an image of a cross compiler may. Whether it does only a scan of that image can tell.
+read: an image of a cross compiler may. Whether it does only a scan of that image can tell. The
+policy ``none`` trusts nobody there: such a digest is named by the former statements alone.
 
 What a package's own architecture is, its distribution says: an amd64 image may hold i386 packages,
 and so may the 386 image of the same index. ``all`` and ``noarch`` are on every platform.
@@ -36,6 +37,8 @@ class IndexProducts(StrEnum):
 
     SOUND = "sound"
     """They may run other code: the rules above hold."""
+    NONE = "none"
+    """They may hold each other's packages too: nothing is ruled out by a shared digest."""
     ALL = "all"
     """They run the same code, and all are observed: every digest is named by every statement."""
 
@@ -86,10 +89,11 @@ def products_of(
         if policy is IndexProducts.ALL or _stands_alone(digest, read)
     ]
     shared = [digest for digest in image.manifest_digests if digest not in own]
+    trusted = read if policy is IndexProducts.SOUND else {}
     return Products(
         own=_purls(image, own or [image.config_digest]),
         shared=tuple(
-            (purl, _architecture(read.get(digest), own))
+            (purl, _architecture(trusted.get(digest), own))
             for digest in shared
             for purl in _purls(image, [digest])
         ),

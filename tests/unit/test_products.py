@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.support.validity import check_all
 from tests.unit.documents import with_statuses
@@ -16,6 +18,7 @@ from vexstream.openvex_reader import read
 from vexstream.products import IndexProducts, Products, confirmed, is_sound_for, products_of
 from vexstream.purl import on_architecture, product, without_architecture
 from vexstream.scan import Finding, ManifestDigest, PlatformImage
+from vexstream.status import RULES_OUT
 from vexstream.usage import FileIndex
 
 OTHER = Digest("sha256:" + "d" * 64)
@@ -170,6 +173,22 @@ def test_under_an_unknown_digest_nothing_is_ruled_out_and_all_is_by_policy() -> 
     everything = Publisher(index_products=IndexProducts.ALL)
     found = shared_parts(render(assessment(()), IMAGE, 1, everything))
     assert len(found) == 12
+
+
+@given(st.lists(st.sampled_from(["linux/amd64", "linux/arm64", "linux/386", ""]), min_size=1))
+def test_by_policy_nothing_is_ruled_out_by_a_digest_that_others_share(others: list[str]) -> None:
+    untrusting = Publisher(index_products=IndexProducts.NONE)
+    for manifests in ((), (ITSELF,), (ITSELF, index("linux/amd64", *others))):
+        document = render(assessment(manifests), IMAGE, 1, untrusting)
+        check_all(document, IMAGE)
+        named = shared_parts(document)
+        assert {status for status, _ in named} == {"affected", "under_investigation"}
+        ruled_out = [
+            one for one in json.loads(document)["statements"] if one["status"] in RULES_OUT
+        ]
+        assert len(ruled_out) == 6, "the image's own digest says so still"
+    alone = render(assessment((ITSELF, index("linux/amd64"))), IMAGE, 1, untrusting)
+    assert len(shared_parts(alone)) == 12, "an index of this image alone is the image's own"
 
 
 def test_csaf_says_of_the_index_what_openvex_says() -> None:
