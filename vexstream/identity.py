@@ -7,6 +7,7 @@ from typing import NewType
 Digest = NewType("Digest", str)
 """``sha256:`` and 64 lower-case hex digits (OCI image spec, descriptor.md, "Digests")."""
 
+_CLUSTER_ID = re.compile(r"\A([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?=/|\Z)")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 
 
@@ -55,12 +56,30 @@ class Image:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Workload:
-    """Who runs a container. ``namespace`` is empty outside Kubernetes."""
+    """Who runs a container. ``namespace`` has the cluster before it where that is known
+    (``east/shop``), and outside Kubernetes is empty but for that."""
 
     namespace: str
     name: str
     container: str
 
     def __str__(self) -> str:
-        owner = f"{self.namespace}/{self.name}" if self.namespace else self.name
+        """For people: of a cluster's id, which is a UUID, the first part."""
+        namespace = _CLUSTER_ID.sub(r"\1", self.namespace)
+        owner = f"{namespace}/{self.name}" if namespace else self.name
         return owner if self.container in ("", self.name) else f"{owner}/{self.container}"
+
+    @property
+    def bare_namespace(self) -> str:
+        """The namespace without the cluster."""
+        return self.namespace.rpartition("/")[2]
+
+    def surer(self, other: "Workload") -> "Workload":
+        """Of two names of one container's workload that which says more, so the one with the
+        cluster; of others the first by name, in whatever order they come."""
+
+        def order(workload: Workload) -> tuple[int, Workload]:
+            namespace = workload.namespace
+            return -(bool(namespace) + namespace.count("/")), workload
+
+        return min(self, other, key=order)

@@ -85,12 +85,13 @@ class Container:
         """Takes what a batch says of the container itself; says whether it changed anything.
 
         Batches that contradict each other end up the same in whatever order they come: with the
-        earlier creation and the longer learning period, which ask for more.
+        earlier creation and the longer learning period, which ask for more, and with the workload
+        whose cluster is known: what was seen of the container before that was seen in it as well.
         """
         periods = [p for p in (self.learning_period_us, period_us) if p is not None]
         told = (
             min(self.node, node),
-            min(self.workload, workload),
+            self.workload.surer(workload),
             min(self.started_at_us, started_at_us),
             max(periods, default=None),
         )

@@ -20,6 +20,8 @@ class Rules:
     nobody may ask for less than ``minimum_period_us``: who may run a pod must not decide what is
     enough evidence.
 
+    ``namespace_periods_us`` goes by namespace, in one cluster (``east/shop``) or all (``shop``).
+
     ``strict``: every container has to be seen without loss and gap, not one of each workload.
     ``silence_us``: a container of which nothing was heard for so long, while others on its
     partition were, is said to be silent.
@@ -44,4 +46,6 @@ class Rules:
     def _asked_us(self, container: Container) -> int:
         if container.learning_period_us is not None:
             return container.learning_period_us
-        return self.namespace_periods_us.get(container.workload.namespace, self.learning_period_us)
+        workload, periods = container.workload, self.namespace_periods_us
+        everywhere = periods.get(workload.bare_namespace, self.learning_period_us)
+        return periods.get(workload.namespace, everywhere)

@@ -123,7 +123,12 @@ async def list_fleet(
     ] = None,
     q: Text = None,
     namespace: Annotated[
-        str | None, Query(max_length=300, pattern=STORABLE, description="Only of this namespace")
+        str | None,
+        Query(
+            max_length=300,
+            pattern=STORABLE,
+            description="Only of this namespace, in any cluster or (`east/shop`) in one",
+        ),
     ] = None,
     package: Annotated[
         str | None,

@@ -192,7 +192,7 @@ async def search(connection: ReadConnection, wanted: str) -> Found:
     lowered = wanted.lower()
     spaces = await connection.scalars(
         select(NamespaceRow.namespace)
-        .where(NamespaceRow.namespace.istartswith(wanted, autoescape=True))
+        .where(_begins_a_namespace(wanted))
         .distinct()
         .order_by(NamespaceRow.namespace)
         .limit(FOUND)
@@ -257,7 +257,9 @@ def _urgent(name: str, parts: list[Any]) -> UrgentVulnerability:
 def _fitting(query: Select[Any], filters: FleetFilters) -> Select[Any]:
     conditions = image_reads.image_conditions(filters.images)
     if filters.namespace is not None:
-        conditions.append(_in_namespace(NamespaceRow.namespace == filters.namespace))
+        in_any_cluster = NamespaceRow.namespace.endswith(f"/{filters.namespace}", autoescape=True)
+        exactly = NamespaceRow.namespace == filters.namespace
+        conditions.append(_in_namespace(or_(exactly, in_any_cluster)))
     if filters.package is not None:
         conditions.append(_has_statement(StatementRow.package_name == filters.package.lower()))
     if filters.text:
@@ -269,7 +271,7 @@ def _mentions(wanted: str) -> list[ColumnElement[bool]]:
     lowered = wanted.lower()
     found = [
         *image_reads.image_conditions(ImageFilters(name=wanted)),
-        _in_namespace(NamespaceRow.namespace.istartswith(wanted, autoescape=True)),
+        _in_namespace(_begins_a_namespace(wanted)),
     ]
     if len(lowered) >= LEAST_LETTERS:
         found += [
@@ -278,6 +280,15 @@ def _mentions(wanted: str) -> list[ColumnElement[bool]]:
             _has_statement(_begins(StatementRow.package_name, lowered)),
         ]
     return found
+
+
+def _begins_a_namespace(wanted: str) -> ColumnElement[bool]:
+    """With its cluster before it, or without."""
+    namespace = NamespaceRow.namespace
+    return or_(
+        namespace.istartswith(wanted, autoescape=True),
+        namespace.icontains(f"/{wanted}", autoescape=True),
+    )
 
 
 def _in_namespace(condition: ColumnElement[bool]) -> ColumnElement[bool]:

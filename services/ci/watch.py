@@ -9,6 +9,7 @@ from schemas.messages import ImageSeen
 from services.ci.errors import ObservationError
 from services.collector.build import find_probe
 from services.collector.cgroups import CgroupIndex, find_root
+from services.collector.cluster import Cluster
 from services.collector.errors import CollectorError
 from services.collector.publish import Publisher
 from services.collector.runtime import CriRuntime
@@ -107,7 +108,7 @@ async def watching(cri_endpoint: str) -> AsyncIterator[Watch]:
         try:
             index = CgroupIndex(find_root(settings.cgroup_root))
             source.start()
-            collector = Collector(settings, source, index, runtime, publisher, Health())
+            collector = Collector(settings, source, index, runtime, publisher, Health(), Cluster())
             loop = asyncio.create_task(collector.run(stop))
             try:
                 yield Watch(loop, publisher)

@@ -13,6 +13,10 @@ class RuntimeUnavailableError(CollectorError):
     """The container runtime does not answer."""
 
 
+class ClusterUnknownError(CollectorError):
+    """The API server does not say which cluster this is."""
+
+
 class CgroupError(CollectorError):
     """There is no cgroup v2 hierarchy to tell containers apart by."""
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import structlog
 
+from services.collector.cluster import named
 from services.collector.errors import CollectorError
 from services.collector.publish import Publisher, SeenImages
 from services.collector.recording import replayed
@@ -26,12 +27,14 @@ async def replay(settings: CollectorSettings, path: Path, stop: asyncio.Event) -
              why="VEXSTREAM_REPLAY_FROM or --replay names one")  # fmt: skip
     await ensure_topics(settings)
     publisher = Publisher(settings)
+    cluster = named(settings, {})  # a recording is of whichever cluster
     announced = SeenImages(settings.node_name, "replay")
     sent = 0
     try:
         for batches, images, at_us in replayed(path):
             if stop.is_set():
                 return
+            batches = [cluster.placed(batch) for batch in batches]
             publisher.offer(batches, announced.due(images, at_us))
             if not await publisher.flush(_ROUND_SECONDS):
                 raise CollectorError(f"Kafka does not take the recording: {publisher.failure}")

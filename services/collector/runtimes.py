@@ -1,7 +1,6 @@
 """The container runtimes of a node, as one."""
 
 import asyncio
-from dataclasses import replace
 from typing import Protocol
 
 import structlog
@@ -40,11 +39,6 @@ def configured(settings: CollectorSettings) -> Runtime:
     Raises:
         CollectorError: VEXSTREAM_RUNTIMES names something else.
     """
-    found = _named(settings)
-    return InCluster(found, settings.cluster_name) if settings.cluster_name else found
-
-
-def _named(settings: CollectorSettings) -> Runtime:
     if not settings.runtimes:
         return CriRuntime(settings.cri_endpoint)
     found: list[Runtime] = []
@@ -62,26 +56,6 @@ def _named(settings: CollectorSettings) -> Runtime:
                 "docker=unix://… or podman=unix://…"
             )
     return found[0] if len(found) == 1 else Runtimes(found)
-
-
-class InCluster:
-    """A runtime whose workloads bear the name of their cluster."""
-
-    def __init__(self, runtime: Runtime, cluster: str) -> None:
-        self._runtime = runtime
-        self._cluster = cluster
-        self.version = runtime.version
-        self.list = runtime.list
-        self.ended = runtime.ended
-        self.close = runtime.close
-
-    async def describe(self, container_id: str) -> ContainerInfo | None:
-        """As the runtime says, with the cluster before the namespace."""
-        info = await self._runtime.describe(container_id)
-        if info is None:
-            return None
-        namespace = "/".join(filter(None, (self._cluster, info.workload.namespace)))
-        return replace(info, workload=replace(info.workload, namespace=namespace))
 
 
 class Runtimes:

@@ -22,6 +22,7 @@ from services.collector.backoff import Backoff
 from services.collector.cgroups import CgroupIndex, find_root
 from services.collector.choose import started_source
 from services.collector.clock import ClockWatch
+from services.collector.cluster import Cluster, find, named
 from services.collector.errors import RuntimeUnavailableError
 from services.collector.hold import Hold
 from services.collector.publish import Publisher, SeenImages
@@ -70,6 +71,7 @@ async def run(
     """
     connection(settings)  # the sender would only meet it later
     health = Health(dict.fromkeys(("probe", "kafka", "runtime"), "not reached yet"))
+    cluster = named(settings)
     index = CgroupIndex(find_root(settings.cgroup_root))
     runtime = configured(settings)
     spool = None
@@ -83,10 +85,12 @@ async def run(
             attached()
             publisher.start()
             del health.problems["probe"]
-            collector = Collector(settings, source, index, runtime, publisher, health)
+            collector = Collector(settings, source, index, runtime, publisher, health, cluster)
+            finding = asyncio.create_task(find(cluster, settings, health.problems))
             try:
                 await collector.run(stop)
             finally:
+                finding.cancel()
                 collector.close()
                 source.close()
         finally:
@@ -126,6 +130,7 @@ class Collector:
         runtime: Runtime,
         publisher: Publisher,
         health: Health,
+        cluster: Cluster,
     ) -> None:
         self._settings = settings
         self._source = source
@@ -133,6 +138,7 @@ class Collector:
         self._runtime = runtime
         self._publisher = publisher
         self._health = health
+        self._cluster = cluster
         self._attached_at_us = _now_us()
         index.scan()
         self._tracker = self._new_tracker()
@@ -163,7 +169,8 @@ class Collector:
         if not self._publisher.busy:
             await self._turn(cut=True)
             await self._publisher.flush(_FLUSH_SECONDS)
-        log.info("collector stopped", delivered=not self._publisher.busy)
+        delivered = not self._publisher.busy and self._cluster.name is not None
+        log.info("collector stopped", delivered=delivered)
 
     def _new_tracker(self) -> Tracker:
         settings = self._settings
@@ -236,9 +243,9 @@ class Collector:
             log.warning("the clock was set", by_seconds=step_us / 1e6)
             self._tracker.lose({(ANY_CGROUP, "clock_step"): self._clock.steps})
         self._tracker.lose({(ANY_CGROUP, "spool"): self._publisher.lost_rounds})
-        if cut:
+        if cut and self._cluster.name is not None:
             images = self._tracker.images
-            batches = self._tracker.cut(now_us)
+            batches = [self._cluster.placed(batch) for batch in self._tracker.cut(now_us)]
             seen = self._seen.due(images, now_us) if self._seen else []
             if batches or seen:
                 self._publisher.offer(batches, seen)

@@ -18,9 +18,15 @@ class CollectorSettings(CommonSettings):
     """Other runtimes, or several: ``cri=unix://…,docker=unix://…,podman=unix://…``. Goes before
     ``cri_endpoint``."""
     node_name: str = Field(default_factory=socket.gethostname, min_length=1)
-    cluster_name: str = Field(default="", pattern=r"^([a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9])?)?$")
-    """Goes before every workload's namespace, as ``east/shop``: for several clusters that send to
-    one Kafka, where equal names would be one workload."""
+    cluster_name: str = Field(
+        default="", pattern=r"^(-|[a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9])?)?$"
+    )
+    """Goes before every workload's namespace, as ``east/shop``: of several clusters that send to
+    one Kafka equal names would be one workload. Unset, in Kubernetes it is the cluster's id (the
+    UID of the namespace ``kube-system``), elsewhere nothing. ``-``: nothing, for this is the only
+    cluster."""
+    kubernetes_account_dir: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+    """Token and authority by which the API server is asked for that id."""
     batch_interval_seconds: float = Field(default=1.0, gt=0, le=3600)
     poll_interval_seconds: float = Field(default=0.2, gt=0, le=60)
     """How often the runtime is asked for its containers."""
@@ -30,7 +36,8 @@ class CollectorSettings(CommonSettings):
     max_pending_mib: int = Field(default=48, gt=0)
     """Memory for the accesses that wait, of all containers together."""
     spool_dir: Path | None = None
-    """Where batches wait for Kafka; in memory, within the bounds above, unless set."""
+    """Where batches wait for Kafka, and the cluster's id is kept; unset, they wait in memory,
+    within the bounds above."""
     spool_mib: int = Field(default=512, gt=0)
     max_cpu_cores: float = Field(default=0.8, gt=0)
     """Share of a core above which the collector reads less often; what does not fit between two

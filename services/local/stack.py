@@ -10,6 +10,7 @@ from typing import Self
 
 import httpx
 
+from services.collector.cluster import BARE
 from services.common.settings import CommonSettings
 from services.local.broker import Tansu
 from services.local.ports import free_port, listens
@@ -42,6 +43,7 @@ class Stack:
         for name in ("state", "scans"):
             (self.directory / name).mkdir(parents=True, exist_ok=True)
         self._variables |= {
+            "VEXSTREAM_CLUSTER_NAME": BARE,
             "VEXSTREAM_STATE_DIR": str(self.directory / "state"),
             "VEXSTREAM_WORK_DIR": str(self.directory / "scans"),
         }

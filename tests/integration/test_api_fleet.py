@@ -63,7 +63,7 @@ FLEET = (
 
 async def published(api: ApiUnderTest) -> None:
     await api.publish(*FLEET, absence("new", DocumentState.AWAITING_SCAN))
-    for name, namespace in (("exploited", "shop"), ("severe", "shopping"), ("new", "data")):
+    for name, namespace in (("exploited", "shop"), ("severe", "shopping"), ("new", "east/data")):
         workload = WorkloadEvidence(
             Workload(namespace, "web", "app"), "complete", "", 1, None, 0, 0, 0, 1, 1, (), 0, 0, 0
         )
@@ -100,6 +100,10 @@ async def test_the_fleet_by_urgency_its_figures_and_the_search(
             assert ordered[:3] == ["exploited", "severe", "open"]
             assert set(ordered[3:]) == {"quiet", "new"}
             assert await names(client, "namespace=shop") == ["exploited"]
+            assert await names(client, "namespace=data") == ["new"]
+            assert await names(client, "namespace=east/data") == ["new"]
+            assert await names(client, "namespace=ata") == []
+            assert await names(client, "q=dat") == ["new"]
             assert await names(client, "q=SHOP") == ["exploited", "severe"]
             assert await names(client, "q=cve-2") == ["exploited", "severe", "open"]
             assert await names(client, "q=ghsa-x-y-z") == ["open"]
@@ -113,7 +117,7 @@ async def test_the_fleet_by_urgency_its_figures_and_the_search(
 
             figures = (await client.get("/fleet")).json()
             assert (figures["images"], figures["findings"], figures["still_open"]) == (5, 7, 5)
-            assert figures["namespaces"] == {"data": 1, "shop": 1, "shopping": 1}
+            assert figures["namespaces"] == {"east/data": 1, "shop": 1, "shopping": 1}
             first = figures["urgent"][0]
             assert (first["vulnerability"], first["known_exploited"]) == ("CVE-1", True)
             assert first["images"] == {"affected": 1, "not_affected": 1, "under_investigation": 1}
@@ -131,6 +135,7 @@ async def test_the_fleet_by_urgency_its_figures_and_the_search(
             assert found["packages"] == ["libssl3"]
             found = (await client.get("/search?q=sh")).json()
             assert found["namespaces"] == ["shop", "shopping"]
+            assert (await client.get("/search?q=da")).json()["namespaces"] == ["east/data"]
             rating = (await client.get("/vulnerabilities/CVE-1")).json()["rating"]
             assert rating == {"severity": "low", "epss": 0.9, "known_exploited": True}
 

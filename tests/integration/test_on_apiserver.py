@@ -1,6 +1,7 @@
 """The manifests on a real API server: it takes them, without a warning; Pod Security admission lets
 our pods in, and the collector nowhere but where it belongs; nobody may do more than he must."""
 
+import asyncio
 import os
 import time
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from services.collector.cluster import find, named
+from services.collector.settings import CollectorSettings
 from tests.support.apiserver import APPLY, ApiServer
 from tests.support.manifests import ALL, Document, rendered
 from vexstream.kubescape import PLURAL
@@ -75,8 +78,8 @@ def test_the_collector_is_refused_where_everything_else_runs(cluster: ApiServer,
 
 @pytest.mark.parametrize("name", ["production", "local+kubescape", "openshift+kubescape"])
 def test_an_account_may_ask_nothing_but_who_it_is(cluster: ApiServer, name: str) -> None:
-    """But the mirror for its one kind, in Kubescape's namespace; and the collector may use its
-    constraints of OpenShift."""
+    """But the collector for one namespace, whose UID is the cluster's id, and for its constraints
+    of OpenShift; and the mirror for its one kind, in Kubescape's namespace."""
     for other in ALL:
         if given := _of(other, *_RIGHTS):
             cluster("delete", "--ignore-not-found", "--filename=-", given=given)
@@ -89,11 +92,41 @@ def test_an_account_may_ask_nothing_but_who_it_is(cluster: ApiServer, name: str)
     assert found == expected
 
 
+async def test_the_collector_learns_the_clusters_id_with_its_own_account(
+    cluster: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And reads no other namespace; without the role it says what is missing, and asks again."""
+    account = tmp_path / "account"
+    account.mkdir()
+    cluster("delete", "--ignore-not-found", "--filename=-", given=_of("base", *_RIGHTS))
+    cluster(*APPLY, given=_of("base", "Namespace", "ServiceAccount"))
+    (account / "token").write_text(cluster.token("vexstream-node", "collector"))
+    (account / "ca.crt").write_bytes(cluster.authority.read_bytes())
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", cluster.url.rpartition(":")[2])
+    settings = CollectorSettings(kubernetes_account_dir=account)
+    found, problems = named(settings), dict[str, str]()
+    finding = asyncio.create_task(find(found, settings, problems, 0.2))
+    while "403" not in problems.get("cluster", ""):  # noqa: ASYNC110 - a plain dict
+        await asyncio.sleep(0.1)
+    assert found.name is None
+    cluster(*APPLY, given=_of("base", *_RIGHTS))
+    await asyncio.wait_for(finding, _WAIT_SECONDS)
+    uid = "--output=jsonpath={.metadata.uid}"
+    assert found.name == cluster("get", "namespace", "kube-system", uid)
+    assert problems == {}
+    who = "--as=system:serviceaccount:vexstream-node:collector"
+    assert "Forbidden" in cluster.refusal("get", "namespace", "vexstream", who)
+    assert "Forbidden" in cluster.refusal("get", "namespaces", who)
+
+
 def _expected(name: str, account: str, namespace: str) -> Rights:
     if (account, namespace) == ("mirror", "kubescape") and "kubescape" in name:
         return {PLURAL: {"create", "delete", "get", "list", "update"}}
-    if (account, namespace) == ("collector", "vexstream-node") and "openshift" in name:
-        return {"securitycontextconstraints": {"use"}}
+    if account == "collector":
+        constraints = {"securitycontextconstraints": {"use"}}
+        there = namespace == "vexstream-node" and "openshift" in name
+        return {"namespaces": {"get"}} | (constraints if there else {})
     return {}
 
 

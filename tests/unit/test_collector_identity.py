@@ -3,15 +3,12 @@
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
 from services.collector.cgroups import CgroupIndex, candidates, find_root
 from services.collector.errors import CgroupError
-from services.collector.runtime import ContainerInfo, image_of, workload_of
-from services.collector.runtimes import InCluster, configured
-from services.collector.settings import CollectorSettings
+from services.collector.runtime import image_of, workload_of
 from services.common.mounts import mount_of, parse_mountinfo
-from vexstream.identity import Image, Workload, parse_digest
+from vexstream.identity import Workload
 
 ID = "0123456789abcdef" * 4
 HEX = "c" * 64
@@ -154,28 +151,3 @@ def test_the_owner_loses_its_suffix_only_when_the_label_proves_it(
 
 def test_a_container_outside_kubernetes_is_its_own_owner() -> None:
     assert workload_of({}, {}, "web", 0) == Workload("", "web", "web")
-
-
-@pytest.mark.parametrize(
-    ("cluster", "namespace"), [("", "shop"), ("east", "east/shop"), ("west", "west/shop")]
-)
-async def test_equal_names_in_two_clusters_are_two_workloads(cluster: str, namespace: str) -> None:
-    settings = CollectorSettings(cluster_name=cluster, runtimes="docker=unix:///nowhere")
-    runtime = configured(settings)
-    inner = runtime._runtime if isinstance(runtime, InCluster) else runtime
-
-    async def describe(container_id: str) -> ContainerInfo:
-        image = Image(parse_digest(f"sha256:{HEX}"))
-        return ContainerInfo(container_id, Workload("shop", "cart", "web"), image, 1, 2)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inner, "describe", describe)
-        info = await runtime.describe(ID)
-    assert info is not None
-    assert info.workload == Workload(namespace, "cart", "web")
-
-
-@pytest.mark.parametrize("name", ["a/b", "-a", "a ", "a\n"])
-def test_a_clusters_name_cannot_be_taken_for_more(name: str) -> None:
-    with pytest.raises(ValidationError):
-        CollectorSettings(cluster_name=name)

@@ -155,7 +155,7 @@ def _beyond_restricted(pod: Document, *, openshift: bool) -> Iterator[str]:
 @pytest.mark.parametrize("name", ALL)
 def test_our_containers_have_a_read_only_root_and_bounds(name: str) -> None:
     for _, workload, pod in _pods(name):
-        assert pod["automountServiceAccountToken"] is (workload == "mirror")
+        assert pod["automountServiceAccountToken"] is (workload in ("collector", "mirror"))
         for container in pod["containers"]:
             if workload in _SETTINGS:
                 assert container["securityContext"]["readOnlyRootFilesystem"] is True
@@ -303,13 +303,19 @@ def test_lag_scales_in_production() -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_nothing_else_may_be_asked_of_the_api_server(name: str) -> None:
-    """The mirror writes one kind of resource; OpenShift's collector may use its own constraints."""
+    """The collector reads one namespace, for its UID; the mirror writes one kind of resource;
+    OpenShift's collector may use its own constraints."""
     rules = {
         role: document["rules"]
         for kind in ("Role", "ClusterRole")
         for role, document in _of(name, kind).items()
     }
-    expected: dict[tuple[str, str], list[Document]] = {}
+    expected: dict[tuple[str, str], list[Document]] = {
+        ("", "vexstream-collector"): [
+            {"apiGroups": [""], "verbs": ["get"],
+             "resources": ["namespaces"], "resourceNames": ["kube-system"]}
+        ]
+    }  # fmt: skip
     if name.startswith("openshift"):
         expected["vexstream-node", "vexstream-collector-constraints"] = [
             {"apiGroups": ["security.openshift.io"], "verbs": ["use"],
