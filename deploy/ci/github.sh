@@ -9,7 +9,24 @@ options=(--image "$IMAGE" --tests-in "$TESTS_IN" --fail-on "$FAIL_ON" --job "$JO
 if [[ $RULE_OUT == true ]]; then options+=(--rule-out); fi
 if [[ -n $PORT ]]; then options+=(--port "$PORT"); fi
 if [[ -n $ATTACH ]]; then options+=(--attach "$ATTACH"); fi
-if [[ -n ${VEXSTREAM_SIGNING_KEY:-} ]]; then options+=(--sign); else unset VEXSTREAM_SIGNING_KEY; fi
+if [[ -z ${VEXSTREAM_SIGNING_KEY:-} ]]; then
+  unset VEXSTREAM_SIGNING_KEY
+elif [[ -z $SIGN ]]; then
+  SIGN=key
+fi
+if [[ -z ${VEXSTREAM_SIGSTORE_TRUST_CONFIG:-} ]]; then unset VEXSTREAM_SIGSTORE_TRUST_CONFIG; fi
+case $SIGN in
+  "" | none) ;;
+  key) options+=(--sign) ;;
+  keyless)
+    options+=(--sign)
+    export VEXSTREAM_SIGNING_KEYLESS=true
+    ;;
+  *)
+    echo "::error title=vexstream::sign is key, keyless or none, not $SIGN" >&2
+    exit 2
+    ;;
+esac
 
 # lines TEXT OPTION: each line of the text with the option before it.
 lines() {
@@ -34,6 +51,7 @@ if [[ -f $OUTPUT/result.json ]]; then
   cat "$OUTPUT/summary.md" >>"$GITHUB_STEP_SUMMARY"
   python3 - "$OUTPUT" >>"$GITHUB_OUTPUT" <<'PYTHON'
 import json
+import os
 import sys
 
 folder = sys.argv[1]
@@ -46,6 +64,8 @@ print(f"under-investigation={counts['under_investigation']}")
 print(f"not-affected={counts['not_affected']}")
 print(f"violations={result['violations']}")
 print(f"openvex={folder}/openvex.json" if result["has_document"] else "openvex=")
+signed = os.path.exists(f"{folder}/openvex.sigstore.json")
+print(f"attestation={folder}/openvex.sigstore.json" if signed else "attestation=")
 print(f"sarif={folder}/vexstream.sarif")
 print(f"junit={folder}/junit.xml")
 for warning in result["warnings"]:

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from services.local import grype_db
 from services.local.image_archive import ImageArchive
@@ -70,6 +72,7 @@ def test_its_steps_observe_a_container_and_set_the_outputs(
     assert outputs["outcome"] == "policy_violated"
     assert int(outputs["violations"]) == int(outputs["affected"]) > 0
     assert int(outputs["not-affected"]) == 0 < int(outputs["under-investigation"])
+    assert outputs["attestation"] == ""
     for name in ("openvex", "sarif", "junit"):
         assert (tmp_path / outputs[name]).stat().st_size
     assert "violate `--fail-on affected:negligible`" in files["GITHUB_STEP_SUMMARY"].read_text()
@@ -159,10 +162,14 @@ def _repository(folder: Path, files: Mapping[str, str]) -> None:
 def test_the_jobs_of_the_gitlab_example_run_and_merge(
     database: Mapping[str, str], demo_image: ImageArchive, tmp_path: Path
 ) -> None:
-    """All but the build, as GitLab's shell executor runs them; the image and its tests are ours."""
+    """All but the build, as GitLab's shell executor runs them; the image and its tests are ours.
+    It signs with a key: what a job's token does is in test_keyless.py."""
     jobs = yaml.safe_load((_ROOT / "examples/ci/gitlab.yml").read_text())
     (tmp_path / "image.tar").symlink_to(demo_image.path)
     port = free_port()
+    key = ed25519.Ed25519PrivateKey.generate()
+    pkcs8, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    (tmp_path / "key").write_bytes(key.private_bytes(serialization.Encoding.PEM, pkcs8, plain))
     programs = tmp_path / "bin"
     programs.mkdir()
     for name, body in {
@@ -175,6 +182,7 @@ def test_the_jobs_of_the_gitlab_example_run_and_merge(
     environment = {
         **os.environ, **database, "PATH": f"{programs}:{os.environ['PATH']}",
         "PYTHONPATH": f"{_ROOT}:{os.environ['PYTHONPATH']}", "CI_COMMIT_SHORT_SHA": "0123abcd",
+        "VEXSTREAM_SIGNING_KEY_FILE": str(tmp_path / "key"),
     }  # fmt: skip
     for job in ("unit", "e2e", "vex"):
         # The image has no pytest, and an entry point that serves.
@@ -188,6 +196,7 @@ def test_the_jobs_of_the_gitlab_example_run_and_merge(
         assert done.returncode in ((0, 1) if job != "vex" else (0,)), done.stderr[-3000:]
         for path in jobs[job]["artifacts"]["paths"]:
             assert (tmp_path / path).exists()
+    assert (tmp_path / "vexstream-ci/openvex.sigstore.json").stat().st_size
     merged = json.loads((tmp_path / "vex.json").read_bytes())
     assert "/ci/merged/" in merged["@id"]
     documents = [json.loads((tmp_path / f"vexstream-ci{part}/openvex.json").read_bytes())

@@ -65,6 +65,14 @@ def test_an_image_holds_no_compiler_and_no_installer(our_images: Images, service
     assert found.splitlines() == ["/opt/vexstream/bin/python3"]
 
 
+def test_the_apis_image_can_sign_without_a_key(our_images: Images) -> None:
+    our_images.engine(
+        "run", "--rm", "--network", "none", "--read-only", "--entrypoint",
+        "/opt/vexstream/bin/python3",
+        our_images.name("api"), "-c", "import services.publish.keyless",
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("service", OURS)
 def test_an_image_works_on_a_read_only_root_without_capabilities(
     our_images: Images, service: str

@@ -13,13 +13,14 @@ from typer.testing import CliRunner, Result
 
 from services import cli
 from services.ci import attest
+from services.ci.errors import PublicationError
 from services.common.settings import CommonSettings
 from services.publish.attestor import load_attestor
 from services.publish.errors import SigningKeyError, VerificationError
 from services.publish.keyless import verify_identity
 from services.publish.signing import SigningSettings
 from tests.support.api import api_under_test, document
-from tests.support.sigstore import Sigstore
+from tests.support.sigstore import WORKFLOW, Sigstore
 from tests.unit.documents import TWO_DIGESTS, shared_vulnerability
 from vexstream.intoto import parse_envelope, to_sign
 from vexstream.status import Status
@@ -64,6 +65,42 @@ def test_an_identity_signs_and_only_it_is_believed(
         verify_identity(json.dumps(made).encode(), _WHO, issuer, trust)
     with pytest.raises(VerificationError):
         verify_identity(_with_a_certificate_of_itself(bundle), _WHO, issuer, trust)
+
+
+def test_a_job_of_github_signs_as_its_workflow(
+    sigstore: Sigstore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the token that the runner's endpoint gives it; without the permission there is none."""
+    monkeypatch.setenv("VEXSTREAM_SIGNING_KEYLESS", "true")
+    monkeypatch.setenv("VEXSTREAM_SIGSTORE_TRUST_CONFIG", str(sigstore.trust_config))
+    for name, value in sigstore.github.job().items():
+        monkeypatch.setenv(name, value)
+    bundle = attest.sign(_DOCUMENT, TWO_DIGESTS, attest.attestor(), tmp_path / "bundle.json")
+    workflow, trust = f"https://github.com/{WORKFLOW}", sigstore.trust_config
+    assert verify_identity(bundle, workflow, sigstore.github.url, trust).document == _DOCUMENT
+    for whose in (workflow.replace("main", "feature"), workflow.replace("acme", "mallory")):
+        with pytest.raises(VerificationError):
+            verify_identity(bundle, whose, sigstore.github.url, trust)
+    monkeypatch.setenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "another job's")
+    with pytest.raises(PublicationError, match="401"):
+        attest.attestor()
+    monkeypatch.delenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN")
+    with pytest.raises(PublicationError, match="insufficient OIDC token permissions"):
+        attest.attestor()
+
+
+def test_a_job_of_gitlab_signs_with_the_token_that_it_was_given(
+    sigstore: Sigstore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the variable that examples/ci/gitlab.yml names."""
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    monkeypatch.setenv("VEXSTREAM_SIGNING_KEYLESS", "true")
+    monkeypatch.setenv("VEXSTREAM_SIGSTORE_TRUST_CONFIG", str(sigstore.trust_config))
+    monkeypatch.setenv("GITLAB_CI", "true")
+    monkeypatch.setenv("SIGSTORE_ID_TOKEN", sigstore.issuer.token(_WHO))
+    bundle = attest.sign(_DOCUMENT, TWO_DIGESTS, attest.attestor(), tmp_path / "bundle.json")
+    attested = verify_identity(bundle, _WHO, sigstore.issuer.url, sigstore.trust_config)
+    assert attested.document == _DOCUMENT
 
 
 def test_the_same_document_is_signed_once(signing: SigningSettings) -> None:

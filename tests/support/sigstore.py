@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 import jwt
 import pytest
@@ -32,8 +33,24 @@ _AUDIENCE = "sigstore"
 _PASSWORD = "loopback"
 
 
+WORKFLOW = "acme/web/.github/workflows/ci.yml@refs/heads/main"
+"""The workflow whose jobs get tokens."""
+_CLAIMS = {
+    "sub": "repo:acme/web:ref:refs/heads/main", "job_workflow_ref": WORKFLOW,
+    "workflow_ref": WORKFLOW, "workflow": "image", "event_name": "push",
+    "ref": "refs/heads/main", "repository": "acme/web", "repository_id": "1",
+    "repository_owner": "acme", "repository_owner_id": "2", "repository_visibility": "public",
+    "runner_environment": "github-hosted", "run_id": "3", "run_attempt": "1",
+    **dict.fromkeys(("sha", "job_workflow_sha", "workflow_sha"), "a" * 40),
+}  # fmt: skip
+"""What GitHub's tokens say; Fulcio wants all of it."""
+_JOB = "a job's own"
+"""With what a job asks for its token."""
+
+
 class Issuer:
-    """Issues identity tokens, and serves the key with which to check them."""
+    """Issues identity tokens, and serves the key with which to check them; to jobs of a workflow,
+    who ask as GitHub's do, it hands tokens out itself."""
 
     def __init__(self) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -50,20 +67,33 @@ class Issuer:
 
     def token(self, email: str, seconds: int = 300) -> str:
         """A token that says who its bearer is."""
+        claims = {"sub": email, "email": email, "email_verified": True}
+        return self._issue(claims, _AUDIENCE, seconds)
+
+    def job(self) -> dict[str, str]:
+        """The variables by which a job of GitHub's with ``id-token: write`` gets its token."""
+        return {
+            "GITHUB_ACTIONS": "true",
+            "ACTIONS_ID_TOKEN_REQUEST_URL": f"{self.url}/token?api-version=2.0",
+            "ACTIONS_ID_TOKEN_REQUEST_TOKEN": _JOB,
+        }
+
+    def _issue(self, claims: dict[str, Any], audience: str, seconds: int = 300) -> str:
         now = int(time.time())
-        claims = {
-            "iss": self.url, "aud": _AUDIENCE, "sub": email, "email": email,
-            "email_verified": True, "iat": now, "nbf": now, "exp": now + seconds,
-        }  # fmt: skip
-        return jwt.encode(claims, self._key, algorithm="ES256", headers={"kid": "1"})
+        times = {"iat": now, "nbf": now, "exp": now + seconds}
+        told = {"iss": self.url, "aud": audience, **times, **claims}
+        return jwt.encode(told, self._key, algorithm="ES256", headers={"kid": "1"})
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         issuer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                body = json.dumps(issuer._answer(self.path)).encode()
-                self.send_response(200)
+                asked = urlsplit(self.path)
+                theirs = self.headers.get("Authorization") == f"bearer {_JOB}"
+                denied = asked.path == "/token" and not theirs
+                body = json.dumps({} if denied else issuer._answer(asked)).encode()
+                self.send_response(401 if denied else 200)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
@@ -74,8 +104,10 @@ class Issuer:
 
         return Handler
 
-    def _answer(self, path: str) -> dict[str, Any]:
-        if path.endswith("openid-configuration"):
+    def _answer(self, asked: SplitResult) -> dict[str, Any]:
+        if asked.path == "/token":
+            return {"value": self._issue(_CLAIMS, parse_qs(asked.query)["audience"][0])}
+        if asked.path.endswith("openid-configuration"):
             return {
                 "issuer": self.url,
                 "jwks_uri": f"{self.url}/keys",
@@ -91,6 +123,7 @@ class Sigstore:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True)
         self.issuer = Issuer()
+        self.github = Issuer()
         self.trust_config = folder / "trust-config.json"
         self._folder = folder
         self._stack = ExitStack()
@@ -103,6 +136,7 @@ class Sigstore:
     def __enter__(self) -> "Sigstore":
         with ExitStack() as stack:
             stack.enter_context(self.issuer)
+            stack.enter_context(self.github)
             for start in (self._ct_log, self._fulcio, self._timestamps, self._rekor):
                 start(stack)
             self._stack = stack.pop_all()
@@ -125,13 +159,13 @@ class Sigstore:
         )  # fmt: skip
 
     def _fulcio(self, stack: ExitStack) -> None:
+        kinds = {self.issuer.url: "email", self.github.url: "github-workflow"}
         issuers = {
             "OIDCIssuers": {
-                self.issuer.url: {
-                    "IssuerURL": self.issuer.url, "ClientID": _AUDIENCE, "Type": "email"
-                }
+                url: {"IssuerURL": url, "ClientID": _AUDIENCE, "Type": kind}
+                for url, kind in kinds.items()
             }
-        }  # fmt: skip
+        }
         self._start(
             stack, "fulcio", "ca",
             "serve", "--host", "127.0.0.1", "--port", self._port("ca"), "--grpc-host", "127.0.0.1",

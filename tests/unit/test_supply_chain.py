@@ -17,9 +17,9 @@ _ROOT = Path(__file__).parents[2]
 _LOCKS = _ROOT / "deploy/docker/requirements"
 _LICENCES = {
     "3-Clause BSD License", "Apache Software License", "Apache-2.0", "BSD License",
-    "BSD-2-Clause", "BSD-3-Clause", "ISC License (ISCL)", "MIT", "MIT License", "MIT-0",
+    "BSD-2-Clause", "BSD-3-Clause", "ISC", "ISC License (ISCL)", "MIT", "MIT License", "MIT-0",
     "Mozilla Public License 2.0 (MPL 2.0)", "PSF-2.0", "Python Software Foundation License",
-    "Repoze Public License",
+    "Repoze Public License", "The Unlicense (Unlicense)",
 }  # fmt: skip
 """As packages spell those of THIRD-PARTY.md."""
 _SERVICES = ("api", "collector", "correlator", "scanner")
