@@ -98,7 +98,7 @@ def test_every_package_is_under_a_licence_that_we_have_decided_for(service: str)
         if name in _BY_ITS_TEXT:
             named = {_BY_ITS_TEXT[name]}
             text = importlib.metadata.distribution(name).read_text("licenses/LICENSE")
-            assert text and text.startswith(*named), name
+            assert (text or "").startswith(_BY_ITS_TEXT[name]), name
         assert named, name
         assert named <= _LICENCES, name
 
