@@ -9,15 +9,17 @@ For each finding (vulnerability, package) of an image digest, the first rule tha
    package (vexstream/filekinds.py) is not use. This rule needs no complete observation. Where
    only data was opened, the policy ``data_access`` may say ``under_investigation`` instead.
 3. No file access can tell whether the package is used (it owns no observable file, its ecosystem
-   is not mapped), or it has no purl by which a document could name it: ``under_investigation``.
+   is not mapped), or it has no purl, or one without a version, by which a document could name it
+   and no other: ``under_investigation``.
 4. Not every workload that runs the digest is covered (vexstream/coverage.py; for containers that
    end sooner than the learning period vexstream/lives.py), or none ran, or a
    record that may be about it could not be read (vexstream/unreadable.py):
    ``under_investigation``.
 5. Otherwise ``not_affected``, justification ``vulnerable_code_not_in_execute_path``.
 
-Findings whose statements a consumer could not tell apart (the same vulnerability under the same
-purl, as with one package installed twice) become one statement with the worst status of them.
+Packages that a consumer could not tell apart (vexstream/twins.py: one package installed twice, or
+for two architectures) have the worst verdict of them, also when a vulnerability was found in one of
+them alone. Findings of the same vulnerability under the same purl become one statement.
 An assessment is a function of scan, evidence, decisions and rules alone: it has no clock, and its
 times are those of the observations. It holds no figure that every heartbeat would change.
 """
@@ -27,7 +29,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from vexstream.coverage import Coverage, Shortfall, coverage
-from vexstream.decisions import Decision, Decisions
+from vexstream.decisions import Decision, Decisions, has_version
 from vexstream.evidence import Evidence
 from vexstream.identity import Image, Workload
 from vexstream.purl import subcomponents
@@ -154,19 +156,26 @@ def judge(facts: Facts, rules: Rules, decisions: Decisions) -> Assessment:
     for finding in scan.findings:
         package = packages[finding.package_id]
         names = (finding.vulnerability, *finding.aliases)
-        decision = decisions.fitting(names, package, facts.image)
-        if decision is not None:
-            verdict = _decided(decision)
-        elif package.id in observed:
-            verdict = observed[package.id]
-        else:
-            verdict = observed[package.id] = _verdict(facts, package, rules, uncovered)
+        verdicts = []
+        for twin in (package, *facts.index.twins.get(package.id, ())):
+            decision = decisions.fitting(names, twin, facts.image)
+            if decision is not None:
+                verdicts.append(_decided(decision))
+                continue
+            if twin.id not in observed:
+                observed[twin.id] = _verdict(facts, twin, rules, uncovered)
+            verdicts.append(observed[twin.id])
+        verdict = min(verdicts, key=_badness)
         statement = _statement(finding, package, verdict)
         key = (statement.vulnerability, statement.subcomponents)
         known = statements.get(key)
         statements[key] = statement if known is None else _worse(known, statement)
     ordered = sorted(statements.values(), key=lambda s: (s.vulnerability, s.subcomponents))
     return Assessment(scan, facts.coverage, tuple(ordered))
+
+
+def _badness(verdict: Verdict) -> tuple[int, bool, int, str]:
+    return BADNESS[verdict.status], verdict.decision is None, verdict.since_us, verdict.text
 
 
 def _decided(decision: Decision) -> Verdict:
@@ -234,6 +243,8 @@ def _unobservable(index: FileIndex, package: Package) -> tuple[Reason, str] | No
         return Reason.UNOBSERVABLE, "No file access can show its use: it owns no file that can."
     if not package.purl:
         return Reason.NO_PURL, "The package has no purl by which a document could name it."
+    if not has_version(package.purl):
+        return Reason.NO_PURL, "Its purl has no version: a document would name every version by it."
     return None
 
 

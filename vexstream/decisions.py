@@ -17,7 +17,7 @@ from urllib.parse import unquote
 from vexstream.identity import BadDigestError, Digest, Image, parse_digest
 from vexstream.purl import subcomponents
 from vexstream.scan import Package
-from vexstream.status import BADNESS, Status
+from vexstream.status import BADNESS, RULES_OUT, Status
 
 EVERY = "*"
 
@@ -122,13 +122,22 @@ class Decisions:
         return len(self._by_key)
 
     def fitting(self, names: Iterable[str], package: Package, image: Image) -> Decision | None:
-        """The decision that counts for a vulnerability under any of its names, or None."""
+        """The decision that counts for a vulnerability under any of its names, or None.
+
+        The first name is the finding's own. An advisory about several CVEs is ruled out by a
+        decision about itself, or by those about all of them: one CVE does not speak for the others.
+        """
+        own, *_ = names = tuple(names)
         candidates = [d for name in names for d in self._by_vulnerability.get(name, ())]
         if not candidates or not package.purl:
             return None
         digests = {EVERY, image.config_digest, *image.manifest_digests}
         fitting = [d for d in candidates if d.scope in digests and names_package(d, package)]
-        return min(fitting, key=_weight, default=None)
+        advised = {name for name in names if name.startswith("CVE-")} - {own}
+        if len(advised) < 2:
+            return min(fitting, key=_weight, default=None)
+        whole = [d for d in fitting if d.vulnerability not in advised]
+        return min(whole, key=_weight, default=None) or _of_all(advised, fitting)
 
     def _index(self) -> None:
         found: dict[str, list[Decision]] = defaultdict(list)
@@ -137,6 +146,17 @@ class Decisions:
         self._by_vulnerability = dict(found)
         held = sorted((key, repr(decision)) for key, decision in self._by_key.items())
         self._seal = hashlib.sha256(repr(held).encode()).hexdigest() if held else ""
+
+
+def _of_all(names: Iterable[str], fitting: Iterable[Decision]) -> Decision | None:
+    """The worst of the decisions about the names, if it holds without those that have none."""
+    held: dict[str, Decision] = {}
+    for decision in sorted(fitting, key=_weight):
+        held.setdefault(decision.vulnerability, decision)
+    worst = min(held.values(), key=lambda d: (BADNESS[d.status], _weight(d)), default=None)
+    if worst is None or (worst.status in RULES_OUT and not held.keys() >= set(names)):
+        return None
+    return worst
 
 
 def names_package(decision: Decision, package: Package) -> bool:

@@ -50,7 +50,7 @@ def on_architecture(spellings: Sequence[str], scanned: str, architecture: str) -
     ``scanned`` is the purl exactly as the scanner wrote it.
     """
     kind = scanned.removeprefix("pkg:").partition("/")[0]
-    named = _parts(scanned).qualifiers.get("arch", "")
+    named = parts(scanned).qualifiers.get("arch", "")
     if named not in _NATIVE.get(architecture, {}).get(kind, ()):
         return ()
     return tuple(_narrowed(spelling, named) for spelling in spellings)
@@ -69,7 +69,7 @@ def matches(general: str, specific: str) -> bool:
     Type, namespace, name and version are equal, and the qualifiers of ``general`` are among those
     of ``specific``. A general one without version names every version.
     """
-    one, other = _parts(general), _parts(specific)
+    one, other = parts(general), parts(specific)
     return (
         one.path == other.path
         and one.version in ("", other.version)
@@ -102,19 +102,22 @@ def repository_url(name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Parts:
+class Parts:
+    """What consumers compare of a purl, decoded; ``path`` is type, namespace and name."""
+
     path: str
     version: str
     qualifiers: dict[str, str]
 
 
-def _parts(purl: str) -> _Parts:
+def parts(purl: str) -> Parts:
+    """Takes a purl apart."""
     bare, _, rest = purl.partition("#")[0].partition("?")
     folder, slash, last = bare.rpartition("/")
     name, _, version = last.partition("@")
     pairs = (part.partition("=") for part in rest.split("&") if "=" in part)
     qualifiers = {key.lower(): unquote(value) for key, _, value in pairs}
-    return _Parts(unquote(folder + slash + name), unquote(version), qualifiers)
+    return Parts(unquote(folder + slash + name), unquote(version), qualifiers)
 
 
 def _narrowed(spelling: str, architecture: str) -> str:

@@ -8,6 +8,7 @@ from vexstream.evidence import FileUse, Use
 from vexstream.filekinds import BYTECODE, Kind, kind, owner_path
 from vexstream.identity import Workload
 from vexstream.scan import Scan
+from vexstream.twins import twins
 
 _RUN = int(Use.EXECUTED | Use.MAPPED)
 _CODE, _METADATA = Kind.CODE, Kind.METADATA
@@ -56,6 +57,8 @@ class FileIndex:
                 what is not _METADATA for _, what in listed.values()
             )
         self._owned = owned
+        self.twins = twins(scan.packages)
+        """Package id -> the others that a consumer takes for it."""
 
     @property
     def size(self) -> int:

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -117,6 +118,39 @@ def test_one_package_installed_twice_is_one_statement_with_the_worse_status() ->
         assert only(list(order), batch(0, 10, [b"/opt/venv/jinja2/a.py"]))[0] is Status.AFFECTED
 
 
+@pytest.mark.parametrize(
+    ("idle", "used"),
+    [
+        ("pkg:pypi/jinja2@3.1.2", "pkg:pypi/jinja2@3.1.2"),
+        ("pkg:pypi/zope_event@5.0", "pkg:pypi/Zope-Event@5.0"),
+        ("pkg:golang/g.io/Sirupsen/logrus@v1.0", "pkg:golang/g.io/sirupsen/logrus@v1.0"),
+        ("pkg:golang/x.io/sdk@v1.0#a", "pkg:golang/x.io/sdk@v1.0#b"),
+        ("pkg:deb/debian/zlib1g@1.2?arch=amd64", "pkg:deb/debian/zlib1g@1.2?arch=i386"),
+        ("pkg:rpm/centos/zlib@1.2", "pkg:rpm/centos/zlib@1.2?epoch=1"),
+        ("pkg:deb/debian/zlib1g@1%3A1.2", "pkg:deb/debian/zlib1g@1.2?epoch=1"),
+        ("pkg:npm/%40a/b@1.0", "pkg:npm/@a/b@1.0"),
+        ("pkg:nuget/Newtonsoft.Json@13", "pkg:nuget/newtonsoft.json@13"),
+    ],
+)
+def test_a_package_that_is_taken_for_another_one_has_the_worse_status(idle: str, used: str) -> None:
+    packages = [package("i", b"/a/i.py", purl=idle), package("u", b"/b/u.py", purl=used)]
+    scanned = scan(packages, [Finding("CVE-1", "i")])  # a scanner may name one of them alone
+    (statement,) = assessed(scanned, batch(0, 10, [b"/b/u.py"])).statements
+    assert statement.verdict.status is Status.AFFECTED
+    for other in ("pkg:pypi/jinja2@3.1.3", "pkg:pypi/jinja@3.1.2", "pkg:npm/jinja2@3.1.2"):
+        packages[1] = replace(packages[1], purl=other)
+        (statement,) = assessed(
+            scan(packages, [Finding("CVE-1", "i")]), batch(0, 10, [b"/b/u.py"])
+        ).statements
+        assert statement.verdict.status is Status.NOT_AFFECTED
+
+
+def test_a_purl_without_version_rules_nothing_out() -> None:
+    for purl in ("pkg:npm/left-pad", "pkg:npm/@scope/left-pad"):
+        idle = package("left-pad", b"/app/node_modules/left-pad/index.js", purl=purl)
+        assert only([idle], batch(0, 10)) == (Status.UNDER_INVESTIGATION, Reason.NO_PURL)
+
+
 def test_an_advisory_goes_by_its_cve() -> None:
     scanned = scan([USED], [Finding("GHSA-x", "used", aliases=("CVE-2020-1",))])
     (statement,) = assessed(scanned).statements
@@ -195,6 +229,16 @@ def test_a_decision_overrides_evidence_and_keeps_its_author() -> None:
         scanned, used, decisions=[replace(DECISION, vulnerability="CVE-2")]
     ).statements
     assert statement.verdict.status is Status.AFFECTED
+
+
+def test_a_decision_on_one_architecture_does_not_hide_the_use_of_another() -> None:
+    purl = "pkg:deb/debian/used@1.0?arch={}"
+    packages = [package(a, b"/lib/" + a.encode(), purl=purl.format(a)) for a in ("amd64", "i386")]
+    scanned = scan(packages, [Finding("CVE-1", "amd64"), Finding("CVE-1", "i386")])
+    narrow = replace(DECISION, package=purl.format("amd64"))
+    for used, status in ((b"/lib/i386", Status.AFFECTED), (b"/lib/amd64", Status.NOT_AFFECTED)):
+        (statement,) = assessed(scanned, batch(0, 10, [used]), decisions=[narrow]).statements
+        assert statement.verdict.status is status
 
 
 def test_a_decision_under_any_name_of_the_vulnerability_is_not_overwritten() -> None:

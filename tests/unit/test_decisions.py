@@ -61,6 +61,21 @@ def test_an_npm_scope_is_no_version() -> None:
     assert not fits(replace(DECISION, package="pkg:npm/@babel/core@7.2.0"), scoped)
 
 
+def test_one_cve_of_an_advisory_does_not_speak_for_the_others() -> None:
+    ruled_out = replace(DECISION, status=Status.NOT_AFFECTED, text="no parser")
+    second = replace(ruled_out, vulnerability="CVE-2", decided_at_us=9)
+    names = ["ALAS-1", "CVE-1", "CVE-2"]
+    held = Decisions([ruled_out])
+    assert held.fitting(names, ZLIB, IMAGE) is None
+    held.put(second)
+    assert held.fitting(names, ZLIB, IMAGE) in (ruled_out, second)
+    worse = replace(second, status=Status.AFFECTED, decided_at_us=10)
+    assert Decisions([worse]).fitting(names, ZLIB, IMAGE) == worse
+    assert Decisions([ruled_out, worse]).fitting(names, ZLIB, IMAGE) == worse
+    whole = replace(ruled_out, vulnerability="ALAS-1")
+    assert Decisions([whole]).fitting(names, ZLIB, IMAGE) == whole
+
+
 def test_images_go_by_any_of_their_digests() -> None:
     for scope in (CONFIG, MANIFEST, EVERY):
         assert fits(replace(DECISION, scope=scope))
