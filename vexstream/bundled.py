@@ -1,5 +1,9 @@
 """Files that hold copies of packages and run in their place: the packages' own files stay closed.
 
+A program that holds packages of a language (a single executable of Node, Bun, .NET or PyInstaller,
+a Python zip application, a snapshot of Node's heap) belongs to all packages of that language, for
+which of them it holds is not read. Unless it runs, it runs in nobody's place.
+
 A bundle that webpack or esbuild wrote, and a Java archive of shared classes (AppCDS, an AOT cache,
 OpenJ9's cache), name what is in them in no way that can be relied on. So of every package that may
 be in one, no silence of its files shows that it is unused.
@@ -45,6 +49,26 @@ def in_place_of(
                 found[artifact.id] = f"the bundle {_text(bundle)} may hold a copy of it"
         elif artifact.type in JAVA_TYPES and classes is not None:
             found[artifact.id] = f"the shared classes in {_text(classes)} may be its own"
+    return found
+
+
+def holders_of(
+    artifacts: Sequence[Artifact], owned: Sequence[Set[bytes]], image: Image
+) -> Mapping[str, list[bytes]]:
+    """Package type -> the programs that may hold such packages and belong to no other package."""
+    if not image.holders:
+        return {}
+    others: set[bytes] = set().union(
+        *(
+            files
+            for artifact, files in zip(artifacts, owned, strict=True)
+            if not _is_application(artifact) and artifact.type != "binary"
+        )
+    )
+    found: dict[str, list[bytes]] = {}
+    for path, language in sorted(image.holders.items()):
+        if path not in others:
+            found.setdefault(language, []).append(path)
     return found
 
 

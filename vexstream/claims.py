@@ -33,7 +33,22 @@ MADE_AT_INSTALLATION: Mapping[str, tuple[bytes, ...]] = {
     "ca-certificates-java": (b"/etc/ssl/certs/java/cacerts",),
     "locales": (b"/usr/lib/locale/locale-archive",),
     "mime-support": (b"/etc/mime.types",),
-    "shared-mime-info": (b"/usr/share/mime/mime.cache", b"/usr/share/mime/magic"),
+    "shared-mime-info": tuple(
+        b"/usr/share/mime/" + name
+        for name in (
+            b"mime.cache",
+            b"magic",
+            b"globs",
+            b"globs2",
+            b"aliases",
+            b"subclasses",
+            b"types",
+            b"icons",
+            b"generic-icons",
+            b"treemagic",
+            b"XMLnamespaces",
+        )
+    ),
 }
 """Files that a package's own scripts put together when it is installed: no list names them, and
 they are what programs read of the package."""

@@ -43,8 +43,13 @@ _EGG_INFO = (
     rb"|" + _DIST_INFO
 )
 
+_SCRIPTS = rb"pyc?|(?:ba|z|k|c|fi)?sh|p[lm]|rb|[cm]?js|php|lua|tcl|elc?|vim|jar|so"
+
 DIRECTORY_RULES: tuple[Rule, ...] = (
-    Rule(rb"/usr/share/(?:doc|doc-base|man|info|gtk-doc|help)/", "documentation for people"),
+    Rule(
+        rb"/usr/share/(?:doc|doc-base|man|info|gtk-doc|help)/(?!(?s:.*)\.(?:%b)\Z)" % _SCRIPTS,
+        "documentation for people; not scripts: shells are told to read fzf's key bindings there",
+    ),
     Rule(rb"/usr/share/locale/.+/LC_MESSAGES/", "translated messages carry no behaviour"),
     Rule(rb"/usr/share/(?:lintian|bug|metainfo|appdata)/", "remarks of packagers"),
     Rule(rb"/usr/share/(?:licenses|common-licenses)/", "texts of licences"),

@@ -16,12 +16,15 @@ class Image:
         root: RootFs,
         contents: Mapping[bytes, bytes] | None = None,
         bundles: Set[bytes] = frozenset(),
+        holders: Mapping[bytes, str] | None = None,
     ) -> None:
         """``contents`` has dpkg's lists and diversions, Python's ``.pth`` files and .NET's
-        ``.deps.json``, by path; ``bundles`` the JavaScript that a bundler wrote."""
+        ``.deps.json``, by path; ``bundles`` the JavaScript that a bundler wrote, ``holders``
+        programs that hold copies of packages, with the type of these."""
         self.root = root
         self.contents = contents or {}
         self.bundles = bundles
+        self.holders = holders or {}
         self.npm_homes: frozenset[bytes] = frozenset()
         """Canonical directories of the npm packages that have an artifact of their own."""
 

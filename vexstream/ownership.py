@@ -13,8 +13,8 @@ kernel reports paths without symlinks. Then:
    that its language loads from a directory of its own (vexstream/claims_directories.py).
 4. Hard links of an owned file that nobody claims belong to the owners of the file.
 5. Bytecode belongs to the owner of its source: in ``__pycache__`` (``filekinds.owner_path``), in
-   the place of a source that was removed, or in a tree of its own (PYTHONPYCACHEPREFIX, PHP's
-   opcache.file_cache).
+   the place of a source that was removed, in a tree of its own (PYTHONPYCACHEPREFIX, PHP's
+   opcache.file_cache), or beside a link to the source (Emacs).
 6. A file with the content of a package's code belongs to that package as well: it was copied there
    (``cp libssl.so.3 /app/``), moved there by a later layer, or vendored. Not when its owner is of
    the same name: that is another version of it, with findings of its own. Nor does the original
@@ -33,7 +33,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from vexstream.bundled import in_place_of
+from vexstream.bundled import holders_of, in_place_of
 from vexstream.claims import OS_TYPES, claim
 from vexstream.claims_directories import npm_homes
 from vexstream.filekinds import Kind, kind, owner_path
@@ -47,7 +47,7 @@ ONLY_METADATA = "it owns only documentation and records of its installation"
 NO_CODE = "none of the code that it installed is in the image"
 
 _IN_TREE = re.compile(
-    rb"(?<!/__pycache__)/([^/.]+)\.[a-z]+-\d+(?:\.opt-\w+)?\.pyc\Z|/([^/]+\.php)\.bin\Z"
+    rb"(?<!/__pycache__)/([^/.]+)\.[a-z]+-\d+(?:\.opt-\w+)?\.pyc\Z|/([^/]+\.[a-z]\w*)\.bin\Z"
 )
 """Bytecode that is not beside its source."""
 _PROGRAM_OR_LIBRARY = re.compile(
@@ -72,11 +72,17 @@ def assign(artifacts: Sequence[Artifact], image: Image) -> tuple[Package, ...]:
     _give_link_targets(artifacts, found)
     _give_hard_links(owned, image.hard_links)
     instead = in_place_of(artifacts, owned, image)
+    holders = holders_of(artifacts, owned, image)
     _give_moved(artifacts, found, image.root)
     _give_alike(artifacts, found, image.root)
     _give_bytecode(owned, image.root)
     return tuple(
-        _package(artifact, one, None if whole else made.incomplete, instead.get(artifact.id))
+        _package(
+            artifact,
+            one,
+            holders.get(artifact.type, ()),
+            (None if whole else made.incomplete) or instead.get(artifact.id),
+        )
         for artifact, made, one, whole in zip(artifacts, claims, found, complete, strict=True)
     )
 
@@ -213,13 +219,17 @@ def _is_code(path: bytes, *, program: bool) -> bool:
 
 def _give_bytecode(owned: Sequence[set[bytes]], root: RootFs) -> None:
     """Trees of bytecode repeat a source's whole path below their own directory."""
-    compiled = (path for path in root.files_under(b"/") if path.endswith((b".pyc", b".php.bin")))
-    trees = [path for path in compiled if _IN_TREE.search(path)]
-    if not trees:
+    compiled = [p for p in root.files_under(b"/") if p.endswith((b".pyc", b".bin", b".elc"))]
+    if not compiled:
         return
     claimed = set().union(*owned)
     given: dict[bytes, set[bytes]] = defaultdict(set)
-    for path in trees:
+    for path in compiled:
+        if path.endswith(b".elc") and path not in claimed:
+            beside = root.file_at(path[:-1])
+            if beside is not None:
+                given[beside.path].add(path)
+    for path in filter(_IN_TREE.search, compiled):
         source = _IN_TREE.sub(lambda m: b"/" + (m[2] or m[1] + b".py"), path)
         while source and source not in claimed:
             source = source[source.find(b"/", 1) :] if source.count(b"/") > 1 else b""
@@ -231,10 +241,9 @@ def _give_bytecode(owned: Sequence[set[bytes]], root: RootFs) -> None:
 
 
 def _package(
-    artifact: Artifact, found: _Resolved, incomplete: str | None, instead: str | None
+    artifact: Artifact, found: _Resolved, holders: Iterable[bytes], unobservable: str | None
 ) -> Package:
     paths = tuple(sorted({owner_path(path) for path in found.files}))
-    unobservable = incomplete or instead
     if unobservable is None and not paths:
         unobservable = NO_FILES
     elif unobservable is None and all(kind(path) is Kind.METADATA for path in paths):
@@ -247,7 +256,7 @@ def _package(
         version=artifact.version,
         type=artifact.type,
         purl=artifact.purl,
-        files=paths,
+        files=tuple(sorted({*paths, *holders})),
         unobservable=unobservable,
     )
 

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, Protocol, cast
 import zstandard
 
 from services.scanner.errors import SbomFailedError, TooLargeError
+from services.scanner.holders import Holder
 from vexstream.imagefiles import Image
 from vexstream.rootfs import Entry, EntryKind, RootFs, RootFsError
 
@@ -40,7 +41,7 @@ _CONTENTS = re.compile(
 which a Python package may lie elsewhere, and .NET's lists of assemblies."""
 MIN_ALIKE_BYTES = 256
 """A file below this has no code of its own worth the name; many are alike by chance."""
-_SCRIPT = re.compile(rb"(?!.*/node_modules/).*\.[cm]?js\Z", re.DOTALL)
+_SCRIPT = re.compile(rb"(?!.*/node_modules/).*\.(?:[cm]?js|jsc)\Z", re.DOTALL)
 _BUNDLE = re.compile(
     rb"__webpack_|webpackChunk|webpackJsonp|TURBOPACK|parcelRequire|__commonJS"
     rb"|getDefaultExportFromCjs|exports:\s{0,40}\{\s{0,40}\}\s{0,40}\}"
@@ -68,10 +69,12 @@ class Unpacked:
     """Content of the files of package databases that exist in the merged tree."""
     bundles: set[bytes] = field(default_factory=set)
     """JavaScript outside node_modules that a bundler wrote, copies of packages in it."""
+    holders: dict[bytes, str] = field(default_factory=dict)
+    """Programs that hold copies of packages: of which type."""
 
     def image(self) -> Image:
         """What packages are mapped to."""
-        return Image(self.root, self.contents, self.bundles)
+        return Image(self.root, self.contents, self.bundles, self.holders)
 
 
 @dataclass(slots=True)
@@ -121,6 +124,11 @@ def unpack(
         del unpacked.contents[path]
     found = map(unpacked.root.file_at, unpacked.bundles)
     unpacked.bundles = {file.path for file in found if file is not None}
+    unpacked.holders = {
+        at.path: language
+        for path, language in unpacked.holders.items()
+        if (at := unpacked.root.file_at(path)) is not None
+    }
     return unpacked
 
 
@@ -173,6 +181,7 @@ def _read(entry: Entry, tape: "_Tape", size: int, budget: _Budget, unpacked: Unp
     """What the content of a file tells."""
     path = posixpath.normpath(b"/" + entry.path.lstrip(b"/"))
     unpacked.bundles.discard(path)  # of a lower layer
+    unpacked.holders.pop(path, None)
     wanted, script = bool(_CONTENTS.match(path)), bool(_SCRIPT.match(path))
     if wanted:
         budget.content_bytes -= size
@@ -183,14 +192,20 @@ def _read(entry: Entry, tape: "_Tape", size: int, budget: _Budget, unpacked: Unp
     elif size < MIN_ALIKE_BYTES:
         return entry
     kept: list[bytes] = []
-    bundle, checksum, end = script and size >= _BUNDLE_BYTES, 0, b""
+    holder = Holder(path, size, program=entry.program)
+    compiled = path.endswith(b".jsc")  # by bytenode: nothing in it can be told
+    bundle, checksum, end = script and (compiled or size >= _BUNDLE_BYTES), 0, b""
     for part in tape.parts(size):
         checksum = zlib.crc32(part, checksum)
+        holder.feed(part)
         if wanted:
             kept.append(part)
         if script and not bundle:
             bundle = _is_bundled(end + part)
             end = part[-_BUNDLE_LINE_BYTES:]
+    holder.close()
+    if holder.language:
+        unpacked.holders[path] = holder.language
     if bundle:
         unpacked.bundles.add(path)
     if wanted:

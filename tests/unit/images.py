@@ -18,6 +18,7 @@ def image(
     contents: dict[bytes, bytes] | None = None,
     alike: dict[bytes, int] | None = None,
     bundles: frozenset[bytes] = frozenset(),
+    holders: dict[bytes, str] | None = None,
 ) -> Image:
     """``alike`` are files by path, with a number for their content."""
     root = RootFs()
@@ -25,7 +26,7 @@ def image(
     root.apply(Entry(path, EntryKind.FILE, content=same) for path, same in (alike or {}).items())
     root.apply(Entry(path, EntryKind.SYMLINK, to) for path, to in (links or {}).items())
     root.apply(Entry(path, EntryKind.HARDLINK, to) for path, to in (hard or {}).items())
-    return Image(root, contents, bundles)
+    return Image(root, contents, bundles, holders)
 
 
 _METADATA = {"deb": "dpkg-db-entry", "apk": "apk-db-entry", "rpm": "rpm-db-entry",

@@ -45,6 +45,8 @@ def test_kind(path: bytes, expected: Kind) -> None:
         b"/home/usr/share/doc/tool",  # the directory of that name, but not the system's
         b"/usr/share/docs/tool",
         b"/v/METADATA",
+        b"/usr/share/doc/fzf/examples/key-bindings.bash",
+        b"/usr/share/doc/git/contrib/git\njump/x.pl",
         b"/usr/lib/rpm/rpmrc",
     ],
 )

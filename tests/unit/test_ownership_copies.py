@@ -4,7 +4,7 @@ import pytest
 
 from tests.unit.images import SITE, artifact, deb, image, one
 from vexstream.imagefiles import Image
-from vexstream.ownership import assign
+from vexstream.ownership import NO_FILES, assign
 from vexstream.rootfs import Entry, EntryKind, RootFs
 
 
@@ -109,3 +109,43 @@ def test_a_program_moved_before_the_image_was_made_is_known_by_its_name() -> Non
     place = image(b"app/lib/libx.so.1", b"usr/bin/xtool", b"app/b.py", links={b"lib": b"usr/lib"})
     found = one(deb("x", "/lib/libx.so.1", "/usr/bin/xtool", "/lib/x/b.py"), place)
     assert found.files == (b"/app/lib/libx.so.1", b"/usr/bin/xtool")
+
+
+def test_a_program_that_may_hold_packages_is_theirs() -> None:
+    """It is not when it belongs to another package; that of the application itself is."""
+    holders = {b"/srv/shop": "npm", b"/usr/bin/compose": "python", b"/opt/app.pyz": "python"}
+    place = image(b"srv/shop", b"srv/package.json", b"usr/bin/compose", b"opt/app.pyz",
+                  b"srv/node_modules/ms/package.json", b"srv/node_modules/ms/index.js",
+                  b"v/lib/python3.11/site-packages/six.py", holders=holders)  # fmt: skip
+    found = {
+        package.name: package
+        for package in assign(
+            [deb("compose", "/usr/bin/compose"),
+             artifact("npm", "ms", at=["/srv/node_modules/ms/package.json"]),
+             artifact("npm", "shop", at=["/srv/package.json"]),
+             artifact("python", "six", files=["six.py"], at=[f"{SITE}/six.dist-info/METADATA"]),
+             artifact("python", "gone", files=["gone.py"], at=[f"{SITE}/gone.dist-info/METADATA"])],
+            place,
+        )
+    }  # fmt: skip
+    assert b"/srv/shop" in found["ms"].files
+    assert found["ms"].unobservable is None
+    assert b"/opt/app.pyz" in found["six"].files
+    assert b"/usr/bin/compose" not in found["six"].files
+    assert found["gone"].unobservable == NO_FILES
+    assert found["compose"].files == (b"/usr/bin/compose",)
+
+
+def test_bytecode_in_a_tree_of_its_own_or_beside_a_link_belongs_to_its_source() -> None:
+    elpa = b"usr/share/emacs/site-lisp/elpa"
+    place = image(b"srv/vendor/d/node.module", b"var/cache/1a/srv/vendor/d/node.module.bin",
+                  b"var/cache/1a/srv/other.module.bin", elpa + b"-src/org-9/org.el",
+                  elpa + b"/org-9/org.elc",
+                  links={elpa + b"/org-9/org.el": b"../../elpa-src/org-9/org.el"})  # fmt: skip
+    org, node = assign([deb("elpa-org", f"/{elpa.decode()}-src/org-9/org.el"),
+                        deb("drupal", "/srv/vendor/d/node.module")], place)  # fmt: skip
+    assert b"/" + elpa + b"/org-9/org.elc" in org.files
+    assert node.files == (
+        b"/srv/vendor/d/node.module",
+        b"/var/cache/1a/srv/vendor/d/node.module.bin",
+    )

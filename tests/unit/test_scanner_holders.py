@@ -1,0 +1,67 @@
+"""What makers of single programs leave in them; tests/integration/test_holders.py has real ones."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from services.scanner import layers
+from services.scanner.layers import unpack
+
+PLENTY = 64 * 1024 * 1024
+ELF = b"\x7fELF" + b"\0" * 70_000
+DOTNET = bytes.fromhex("8b1202b96a612038727b930214d7a03213f5b9e6efae3318ee3b2dce24b36aae")
+FUSE = b"NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2:"
+
+
+def held(folder: Path, content: bytes, name: str = "app/shop", *, mode: int = 0o755) -> str | None:
+    path = folder / "layer"
+    with tarfile.open(path, "w") as archive:
+        info = tarfile.TarInfo(name)
+        info.size, info.mode = len(content), mode
+        archive.addfile(info, io.BytesIO(content))
+    return unpack([path], PLENTY).holders.get(b"/" + name.encode())
+
+
+@pytest.mark.parametrize(
+    ("content", "language"),
+    [
+        (ELF + FUSE + b"1" + ELF, "npm"),
+        (ELF + FUSE + b"0" + ELF, None),
+        (ELF + b"pkg/prelude/bootstrap.js", "npm"),
+        (ELF + b"\n---- Bun! ----\n" + b"12345678", "npm"),
+        (ELF + b"\n---- Bun! ----\n" + b"12345678" + ELF, None),  # Bun itself
+        (b"\x19\xda\x43\x01" + b"x" * 300, "npm"),
+        (ELF + b"MEI\x0c\x0b\x0a\x0b\x0e" + b"x" * 80, "python"),
+        (b"#!/usr/bin/env python3\nPK\x03\x04" + b"x" * 300, "python"),
+        (b"#!/usr/bin/env python3\nimport sys\n" + b"x" * 300, None),
+        (ELF + b"\0\x10\0\0\0\0\0\0" + DOTNET, "dotnet"),
+        (ELF + b"\0" * 8 + DOTNET, None),
+        (b"FUSE" + FUSE + b"1" + ELF, None),
+    ],
+)
+def test_a_holder_is_known_by_its_mark(tmp_path: Path, content: bytes, language: str) -> None:
+    assert held(tmp_path, content) == language
+
+
+def test_a_mark_between_two_parts_is_found(tmp_path: Path) -> None:
+    for before in range(layers._STEP - 60, layers._STEP + 1, 6):
+        content = ELF + b"\0" * (before - len(ELF)) + b"\1" + b"\0" * 7 + DOTNET + ELF
+        assert held(tmp_path, content) == "dotnet"
+
+
+def test_a_zip_without_first_line_is_told_by_its_name(tmp_path: Path) -> None:
+    archive = b"PK\x03\x04" + b"x" * 300
+    assert held(tmp_path, archive, "app.pyz", mode=0o644) == "python"
+    assert held(tmp_path, archive, "app.zip", mode=0o644) is None
+
+
+def test_what_bytenode_compiled_is_a_bundle(tmp_path: Path) -> None:
+    path = tmp_path / "layer"
+    with tarfile.open(path, "w") as archive:
+        for name in ("srv/app.jsc", "srv/node_modules/x/x.jsc"):
+            info = tarfile.TarInfo(name)
+            info.size = 300
+            archive.addfile(info, io.BytesIO(b"\xa3" * 300))
+    assert unpack([path], PLENTY).bundles == {b"/srv/app.jsc"}
