@@ -166,6 +166,22 @@ def test_our_containers_have_a_read_only_root_and_bounds(name: str) -> None:
             assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container)
 
 
+def test_requests_are_those_of_the_documentation_beside_what_was_measured() -> None:
+    text = (_ROOT / "docs/kubernetes.md").read_text()
+    documented = {
+        service: {"cpu": cpu, "memory": f"{mib}Mi"}
+        for service, cpu, mib in re.findall(r"^\| (\w+) \| (\d+m), (\d+) MiB \|", text, re.M)
+    }
+    requested = {
+        workload: {
+            of: pod["containers"][0]["resources"]["requests"][of] for of in ("cpu", "memory")
+        }
+        for _, workload, pod in _pods("local+kubescape")
+        if workload in _SETTINGS
+    }
+    assert requested == documented
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_host_paths_are_read_only_and_few(name: str) -> None:
     for _, workload, pod in _pods(name):
