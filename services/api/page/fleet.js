@@ -4,7 +4,7 @@ import { get, query } from "./api.js";
 import { bar, learned, learningText, progress, severityDots, statusBar } from "./charts.js";
 import { asRow, choice, debounce, h, link, longTable, redraw, section, show, table } from "./dom.js";
 import {
-  cveLink, epss, exploited, imageLink, number, percent, plural, severity, SEVERITIES, short,
+  cveLink, epss, exploited, imageLink, namespaceName, number, percent, plural, severity, SEVERITIES, short,
   STATES, STATUS, STATUSES,
 } from "./format.js";
 import { pagedList } from "./list.js";
@@ -62,7 +62,7 @@ export function fleet(asked) {
     matches.append(chip(`“${asked.q}”`, { ...asked, q: "" }),
       ...found.vulnerabilities.map((id) => h("span", { class: "chip" }, cveLink(id))),
       ...found.packages.map((name) => h("span", { class: "chip" }, "package ", link(`#/?${query({ package: name })}`, name))),
-      ...found.namespaces.map((name) => h("span", { class: "chip" }, "namespace ", link(`#/?${query({ namespace: name })}`, name))));
+      ...found.namespaces.map((name) => h("span", { class: "chip" }, "namespace ", link(`#/?${query({ namespace: name })}`, namespaceName(name)))));
   }
 
   const pending = new Set();
@@ -109,7 +109,7 @@ function namespaces(select, found, wanted) {
   const names = Object.keys(found);
   if (wanted && !names.includes(wanted)) names.unshift(wanted);
   select.replaceChildren(h("option", { value: "" }, "any namespace"),
-    ...names.map((name) => h("option", { value: name }, name || "(none)")));
+    ...names.map((name) => h("option", { value: name }, namespaceName(name))));
   select.value = wanted || "";
 }
 
@@ -124,7 +124,7 @@ function imageRow(image) {
   const affected = image.counts.affected || 0;
   return asRow(h("tr", { "data-digest": image.config_digest },
     h("td", {}, imageLink(image),
-      h("div", { class: "sub" }, image.namespaces.length ? `${image.namespaces.join(", ")} · ` : null,
+      h("div", { class: "sub" }, image.namespaces.length ? `${image.namespaces.map(namespaceName).join(", ")} · ` : null,
         h("span", { class: "mono" }, short(image.config_digest)))),
     h("td", { "data-label": "Learning" }, image.state === "document" || image.state === "no_findings"
       ? [progress(learned(image.learning), "learning period"), h("div", { class: "sub" }, learningText(image.learning))]

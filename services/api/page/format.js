@@ -72,6 +72,11 @@ export function epss(score) {
   return h("span", { class: score >= 0.1 ? "epss hot" : "epss", title: "Probability that it is exploited within 30 days (EPSS)" }, `${text} %`);
 }
 
+/** Of a cluster's id, which is a UUID, the first part, as in the documents' texts. */
+export function namespaceName(name) {
+  return name.replace(/^([0-9a-f]{8})(-[0-9a-f]{4}){3}-[0-9a-f]{12}(?=\/|$)/, "$1") || "(none)";
+}
+
 export function percent(part, whole) {
   if (!whole) return "–";
   const share = (100 * part) / whole;
