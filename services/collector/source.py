@@ -104,7 +104,7 @@ class CoreSource:
         refused: list[str] = []
         for hooks in _CHOICES:
             try:
-                attached = self._load(hooks)
+                attached = self._load_fast(hooks)
             except ProbeError as error:
                 if hooks is _CHOICES[-1] or (hooks.opened_by is None and _is_denied(error)):
                     raise _denied(error) if _is_denied(error) else error from error
@@ -179,7 +179,18 @@ class CoreSource:
             self._object.close()
             self._object = None
 
-    def _load(self, hooks: "_Hooks") -> list[str]:
+    def _load_fast(self, hooks: "_Hooks") -> list[str]:
+        """With typed reads where the kernel has them and its verifier follows."""
+        typed = has_typed_reads(self._host_proc)
+        try:
+            return self._load(hooks, typed_reads=typed)
+        except ProbeError as error:
+            if not typed or _is_denied(error):
+                raise
+            log.warning("the probe reads by helpers", refused=str(error).splitlines()[0])
+            return self._load(hooks, typed_reads=False)
+
+    def _load(self, hooks: "_Hooks", *, typed_reads: bool) -> list[str]:
         skip = hooks.unused_programs()
         self._object = BpfObject(self._probe)
         try:
@@ -187,7 +198,7 @@ class CoreSource:
             config = probe_config(
                 find_host(self._host_proc, self._host_process),
                 io_uring=hooks.io_uring, file_open=hooks.opened_by is not None,
-                typed_reads=has_typed_reads(self._host_proc),
+                typed_reads=typed_reads,
             )  # fmt: skip
             self._object.configure(".rodata.config", config)
             self._object.resize("events", self._ring_buffer_bytes)

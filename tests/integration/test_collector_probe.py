@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -210,6 +211,39 @@ def test_losses_that_find_no_room_are_counted_for_everybody(
         }
     finally:
         source.close()
+
+
+def test_helpers_read_what_typed_pointers_read(
+    probe: Path,
+    containerd: Containerd,
+    uses_container: Container,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("services.collector.source.has_typed_reads", lambda _: False)
+    source = started(probe)
+    try:
+        observer = Observer(containerd, uses_container, source)
+        seen = observer.uses("/opt/uses", "map", "/opt/data/map")
+        assert seen[b"/opt/data/map"] == Use.OPENED | Use.MAPPED
+        assert not observer.lost()
+    finally:
+        source.close()
+
+
+def test_a_verifier_that_does_not_follow_typed_pointers_gets_helpers(
+    probe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load = CoreSource._load
+
+    def refusing(source: CoreSource, hooks: Any, *, typed_reads: bool) -> list[str]:
+        if typed_reads:
+            raise ProbeError("the kernel refuses the probe: Invalid argument")
+        return load(source, hooks, typed_reads=typed_reads)
+
+    monkeypatch.setattr(CoreSource, "_load", refusing)
+    monkeypatch.setattr("services.collector.source.has_typed_reads", lambda _: True)
+    started(probe).close()
+    assert "the probe reads by helpers" in capsys.readouterr().out
 
 
 def test_four_capabilities_are_enough(probe: Path) -> None:
