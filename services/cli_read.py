@@ -26,6 +26,9 @@ FOUND, ABSENT, UNUSABLE, TIME_OVER = 1, 3, 4, 5
 TIMEOUT_S = 30.0
 RECONNECT_S = 2.0
 _OPENED = "opened"
+_STRANGER = "answers something else than vexstream's API: check --url"
+_UNBROKEN = 100_000
+"""Columns of what is no terminal."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _STYLES = {
@@ -77,7 +80,7 @@ def get(
     if format_ or as_json:
         sys.stdout.flush()
         sys.stdout.buffer.write(answer.content)  # to the byte: the signature is over them
-    statements = json.loads(document.content)["statements"] if document is not None else []
+    statements = _read(document)["statements"] if document is not None else []
     if not format_ and not as_json:
         _print_document(statements)
     if wanted & {statement["status"] for statement in statements}:
@@ -105,7 +108,7 @@ def diff(
     versions = {name: value for name, value in (("from", from_), ("to", to)) if value}
     with _client(url, token) as client:
         answer = _get(client, f"/vex/{digest}/diff", **versions)
-    found = answer.json()
+    found = _read(answer)
     if as_json:
         sys.stdout.write(answer.text + "\n")
     else:
@@ -193,6 +196,17 @@ def _get(client: "httpx.Client", path: str, **parameters: str | int) -> "httpx.R
     return answer
 
 
+def _read(answer: "httpx.Response") -> dict[str, Any]:
+    """The JSON in an answer; what is no object is from somebody else."""
+    try:
+        found = answer.json()
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        _fail(UNUSABLE, f"{answer.url} {_STRANGER}")
+    return found
+
+
 def _refuse(answer: "httpx.Response") -> NoReturn:
     try:
         detail = str(answer.json()["detail"])
@@ -228,7 +242,7 @@ def _is_learnt(client: "httpx.Client", digest: str) -> bool:
         return False
     if not answer.is_success:
         _refuse(answer)
-    return bool(answer.json()["learning"]["complete"])
+    return bool(_read(answer)["learning"]["complete"])
 
 
 def _events(client: "httpx.Client", digest: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -244,6 +258,8 @@ def _events(client: "httpx.Client", digest: str | None) -> Iterator[tuple[str, d
                 if not answer.is_success:
                     answer.read()
                     _refuse(answer)
+                if not answer.headers.get("Content-Type", "").startswith("text/event-stream"):
+                    _fail(UNUSABLE, f"{answer.url} {_STRANGER}")
                 for event in _parsed(answer.iter_lines()):
                     reached = True
                     last = event.get("id", last)
@@ -269,14 +285,18 @@ def _parsed(lines: Iterator[str]) -> Iterator[dict[str, str]]:
 
 
 def _print_document(statements: list[dict[str, Any]]) -> None:
-    table = Table("Vulnerability", "Package", "Status", "Why", box=None, pad_edge=False)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _UNBROKEN  # a statement a line, and nothing cut: for grep and the like
+    table = Table(box=None, pad_edge=False)
+    for column in ("Vulnerability", "Package", "Status", "Why"):
+        table.add_column(column, overflow="fold")
     order = list(_STYLES)
     counts = dict.fromkeys(order, 0)
     for one in sorted(statements, key=lambda s: (order.index(s["status"]), _name(s))):
         counts[one["status"]] += 1
         why = one.get("impact_statement") or one.get("status_notes") or ""
         table.add_row(_text(_name(one)), _text(_package(one)), _status(one["status"]), _text(why))
-    console = Console(highlight=False)
     console.print(table)
     console.print(", ".join(f"{number} {status}" for status, number in counts.items()))
 

@@ -41,13 +41,17 @@ _ANSWERS: dict[str, bytes] = {
 
 
 class _Api(BaseHTTPRequestHandler):
-    """Answers what is known, 404 without, and refuses below /refused."""
+    """Answers what is known, 404 without; refuses below /refused, is somebody else at /portal."""
 
     def do_GET(self) -> None:
         body = _ANSWERS.get(unquote(self.path).replace("?format=openvex", ""))
+        if self.path.startswith("/portal"):
+            body = b"<!doctype html><title>Sign in</title>"
         status = 403 if self.path.startswith("/refused") else 404 if body is None else 200
         body = body or b'{"detail": "there is none"}'
         self.send_response(status)
+        if self.path.startswith("/stream"):
+            self.send_header("Content-Type", "text/event-stream")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -68,6 +72,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         url = f"http://127.0.0.1:{server.server_port}"
         yield {
             "API": f"--url={url}", "REFUSED": f"--url={url}/refused",
+            "PORTAL": f"--url={url}/portal",
             "AWAY": f"--url=http://127.0.0.1:{free_port()}", "IMAGE": CONFIG,
             "DOCUMENT": f"{url}/vex/{CONFIG}", "OTHER": f"{url}/vex/{_OTHER}",
             "NOTHING": f"{url}/vex/sha256:{'1' * 64}", "FORBIDDEN": f"{url}/refused/vex",
@@ -82,17 +87,17 @@ _COMMANDS = {
     ("get", 1): ["IMAGE API --fail-on affected"],
     ("get", 2): ["IMAGE API --fail-on fine", "API"],
     ("get", 3): ["sha256:1 API", "IMAGE API --format spdx"],
-    ("get", 4): ["IMAGE AWAY", "IMAGE REFUSED"],
+    ("get", 4): ["IMAGE AWAY", "IMAGE REFUSED", "IMAGE PORTAL"],
     ("watch", 0): ["IMAGE API --until-learnt"],
     ("watch", 2): ["IMAGE API --timeout soon"],
     ("watch", 3): ["sha256:1 API"],
-    ("watch", 4): ["IMAGE AWAY", "IMAGE REFUSED"],
+    ("watch", 4): ["IMAGE AWAY", "IMAGE REFUSED", "IMAGE PORTAL"],
     ("watch", 5): ["IMAGE API --timeout 0.1"],
     ("diff", 0): ["IMAGE API", "IMAGE API --from 1 --to 1 --exit-code"],
     ("diff", 1): ["IMAGE API --exit-code"],
     ("diff", 2): ["IMAGE API --from 0"],
     ("diff", 3): ["IMAGE API --from 9", "sha256:1 API"],
-    ("diff", 4): ["IMAGE AWAY", "IMAGE REFUSED"],
+    ("diff", 4): ["IMAGE AWAY", "IMAGE REFUSED", "IMAGE PORTAL"],
     ("verify", 0): ["DOCUMENT --key KEY", "DOCUMENT --key STRANGER --key KEY"],
     ("verify", 1): ["DOCUMENT --key STRANGER", "OTHER --key KEY"],
     ("verify", 2): ["DOCUMENT", "DOCUMENT --key NO-KEY", "/no/file --key KEY"],

@@ -1,0 +1,33 @@
+"""What ``vexstream get`` prints when no terminal reads it."""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from services import cli
+from tests.unit.factories import CONFIG
+
+_PACKAGE = "pkg:golang/example.org/" + "a-very-long-path/" * 12 + "module@v1.2.3"
+
+
+def test_a_statement_is_one_whole_line_without_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {
+        "vulnerability": {"name": "CVE-2024-1"},
+        "products": [{"subcomponents": [{"@id": _PACKAGE}]}],
+        "status": "affected",
+        "status_notes": "It is used. " * 20,
+    }
+    content = json.dumps({"statements": [said]})
+
+    def answer(_: object, path: str, **__: Any) -> httpx.Response:
+        return httpx.Response(200, text=content, request=httpx.Request("GET", f"http://api{path}"))
+
+    monkeypatch.setattr(httpx.Client, "get", answer)
+    printed = CliRunner().invoke(cli.app, ["get", CONFIG]).output
+    line = next(line for line in printed.splitlines() if "CVE-2024-1" in line)
+    assert _PACKAGE in line
+    assert line.endswith("It is used. " * 20)
+    assert "\x1b" not in printed
