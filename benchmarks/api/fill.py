@@ -147,11 +147,12 @@ def evidence(number: int, statements: int, now_us: int) -> EvidenceSummary:
     until_us = min(now_us, began_us + DAY_US)
     passed_us = now_us - began_us
     odd = f"/bin/{HOSTILE}".encode() + b"\xff"
-    lost = 0 if complete or number % 3 else 17
-    state = "events_lost" if lost else "complete" if complete else "learning"
+    state = "complete" if complete else ("events_lost", "observation_gap", "learning")[number % 3]
+    lost = 17 if state == "events_lost" else 0
     why = {
         "complete": "", "learning": "the learning period is not over",
         "events_lost": "17 events were lost on node-2: the kernel's buffer was full",
+        "observation_gap": "there is a gap in the observation",
     }  # fmt: skip
     growth = [
         GrowthPoint(began_us + passed_us * step * step // 900, int(640 * (1 - 0.78**step)))

@@ -8,6 +8,9 @@ export const token = {
   },
 };
 
+/** Status of what was not answered. */
+export const AWAY = 0;
+
 export class ApiError extends Error {
   constructor(status, problem) {
     super(problem.detail || problem.title || `The API answered ${status}.`);
@@ -16,10 +19,15 @@ export class ApiError extends Error {
   }
 }
 
-function request(address, options = {}) {
+async function request(address, options = {}) {
   const headers = { ...options.headers };
   if (token.get()) headers.Authorization = `Bearer ${token.get()}`;
-  return fetch(address, { ...options, headers });
+  try {
+    return await fetch(address, { ...options, headers });
+  } catch (error) {
+    if (options.signal?.aborted) throw error;
+    throw new ApiError(AWAY, { detail: "The API does not answer. What is missing comes as soon as it does." });
+  }
 }
 
 async function answered(answer) {

@@ -1,7 +1,7 @@
 // Where we are, what the keyboard does, the theme, the token, and the stream that keeps it live.
 
 import { follow, query } from "./api.js";
-import { debounce, main } from "./dom.js";
+import { debounce, main, plain } from "./dom.js";
 import { fleet } from "./fleet.js";
 import { image } from "./image.js";
 import { askForToken } from "./problem.js";
@@ -34,7 +34,7 @@ function route() {
   const [path, words = ""] = location.hash.slice(1).split(/\?(.*)/s);
   const asked = parameters(words);
   const [, kind, name = "", part = ""] = path.split("/");
-  document.title = name ? `${decoded(name).slice(0, 60)} - vexstream` : "vexstream";
+  document.title = name ? `${plain(decoded(name)).slice(0, 60)} - vexstream` : "vexstream";
   window.scrollTo(0, 0);
   if (kind === "image" && name) view = image(decoded(name).replace(/[^A-Za-z0-9:]/g, ""), part, asked);
   else if (kind === "cve" && name) view = vulnerability(decoded(name), asked);
@@ -58,6 +58,8 @@ function theme(next) {
 const listen = () => follow((kind, data) => view.onEvent(kind, data), (on) => {
   live.textContent = on ? "live" : "not live";
   live.className = on ? "on" : "";
+  live.title = on ? "Changes show as they happen" : "The connection is gone; it is made anew every few seconds";
+  if (on && document.querySelector(".error.away")) route();
 });
 
 document.getElementById("search").addEventListener("submit", (event) => { event.preventDefault(); go(); });
@@ -75,6 +77,7 @@ document.addEventListener("keydown", (event) => {
   search.focus();
   search.select();
 });
+window.addEventListener("again", route);
 window.addEventListener("token", () => { route(); listen(); });
 window.addEventListener("hashchange", () => {
   if (location.hash === "#main") return;
@@ -82,6 +85,7 @@ window.addEventListener("hashchange", () => {
   if (document.activeElement !== search) main.focus({ preventScroll: true });
 });
 
+history.scrollRestoration = "manual"; // the lists do it: list.js
 theme(document.documentElement.dataset.theme);
 route();
 listen();

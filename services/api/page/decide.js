@@ -22,7 +22,7 @@ async function rights() {
 export function decisionBox(digest, statement) {
   const place = h("div", { class: "decide" });
   const draw = async () => {
-    const mine = await rights().catch(() => ({ name: null, scopes: [] }));
+    const mine = await rights().catch((error) => ({ name: null, scopes: [], why: error.message }));
     const said = comments(digest, statement);
     place.replaceChildren(said.list, mine.scopes.includes("decide") ? form(digest, statement, mine, said.load) : refusal(mine, draw));
   };
@@ -31,7 +31,7 @@ export function decisionBox(digest, statement) {
 }
 
 function refusal(mine, draw) {
-  const said = mine.name ? `The token ${mine.name} has no scope decide.` : "Deciding and commenting need a token with the scope decide.";
+  const said = mine.why || (mine.name ? `The token ${mine.name} has no scope decide.` : token.get() ? "The API does not know this token." : "Deciding and commenting need a token with the scope decide.");
   window.addEventListener("token", draw, { once: true });
   return h("p", { class: "sub" }, said, " ", h("button", { type: "button", class: "quiet", on: { click: askForToken } }, "Enter a token"));
 }

@@ -1,6 +1,11 @@
 // Elements. Whatever comes from the API is put into the page as text, never as markup: names of
 // files, packages and images are chosen by strangers.
 
+// What moves a cursor or turns text round: with it a name could look like another.
+const UNSEEN = /[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]/g;
+export const plain = (text) => text.replace(UNSEEN, "\ufffd");
+
+const READ = new Set(["title", "aria-label"]);
 const SVG = "http://www.w3.org/2000/svg";
 
 /** Makes an element. Attributes that are null, undefined or false are left out; `on` holds
@@ -14,10 +19,11 @@ export function h(name, attributes = {}, ...children) {
     if (key === "on") {
       for (const [event, react] of Object.entries(value)) made.addEventListener(event, react);
     } else if (value !== null && value !== undefined && value !== false) {
-      made.setAttribute(key, value === true ? "" : value);
+      made.setAttribute(key, value === true ? "" : READ.has(key) ? plain(String(value)) : value);
     }
   }
-  made.append(...children.flat(3).filter((child) => child !== null && child !== undefined));
+  made.append(...children.flat(3).filter((child) => child !== null && child !== undefined)
+    .map((child) => typeof child === "string" ? plain(child) : child));
   return made;
 }
 
@@ -79,7 +85,7 @@ let toastTimer = 0;
 /** Says something for a moment. */
 export function toast(text) {
   const where = document.getElementById("toast");
-  where.textContent = text;
+  where.textContent = plain(text);
   clearTimeout(toastTimer);
   toastTimer = setTimeout(() => { where.textContent = ""; }, 6000);
 }

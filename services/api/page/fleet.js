@@ -4,8 +4,8 @@ import { get, query } from "./api.js";
 import { bar, learned, learningText, progress, severityDots, statusBar } from "./charts.js";
 import { asRow, choice, debounce, h, link, longTable, redraw, section, show, table } from "./dom.js";
 import {
-  cveLink, epss, exploited, imageLink, namespaceName, number, percent, plural, severity, SEVERITIES, short,
-  STATES, STATUS, STATUSES,
+  cveLink, epss, exploited, imageLink, namespaceName, number, percent, plural, severity, SEVERITIES,
+  short, STATES, STATUS, STATUSES,
 } from "./format.js";
 import { pagedList } from "./list.js";
 import { problem } from "./problem.js";
@@ -29,7 +29,7 @@ export function fleet(asked) {
   namespaces(chosen.namespace, {}, asked.namespace);
   for (const [name, select] of Object.entries(chosen)) select.value = asked[name] || "";
   const list = pagedList({
-    body, empty: "No image fits.",
+    body, empty: () => query(filters()) ? "No image fits." : "No image yet.",
     row: imageRow, key: (image) => image.config_digest,
     told: (page, status) => { status.textContent = plural(page.images, "image"); },
   });
@@ -50,7 +50,7 @@ export function fleet(asked) {
   async function figures() {
     const found = await get("fleet");
     summary.removeAttribute("aria-busy");
-    redraw(summary, [headline(found), severities(found), urgent(found)]);
+    redraw(summary, found.images ? [headline(found), severities(found), urgent(found)] : [welcome()]);
     namespaces(chosen.namespace, found.namespaces, chosen.namespace.value);
   }
 
@@ -89,7 +89,10 @@ export function fleet(asked) {
     section("Images", {},
       h("div", { class: "filters" }, Object.values(chosen), list.anew), matches,
       longTable("Images, the most urgent first", COLUMNS, body, "images"), list.foot));
-  const failed = (error) => summary.replaceChildren(problem(error));
+  const failed = (error) => {
+    summary.removeAttribute("aria-busy");
+    summary.replaceChildren(problem(error));
+  };
   if (!searching) figures().catch(failed);
   else get("fleet").then((found) => namespaces(chosen.namespace, found.namespaces, chosen.namespace.value)).catch(() => {});
   look().catch(() => {});
@@ -103,6 +106,13 @@ export function fleet(asked) {
       again();
     },
   };
+}
+
+/** Before the first image. */
+function welcome() {
+  return section("No image yet", { class: "card welcome" },
+    h("p", {}, "An image is here seconds after a collector has seen a program start in one of its containers."),
+    h("p", {}, "For the containers of this machine: ", h("code", {}, "vexstream up"), ". On a cluster the collector runs on each node, and its log says what it sees."));
 }
 
 function namespaces(select, found, wanted) {
@@ -124,7 +134,7 @@ function imageRow(image) {
   const affected = image.counts.affected || 0;
   return asRow(h("tr", { "data-digest": image.config_digest },
     h("td", {}, imageLink(image),
-      h("div", { class: "sub" }, image.namespaces.length ? `${image.namespaces.map(namespaceName).join(", ")} · ` : null,
+      h("div", { class: "sub" }, image.namespaces.length ? [image.namespaces.map((name, at) => [at ? ", " : null, h("bdi", {}, namespaceName(name))]), " · "] : null,
         h("span", { class: "mono" }, short(image.config_digest)))),
     h("td", { "data-label": "Learning" }, image.state === "document" || image.state === "no_findings"
       ? [progress(learned(image.learning), "learning period"), h("div", { class: "sub" }, learningText(image.learning))]

@@ -13,6 +13,13 @@ export const STATES = {
   awaiting_scan: "awaiting scan", scan_failed: "scan failed",
 };
 
+/** Why an image has no statement. */
+export const nothingStated = ({ state, failure }) => ({
+  no_findings: "The scan reports no vulnerability.",
+  awaiting_scan: "The image waits for its scan; nothing is stated yet.",
+  scan_failed: `The scan failed${failure ? ` (${failure})` : ""}; nothing is stated.`,
+}[state] || "Nothing is stated yet.");
+
 export const number = (value) => value.toLocaleString("en");
 export const plural = (count, one, many = `${one}s`) => `${number(count)} ${count === 1 ? one : many}`;
 export const words = (name) => name.replaceAll("_", " ");
@@ -28,7 +35,7 @@ export function nameParts(image) {
 
 export function imageLink(image) {
   const [host, name] = nameParts(image);
-  return link(`#/image/${image.config_digest}`, [h("span", { class: "dim" }, host), name], { class: "name" });
+  return link(`#/image/${image.config_digest}`, [h("span", { class: "dim" }, host), h("bdi", {}, name)], { class: "name" });
 }
 
 export const cveLink = (id) => link(`#/cve/${encodeURIComponent(id)}`, id, { class: "cve" });

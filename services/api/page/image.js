@@ -2,8 +2,8 @@
 
 import { download, get, getOrNull } from "./api.js";
 import { curve, learned, learningText, progress, statusBar } from "./charts.js";
-import { copyButton, debounce, h, link, redraw, section, show, table, toast } from "./dom.js";
-import { ago, nameParts, number, percent, plural, short, span, STATES, STATUS, STATUSES, time, words } from "./format.js";
+import { copyButton, debounce, h, link, plain, redraw, section, show, table, toast } from "./dom.js";
+import { ago, nameParts, nothingStated, number, percent, plural, short, span, STATES, STATUS, STATUSES, time, words } from "./format.js";
 import { historyPart } from "./history.js";
 import { problem } from "./problem.js";
 import { statementsPart } from "./statements.js";
@@ -25,7 +25,7 @@ export function image(digest, wanted, asked) {
     about = found;
     redraw(head, heading(about, coverage, part));
     if (first) {
-      document.title = `${nameParts(about)[1].slice(0, 60)} - vexstream`;
+      document.title = `${plain(nameParts(about)[1]).slice(0, 60)} - vexstream`;
       shown = partOf(part, place, about, coverage, asked);
     } else {
       shown.again(about, coverage);
@@ -59,7 +59,7 @@ function heading(about, coverage, part) {
   const digest = about.config_digest;
   return [
     h("p", { class: "crumb" }, link("#/", "Fleet"), " / image"),
-    h("h1", {}, h("span", { class: "dim" }, host), name),
+    h("h1", { class: "names" }, h("span", { class: "dim" }, host), h("bdi", {}, name)),
     h("p", { class: "digest mono" }, digest, " ", copyButton(digest, "the digest")),
     about.failure ? h("p", { class: "notice affected" }, `${STATES[about.state] || about.state}: ${about.failure}`) : null,
     h("div", { class: "cards" }, verdictCard(about), learningCard(about), curveCard(coverage)),
@@ -71,7 +71,7 @@ function heading(about, coverage, part) {
 function verdictCard(about) {
   const count = (status) => about.counts[status] || 0;
   const all = STATUSES.reduce((total, status) => total + count(status), 0);
-  if (!all) return section("Verdict", {}, h("p", {}, about.state === "no_findings" ? "The scan reports no vulnerability." : `${STATES[about.state] || about.state}: nothing is stated yet.`));
+  if (!all) return section("Verdict", {}, h("p", {}, nothingStated(about)));
   const left = count("affected") + count("under_investigation");
   return section("Verdict", {},
     h("p", { class: "big" }, h("b", {}, number(left)), ` of ${plural(all, "finding")} left to look at `,

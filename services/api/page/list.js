@@ -4,8 +4,14 @@ import { get, here } from "./api.js";
 import { arrange, asRow, h } from "./dom.js";
 import { problem } from "./problem.js";
 
+// The first page stays one group of rows, in which rows are kept when it is drawn anew; what is read on
+// comes in groups of about a screen. The browser looks after groups, not rows: those beyond the
+// screen cost nothing, however many they are.
+const GROUP = 25;
+
 /** `row(item)` makes the row of an item, `key(item)` tells it from others; `told(page)` hears of the
- * first page of each load. A row whose item has not changed stays, with the detail open below it. */
+ * first page of each load. A row whose item has not changed stays, with the detail open below it.
+ * `body` is the first group of rows, in its table. */
 export function pagedList({ body, key, row, told, empty }) {
   const status = h("p", { class: "dim said", role: "status" });
   const more = h("button", { type: "button", class: "more", hidden: true, on: { click: () => next() } }, "Show more");
@@ -18,6 +24,7 @@ export function pagedList({ body, key, row, told, empty }) {
   let busy = false;
   let drawn = new Map();
   let firstPage = 0;
+  let place = history.state;
 
   const watch = new IntersectionObserver((seen) => {
     if (seen.some((one) => one.isIntersecting) && !more.hidden) next();
@@ -40,8 +47,10 @@ export function pagedList({ body, key, row, told, empty }) {
       drawn = new Map();
       firstPage = page.items.length;
       arrange(body, firstPage ? page.items.flatMap((item) => rows(item, former))
-        : [asRow(h("tr", {}, h("td", { colspan: "20", class: "dim none" }, empty)))]);
+        : [asRow(h("tr", {}, h("td", { colspan: "20", class: "dim none" }, empty())))]);
+      while (body.nextElementSibling) body.nextElementSibling.remove();
       ended(page);
+      if (place) await comeBack(mine.signal);
     } catch (error) {
       if (mine.signal.aborted) return;
       failed.replaceChildren(problem(error));
@@ -56,10 +65,7 @@ export function pagedList({ body, key, row, told, empty }) {
     busy = true;
     const mine = stop;
     try {
-      const page = await get(address, mine.signal);
-      if (mine.signal.aborted) return;
-      body.append(...page.items.flatMap((item) => rows(item, drawn)));
-      ended(page);
+      await append(mine.signal);
     } catch (error) {
       if (!mine.signal.aborted) status.textContent = error.message;
     } finally {
@@ -67,6 +73,45 @@ export function pagedList({ body, key, row, told, empty }) {
     }
     // Still in sight: the observer tells only of changes.
     if (!mine.signal.aborted && address && more.getBoundingClientRect().top < innerHeight + 600) next();
+  }
+
+  async function append(signal) {
+    const page = await get(address, signal);
+    if (signal.aborted) return;
+    body.parentNode.append(...groups(page.items));
+    ended(page);
+  }
+
+  /** Who comes back in the history finds the list read on as far, and the row where it was. */
+  async function comeBack(signal) {
+    const { at, top } = place;
+    for (const { rows } = place; drawn.size < rows && address;) await append(signal);
+    place = null;
+    const there = drawn.get(at)?.made;
+    if (!there || signal.aborted) return;
+    there.scrollIntoView();
+    await new Promise(requestAnimationFrame); // only now is what is around it laid out
+    window.scrollBy(0, there.getBoundingClientRect().top - top);
+    there.querySelector("a")?.focus({ preventScroll: true });
+  }
+
+  function remember(event) {
+    const middle = document.elementFromPoint(innerWidth / 2, innerHeight / 2);
+    const rowOf = (node) => node?.closest?.(".long > tbody > tr:not(.detail)");
+    const made = rowOf(event.target) || rowOf(middle);
+    const [at] = [...drawn].find(([, one]) => one.made === made) || [];
+    if (at) history.replaceState({ rows: drawn.size, at, top: made.getBoundingClientRect().top }, "");
+  }
+  const leaving = new AbortController();
+  document.addEventListener("click", remember, { capture: true, signal: leaving.signal });
+  window.addEventListener("pagehide", remember, { signal: leaving.signal });
+
+  function groups(items) {
+    const made = [];
+    for (let at = 0; at < items.length; at += GROUP) {
+      made.push(h("tbody", { class: "later", role: "rowgroup" }, items.slice(at, at + GROUP).map((item) => rows(item, drawn))));
+    }
+    return made;
   }
 
   /** The row of an item, the former one if it says the same, and what is open below that. */
@@ -85,7 +130,7 @@ export function pagedList({ body, key, row, told, empty }) {
   }
 
   /** Whoever reads evidence, or has read on beyond the first page, is not interrupted. */
-  const isRead = () => drawn.size > firstPage || body.querySelector(".detail") !== null;
+  const isRead = () => drawn.size > firstPage || body.parentNode.querySelector(".detail") !== null;
 
   /** What the list shows has changed on the server. */
   function changed() {
@@ -127,5 +172,5 @@ export function pagedList({ body, key, row, told, empty }) {
     foot.removeAttribute("aria-busy");
   }
 
-  return { load, waiting, changed, unfold, put, drop, has: (one) => drawn.has(one), foot, anew, end: () => { stop.abort(); watch.disconnect(); } };
+  return { load, waiting, changed, unfold, put, drop, has: (one) => drawn.has(one), foot, anew, end: () => { stop.abort(); leaving.abort(); watch.disconnect(); } };
 }

@@ -1,14 +1,15 @@
 // What did not work, and what to do about it.
 
-import { token } from "./api.js";
+import { AWAY, token } from "./api.js";
 import { h } from "./dom.js";
 
 export function problem(error, heading = "h2") {
   const refused = error.status === 401 || error.status === 403;
-  return h("section", { class: "card error", role: "alert" },
+  return h("section", { class: error.status === AWAY ? "card error away" : "card error", role: "alert" },
     h(heading, {}, refused ? "A token is needed" : "This did not work"),
     h("p", {}, error.message),
-    refused ? h("button", { type: "button", on: { click: askForToken } }, "Enter a token") : null);
+    refused ? h("button", { type: "button", on: { click: askForToken } }, "Enter a token")
+      : h("button", { type: "button", on: { click: () => window.dispatchEvent(new Event("again")) } }, "Try again"));
 }
 
 /** Asks for the token; it is kept for this tab alone. Resolves when the dialog has closed. */

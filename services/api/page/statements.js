@@ -3,7 +3,7 @@
 import { query } from "./api.js";
 import { asRow, debounce, h, longTable, section } from "./dom.js";
 import { evidenceRow } from "./evidence.js";
-import { cveLink, epss, exploited, number, packageName, plural, severity, SEVERITIES, status, STATUS, STATUSES } from "./format.js";
+import { cveLink, epss, exploited, nothingStated, number, packageName, plural, severity, SEVERITIES, status, STATUS, STATUSES } from "./format.js";
 import { pagedList } from "./list.js";
 
 const COLUMNS = ["", "Vulnerability", "Severity", ["EPSS", "num"], "Package", "Status", "Why"];
@@ -19,7 +19,7 @@ export function statementsPart(place, about, asked) {
     decided: toggle("decided", "decided", asked.decided),
   };
   const list = pagedList({
-    body, empty: "No statement fits.", row,
+    body, row, empty: () => query(filters()) || about.state === "document" ? "No statement fits." : nothingStated(about),
     key: (one) => `${one.vulnerability} ${one.package}`,
     told: (page, said) => {
       const all = !query(filters());
