@@ -20,6 +20,7 @@ from services.local.image import PROBE
 from services.local.image_archive import ImageArchive
 from services.local.ports import free_port
 from tests.support import kafka_broker
+from tests.support.cluster_api import UID, ClusterApi
 from tests.support.collecting import (
     WAIT_SECONDS,
     Broker,
@@ -84,6 +85,34 @@ async def test_a_container_is_observed_from_its_start_to_its_end(
     assert [seen.image.config_digest for seen in records.seen] == [probe_image.config_digest]
     assert records.seen[0].runtime == "containerd"
     node.stop(early)
+
+
+async def test_until_the_cluster_is_known_all_is_observed_and_nothing_said(
+    node: Containerd, broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ClusterApi(tmp_path) as api:
+        for name, value in api.variables.items():
+            monkeypatch.setenv(name, value)
+        api.status = 503
+        witness = node.run(PROBE, "cluster-witness")
+        async with collecting(
+            node, broker, "cluster.", kubernetes_account_dir=api.account, spool_dir=tmp_path / "s"
+        ) as records:
+            await eventually(lambda: api.asked > 0)
+            waiting = node.run(PROBE, "waiting", namespace="shop")
+            node.exec(waiting, ["sh", "-c", "cat /etc/os-release"])
+            asked = api.asked
+            await eventually(lambda: api.asked > asked + 1)
+            assert not records.batches
+            api.status = 200
+            await eventually(lambda: b"/usr/lib/os-release" in records.paths(waiting))
+    assert {str(b.workload) for b in records.batches[waiting.id]} == {f"{UID[:8]}/shop/waiting"}
+    assert records.batches[waiting.id][0].workload.namespace == f"{UID}/shop"
+    known = records.evidence(waiting).containers[waiting.id]
+    assert known.seen_whole_until() == records.batches[waiting.id][-1].observed_to_us
+    assert (tmp_path / "s/cluster").read_text().strip() == UID
+    for one in (witness, waiting):
+        node.stop(one)
 
 
 async def test_the_pod_asks_for_its_learning_period(node: Containerd, broker: Broker) -> None:

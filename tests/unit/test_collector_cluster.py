@@ -2,11 +2,7 @@
 gave the clusters names, and an upgrade loses nothing of what was seen under no name."""
 
 import asyncio
-import json
-import ssl
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import permutations
 from pathlib import Path
 
@@ -16,62 +12,28 @@ from pydantic import ValidationError
 from services.collector.cluster import Cluster, find, named
 from services.collector.settings import CollectorSettings
 from tests.support.authorities import Authority
+from tests.support.cluster_api import UID, ClusterApi
 from tests.unit.factories import IMAGE, PERIOD, SECOND, batch
 from vexstream.coverage import coverage
 from vexstream.evidence import Batch, Evidence
 from vexstream.identity import Workload
 from vexstream.rules import Rules
 
-EAST = "2f6c3b1e-8d1c-4a53-9a1a-7f1d3c7e9a10"
+EAST = UID
 WEST = "e5a0f3c2-11de-4b5e-8c1d-0b6a2f9d4c77"
 BARE = Workload("shop", "cart", "web")
 RULES = Rules(PERIOD)
 
 
-class ApiServer:
-    """What the collector asks of an API server."""
-
-    def __init__(self, folder: Path) -> None:
-        self.uid = EAST
-        self.status = 200
-        self.asked = 0
-        self.account = folder / "account"
-        self.account.mkdir()
-        authority = Authority(self.account, "ca")
-        key, certificate = authority.sign_server(folder, "api")
-        (self.account / "token").write_text("secret\n")
-        api = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                api.asked += 1
-                known = self.headers["Authorization"] == "Bearer secret"
-                there = self.path == "/api/v1/namespaces/kube-system"
-                self.send_response(api.status if known and there else 403)
-                self.end_headers()
-                self.wfile.write(json.dumps({"metadata": {"uid": api.uid}}).encode())
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Says nothing."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate, key)
-        self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
-
-
 @pytest.fixture
-def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServer]:
-    found = ApiServer(tmp_path)
-    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
-    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(found.server.server_port))
-    threading.Thread(target=found.server.serve_forever, daemon=True).start()
-    yield found
-    found.server.shutdown()
-    found.server.server_close()
+def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ClusterApi]:
+    with ClusterApi(tmp_path) as served:
+        for name, value in served.variables.items():
+            monkeypatch.setenv(name, value)
+        yield served
 
 
-def settings(api: ApiServer, spool: Path | None = None, name: str = "") -> CollectorSettings:
+def settings(api: ClusterApi, spool: Path | None = None, name: str = "") -> CollectorSettings:
     return CollectorSettings(kubernetes_account_dir=api.account, spool_dir=spool, cluster_name=name)
 
 
@@ -84,14 +46,13 @@ def test_it_is_asked_for_in_kubernetes_alone_and_only_without_a_name() -> None:
         assert named(CollectorSettings(cluster_name=given), environment).name == expected
 
 
-async def test_the_clusters_id_is_read_once_and_kept(api: ApiServer, tmp_path: Path) -> None:
+async def test_the_clusters_id_is_read_once_and_kept(api: ClusterApi, tmp_path: Path) -> None:
     cluster, problems = named(settings(api)), {"kafka": "not reached yet"}
     await find(cluster, settings(api, tmp_path), problems)
     assert (cluster.name, problems, api.asked) == (EAST, {"kafka": "not reached yet"}, 1)
     await find(cluster, settings(api, tmp_path), problems)
     assert api.asked == 1
-    api.server.shutdown()
-    api.server.server_close()
+    api.stop()
     for uid in (EAST, "garbage"):
         (tmp_path / "cluster").write_text(uid)
         again = Cluster(None)
@@ -107,7 +68,7 @@ async def test_the_clusters_id_is_read_once_and_kept(api: ApiServer, tmp_path: P
 
 @pytest.mark.parametrize("wrong", ["status", "uid", "token", "authority"])
 async def test_until_there_is_an_answer_nothing_can_be_said(
-    api: ApiServer, tmp_path: Path, wrong: str
+    api: ClusterApi, tmp_path: Path, wrong: str
 ) -> None:
     other = tmp_path / "other"
     other.mkdir()
