@@ -67,9 +67,12 @@ class Batch:
     @property
     def container(self) -> str:
         """Tells the container from every other. A random id does; the names that plain containerd
-        knows its containers by come again on other nodes, whose intervals must not fill gaps."""
-        unique = _RANDOM_ID.match(self.container_id)
-        return self.container_id if unique else f"{self.node}/{self.container_id}"
+        knows its containers by come again on other nodes, and nodes of one name in other clusters,
+        whose intervals must not fill gaps."""
+        if _RANDOM_ID.match(self.container_id):
+            return self.container_id
+        cluster = self.workload.namespace.rpartition("/")[0]
+        return "/".join(filter(None, (cluster, self.node, self.container_id)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,6 +134,16 @@ def test_what_was_seen_in_one_cluster_does_not_speak_for_the_other() -> None:
     assert covered(*seen) == {"2f6c3b1e/shop/cart/web": True, "e5a0f3c2/shop/cart/web": False}
 
 
+def test_containers_of_one_name_on_nodes_of_one_name_do_not_fill_each_others_gaps() -> None:
+    """Plain containerd knows its containers by names that people give."""
+    first, second = (
+        Cluster(cluster).placed(batch(*seen, container="web", workload=BARE))
+        for cluster, seen in ((EAST, (0, 5)), (WEST, (5, 10)))
+    )
+    assert not any(covered(first, second).values())
+    assert len(covered(first, second)) == 2
+
+
 def test_containers_that_ran_at_the_upgrade_take_what_was_seen_of_them_along() -> None:
     """And only that: another cluster's part in the bare name stays behind."""
     before = run("", 0, 12, "a"), run("", 5, 12, "b")
