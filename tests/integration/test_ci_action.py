@@ -23,6 +23,8 @@ from services.local import grype_db
 from services.local.image_archive import ImageArchive
 from services.local.ports import free_port
 from services.local.tools import find_tool, obstacles
+from services.publish.keyless import verify_identity
+from tests.support.sigstore import WORKFLOW, Sigstore
 
 pytestmark = pytest.mark.real
 
@@ -52,31 +54,61 @@ def test_its_steps_observe_a_container_and_set_the_outputs(
     database: Mapping[str, str], probe_image: ImageArchive, tmp_path: Path
 ) -> None:
     """The last step; the first one is what every test run here begins with (scripts/bootstrap)."""
-    action = yaml.safe_load((_ROOT / "action.yml").read_text())
-    inputs = {name: str(of.get("default", "")) for name, of in action["inputs"].items()}
-    inputs |= {**_INPUTS, "image": str(probe_image.path)}
-    files = {name: tmp_path / name.lower() for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
-    step = action["runs"]["steps"][-1]
-    variables = {name: _filled(value, inputs) for name, value in step["env"].items()}
-    done = subprocess.run(
-        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
-        cwd=tmp_path, capture_output=True, text=True, timeout=_SECONDS, check=False,
-        env={
-            **os.environ, **database, **variables, "GITHUB_ACTION_PATH": str(_ROOT),
-            "RUNNER_TEMP": str(tmp_path), **{name: str(file) for name, file in files.items()},
-        },
-    )  # fmt: skip
-    assert done.returncode == 1, done.stderr  # the policy is violated: the tests used tar
-    outputs = dict(line.split("=", 1) for line in files["GITHUB_OUTPUT"].read_text().splitlines())
-    assert set(outputs) == set(action["outputs"])
+    step = _Step(tmp_path, {**_INPUTS, "image": str(probe_image.path)}, database)
+    assert step.done.returncode == 1, step.done.stderr  # policy violated: the tests used tar
+    outputs = step.outputs
+    assert set(outputs) == set(_action()["outputs"])
     assert outputs["outcome"] == "policy_violated"
     assert int(outputs["violations"]) == int(outputs["affected"]) > 0
     assert int(outputs["not-affected"]) == 0 < int(outputs["under-investigation"])
     assert outputs["attestation"] == ""
     for name in ("openvex", "sarif", "junit"):
         assert (tmp_path / outputs[name]).stat().st_size
-    assert "violate `--fail-on affected:negligible`" in files["GITHUB_STEP_SUMMARY"].read_text()
-    assert "::warning title=vexstream::The tests used little" in done.stderr
+    assert "violate `--fail-on affected:negligible`" in step.summary
+    assert "::warning title=vexstream::The tests used little" in step.done.stderr
+
+
+def test_its_step_signs_as_the_workflow_that_it_runs_in(
+    database: Mapping[str, str], probe_image: ImageArchive, tmp_path: Path, sigstore: Sigstore
+) -> None:
+    inputs = {"sign": "keyless", "sigstore-trust-config": str(sigstore.trust_config)}
+    given = {**_INPUTS, **inputs, "image": str(probe_image.path)}
+    step = _Step(tmp_path, given, {**database, **sigstore.github.job()})
+    assert step.done.returncode == 1, step.done.stderr
+    bundle = (tmp_path / step.outputs["attestation"]).read_bytes()
+    who, issuer = f"https://github.com/{WORKFLOW}", sigstore.github.url
+    attested = verify_identity(bundle, who, issuer, sigstore.trust_config)
+    assert attested.document == (tmp_path / step.outputs["openvex"]).read_bytes()
+
+
+class _Step:
+    """The action's last step, run as a runner runs it."""
+
+    def __init__(
+        self, folder: Path, given: Mapping[str, str], environment: Mapping[str, str]
+    ) -> None:
+        action = _action()
+        inputs = {name: str(of.get("default", "")) for name, of in action["inputs"].items()}
+        inputs |= given
+        files = {name: folder / name.lower() for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
+        step = action["runs"]["steps"][-1]
+        variables = {name: _filled(value, inputs) for name, value in step["env"].items()}
+        self.done = subprocess.run(
+            ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
+            cwd=folder, capture_output=True, text=True, timeout=_SECONDS, check=False,
+            env={
+                **os.environ, **environment, **variables, "GITHUB_ACTION_PATH": str(_ROOT),
+                "RUNNER_TEMP": str(folder), **{name: str(file) for name, file in files.items()},
+            },
+        )  # fmt: skip
+        lines = files["GITHUB_OUTPUT"].read_text().splitlines()
+        self.outputs = dict(line.split("=", 1) for line in lines)
+        self.summary = files["GITHUB_STEP_SUMMARY"].read_text()
+
+
+def _action() -> dict[str, Any]:
+    read: dict[str, Any] = yaml.safe_load((_ROOT / "action.yml").read_text())
+    return read
 
 
 def _filled(value: str, inputs: Mapping[str, str]) -> str:
