@@ -28,7 +28,7 @@ class Use(IntFlag):
     SEEDED = 8
     """Found in /proc of a process that was there before the collector."""
     REWRITTEN = 16
-    """The file comes from the container's upper layer, not from the image."""
+    """The file comes from the container's upper layer, or from a volume, not from the image."""
 
 
 class Access(NamedTuple):

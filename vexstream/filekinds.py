@@ -82,7 +82,7 @@ _CODE_SUFFIXES = frozenset(
         b"so ko a dylib dll exe elf"  # native
         b" py pyc pyo pyw pyx pyd pth egg whl zip"  # Python, and what it can import from
         b" js cjs mjs jsx ts cts mts tsx node wasm"  # Node
-        b" jar war ear sar class jmod jsa"  # Java
+        b" jar war ear sar nar par kar lpkg jpi hpi class jmod jsa"  # Java
         b" rb gem php phtml phar inc pl pm pod al ix"  # Ruby, PHP, Perl
         b" beam el elc lua tcl r rdb rdx jl sh bash csh zsh ksh"
     ).split()

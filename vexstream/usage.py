@@ -7,10 +7,12 @@ from typing import NamedTuple
 from vexstream.evidence import FileUse, Use
 from vexstream.filekinds import BYTECODE, Kind, kind, owner_path
 from vexstream.identity import Workload
+from vexstream.relocated import is_code, tails
 from vexstream.scan import Scan
 from vexstream.twins import twins
 
 _RUN = int(Use.EXECUTED | Use.MAPPED)
+_NOT_OF_IMAGE = int(Use.REWRITTEN)
 _CODE, _METADATA = Kind.CODE, Kind.METADATA
 
 
@@ -36,7 +38,8 @@ class FileIndex:
     """Which packages own a file. Built once per scan.
 
     Opening metadata is no use of a package; executing or mapping a file always is, wherever it
-    lies. A package that owns metadata alone has no observable file.
+    lies. A package that owns metadata alone has no observable file. Code that is not of the image
+    and that no package owns is taken for a copy (vexstream/relocated.py).
     """
 
     def __init__(self, scan: Scan) -> None:
@@ -57,6 +60,7 @@ class FileIndex:
                 what is not _METADATA for _, what in listed.values()
             )
         self._owned = owned
+        self._copies: dict[bytes, tuple[str, ...]] | None = None
         self.twins = twins(scan.packages)
         """Package id -> the others that a consumer takes for it."""
 
@@ -73,6 +77,8 @@ class FileIndex:
     def of_use(self, path: bytes, use: int) -> "Owned | None":
         """The same with the kind of the file; None where it is evidence of nothing."""
         found = self._owned.get(path) if not path.endswith(BYTECODE) else self._of_bytecode(path)
+        if found is None and use & _NOT_OF_IMAGE and is_code(path, run=bool(use & _RUN)):
+            return self._of_copy(path)
         if found is None or (found.kind is _METADATA and not use & _RUN):
             return None
         return found
@@ -81,6 +87,17 @@ class FileIndex:
         """Owned is the source, and the kind is that of the file itself."""
         source = self._owned.get(owner_path(path))
         return None if source is None else Owned(kind(path), source.owners)
+
+    def _of_copy(self, path: bytes) -> "Owned | None":
+        """A file that is not of the image, and named like one that is."""
+        if self._copies is None:
+            self._copies = {}
+            for owned, (what, owners) in self._owned.items():
+                if what is not _METADATA:
+                    for tail in tails(owned):
+                        self._copies[tail] = (*self._copies.get(tail, ()), *owners)
+        found = {owner for tail in tails(path) for owner in self._copies.get(tail, ())}
+        return Owned(_CODE, tuple(sorted(found))) if found else None
 
     def owns(self, path: bytes) -> bool:
         """A package of the scan owns the file."""

@@ -25,8 +25,10 @@ from services.common import metrics
 from vexstream.batching import Limits, Observation, Room
 from vexstream.evidence import Batch, Use
 from vexstream.identity import Image
+from vexstream.relocated import is_code, within_volume
 
 _SCAN_INTERVAL_US = 1_000_000
+_RUN = Use.EXECUTED | Use.MAPPED
 _START_US = 30_000_000
 """How long a runtime's word that a container runs may precede the sight of it."""
 
@@ -257,6 +259,12 @@ class Tracker:
         if neighbour is not None and event.from_top and event.use & (Use.EXECUTED | Use.MAPPED):
             self._tracked[neighbour].observation.add(event.path, event.use)
             metrics.EVENTS.labels("neighbour").inc()
+            return
+        on_volume = same_root and neighbour is None
+        if on_volume and is_code(event.path, run=bool(event.use & _RUN)):
+            # On a volume: what the runtime or an earlier container has copied there, perhaps.
+            tracked.observation.add(within_volume(event.path), event.use | Use.REWRITTEN)
+            metrics.EVENTS.labels("volume").inc()
             return
         metrics.EVENTS.labels("not_image").inc()
         # A namespace within the container shows a part of its root file system somewhere else;

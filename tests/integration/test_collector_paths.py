@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.probe import TIMES, Observer, cgroup_of
+from services.collector.cgroups import CgroupIndex
+from services.collector.events import CgroupEvent
+from services.collector.hold import Hold
+from services.collector.runtime import ContainerInfo
+from services.collector.source import EventSource
+from services.collector.tracker import Tracker
+from services.local.containerd import Container, Containerd
+from services.local.containerd_pods import Mount
+from tests.support.probe import NAME, TIMES, Observer, cgroup_of
+from tests.unit.factories import IMAGE, WEB
+from vexstream.batching import Limits
 from vexstream.evidence import Use
 
 pytestmark = pytest.mark.real
@@ -50,6 +60,37 @@ def test_a_renamed_program_is_credited_by_both_names(observer: Observer) -> None
 def test_a_new_hard_link_is_credited_to_the_name_in_the_image(observer: Observer) -> None:
     seen = observer.uses("/opt/uses", "new_link", "/opt/data/new_link")
     assert seen == {b"/opt/data/new_link.new": MADE, b"/opt/data/new_link": Use.OPENED}
+
+
+def test_code_that_was_copied_to_a_volume_before(
+    containerd: Containerd, uses_container: Container, core_source: EventSource, tmp_path: Path
+) -> None:
+    """As an entrypoint does at its first start, or a runtime that fills a volume."""
+    volume = tmp_path / "pods/0a1b-2c/volumes/kubernetes.io~csi/pvc/mount"
+    module = volume / "lib/site-packages/acme/core.py"
+    module.parent.mkdir(parents=True)
+    module.write_text("ANSWER = 42\n")
+    mounts = [Mount(volume.parent, "/data")]
+    first = containerd.run(NAME, "first", mounts=mounts)
+    copied = containerd.exec(first, ["/bin/cp", "/bin/cat", "/data/mount/cat"])
+    assert copied.exit_code == 0, copied.stderr
+    later = containerd.run(NAME, "later", mounts=mounts)
+    observer = Observer(containerd, later, core_source)
+    containerd.exec(later, ["/data/mount/cat", "/data/mount/lib/site-packages/acme/core.py"])
+    containerd.exec(later, ["/bin/cat", "/opt/data/host"])
+    events = observer.events()
+    for container in (first, later):
+        containerd.stop(container)
+    tracker = Tracker(
+        node="n", run="r", attached_at_us=0, index=CgroupIndex(tmp_path), limits=Limits(),
+        hold=Hold(max_events=1000, max_bytes=1_000_000, max_age_us=1),
+    )  # fmt: skip
+    tracker.begin(ContainerInfo("a" * 64, WEB, IMAGE, 1, 0))
+    tracker.handle([CgroupEvent(observer.cgroup, "/pod/" + "a" * 64), *events], 2)
+    seen = {access.path: access.use for batch in tracker.cut(3) for access in batch.accesses}
+    assert seen[b"/mount/cat"] == Use.EXECUTED | Use.REWRITTEN
+    assert seen[b"/mount/lib/site-packages/acme/core.py"] == Use.OPENED | Use.REWRITTEN
+    assert seen[b"/opt/data/host"] == Use.OPENED
 
 
 def _in_a_root_of_its_own(observer: Observer, folder: Path, command: str) -> dict[bytes, Use]:

@@ -2,6 +2,7 @@
 
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,6 +36,44 @@ _FILE_USES = st.builds(
 _SCANS = st.lists(st.lists(_PATHS, max_size=5), max_size=4).map(
     lambda owned: scan([package(f"p{n}", *files) for n, files in enumerate(owned)], [])
 )
+
+
+@pytest.mark.parametrize(
+    ("owned", "copy", "use"),
+    [
+        ("/usr/src/nextcloud/3rdparty/sabre/dav/lib/Server.php",
+         "/var/www/html/3rdparty/sabre/dav/lib/Server.php", Use.OPENED),
+        ("/app/node_modules/ms/index.js", "/data/node_modules/ms/index.js", Use.OPENED),
+        ("/v/lib/python3.11/site-packages/six.py", "/w/site-packages/six.py", Use.OPENED),
+        ("/v/lib/python3.11/site-packages/a/b.py",
+         "/w/site-packages/a/__pycache__/b.cpython-311.pyc", Use.OPENED),
+        ("/v/lib/python3.11/site-packages/a/b.py",
+         "/cache/v/lib/python3.11/site-packages/a/b.cpython-311.pyc", Use.OPENED),
+        ("/srv/vendor/acme/x/src/A.php", "/cache/1a2b/srv/vendor/acme/x/src/A.php.bin", Use.OPENED),
+        ("/opt/lib/log4j-core-2.14.1.jar", "/var/lib/felix/log4j-core-2.14.1.jar", Use.OPENED),
+        ("/usr/share/jenkins/ref/plugins/git.jpi", "/jobs/plugins/git.jpi", Use.OPENED),
+        ("/usr/bin/tool", "/data/tool", Use.EXECUTED),
+        ("/usr/lib/libssl.so.3", "/data/lib/libssl.so.3", Use.MAPPED),
+    ],
+)  # fmt: skip
+def test_code_that_runs_from_a_copy_on_a_volume_is_in_use(owned: str, copy: str, use: Use) -> None:
+    index = FileIndex(scan([package("p", owned.encode())], []))
+    assert index.owners(copy.encode(), use | Use.REWRITTEN) == ("p",)
+    assert index.owners(copy.encode(), use) == ()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [b"/w/project/src/index.js", b"/data/node_modules/ns/index.js", b"/w/a/site-packages/b.py",
+     b"/w/LICENSE", b"/host/usr/bin/tool", b"/host/usr/lib/libz.so.1",
+     b"/w/entrypoint.sh", b"/data/tool.conf"],
+)  # fmt: skip
+def test_other_files_on_a_volume_are_nobodys(path: bytes) -> None:
+    owned = (b"/app/node_modules/ms/index.js", b"/app/src/index.js", b"/usr/bin/tool",
+             b"/usr/lib/libz.so.1", b"/v/lib/python3.11/site-packages/a/b.py", b"/etc/tool.conf",
+             b"/usr/share/doc/tool/LICENSE", b"/opt/entrypoint.sh")  # fmt: skip
+    index = FileIndex(scan([package("p", *owned)], []))
+    assert index.owners(path, Use.OPENED | Use.REWRITTEN) == ()
 
 
 def by_the_rule(found: Scan, files: dict[bytes, FileUse]) -> dict[str, PackageUse]:

@@ -1,0 +1,79 @@
+"""Code that runs from a copy beside the image: told by the end of its path.
+
+Entrypoints copy applications to a volume at the first start (``/usr/src/nextcloud`` to
+``/var/www/html``), and runtimes fill a volume with what the image has in its place. Who made the
+copy was perhaps never observed, and later containers read nothing but the copy. The name of a file
+is no proof, so this errs on the side of use.
+"""
+
+import posixpath
+import re
+from collections.abc import Iterator
+
+from vexstream.filekinds import Kind, kind, owner_path
+
+_PLACES = re.compile(
+    rb".*/(?:site-packages|dist-packages|node_modules|nodejs|vendor|gems)/(?=[^/]+/|[^/]+\.py\Z)",
+    re.DOTALL,
+)
+"""Directories in which packages lie side by side; what is below them is the same everywhere."""
+_NAMES = 4
+_ALONE = re.compile(
+    rb".*\.(?:[jwesnp]ar|kar|lpkg|[jh]pi|node|dll)\Z|.*\.so(?:\.[0-9.]+)?\Z|[^.]+\Z", re.DOTALL
+)
+"""Names that tell a file by themselves: archives, libraries, programs."""
+
+
+_COMPILED = re.compile(rb"\.[a-z]+-\d+(?:\.opt-\w+)?\.pyc\Z|(?<=\.php)\.bin\Z")
+"""Bytecode in a tree of its own (PYTHONPYCACHEPREFIX, opcache.file_cache)."""
+
+
+_VOLUME = re.compile(
+    rb".*?/(?:pods/[0-9a-f-]+/volume(?:s/[^/]+/[^/]+|-subpaths/[^/]+/[^/]+/\d+)"
+    rb"|volumes/[^/]+(?:/_data)?)(?=/)",
+    re.DOTALL,
+)
+"""The kubelet's, containerd's, Docker's and Podman's, whose random names come with every pod."""
+
+
+def within_volume(path: bytes) -> bytes:
+    """A file's path in its volume, out of that on the node's file system."""
+    match = _VOLUME.match(path)
+    return path[match.end() :] if match else path
+
+
+_NATIVE = re.compile(
+    rb".*\.(?:ko|a|dylib|exe|elf|node)\Z|.*\.so(?:\.[0-9.]+)?\Z|[^.]+\Z", re.DOTALL
+)
+
+
+def is_code(path: bytes, *, run: bool) -> bool:
+    """Whether the use of such a copy means anything.
+
+    Data on volumes is everybody's, and native code has to run: an agent that looks through the
+    node's files uses none of them.
+    """
+    source = _source(path)
+    native = _NATIVE.match(posixpath.basename(source))
+    return run or (kind(source) is Kind.CODE and native is None)
+
+
+def tails(path: bytes) -> Iterator[bytes]:
+    """By what a file and its copy elsewhere are alike; any one of them will do."""
+    path = _source(path)
+    name = posixpath.basename(path)
+    if _ALONE.match(name):
+        yield name
+        return
+    names = path.split(b"/")[1:]
+    if len(names) >= _NAMES:
+        yield b"/".join(names[-_NAMES:])
+    place = _PLACES.match(path)
+    if place:
+        yield b"//" + path[place.end() :]
+
+
+def _source(path: bytes) -> bytes:
+    path = owner_path(path)
+    match = _COMPILED.search(path)
+    return path[: match.start()] + (b".py" if path.endswith(b"c") else b"") if match else path
