@@ -20,7 +20,7 @@ from services.api.problems import ProblemError
 from services.api.state import State, digest_of, state_of
 from services.api.vex import DigestPath, unknown_digest
 from services.common.topics import Topic
-from vexstream.decisions import EVERY, Decision, DecisionSource
+from vexstream.decisions import EVERY, JUSTIFICATIONS, Decision, DecisionSource
 from vexstream.status import Status
 from vexstream.vendor_vex import VendorVexError, parse
 
@@ -66,7 +66,10 @@ class DecisionModel(BaseModel):
     )
     status: Status
     justification: str | None = Field(
-        default=None, max_length=100, description="OpenVEX justification of not_affected"
+        default=None,
+        max_length=100,
+        description="OpenVEX justification of not_affected",
+        json_schema_extra={"enum": [*sorted(JUSTIFICATIONS), None]},
     )
     text: str = Field(
         default="", max_length=10_000, description="Impact statement, action or note, by status"
