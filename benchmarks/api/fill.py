@@ -149,6 +149,7 @@ def evidence(number: int, statements: int, now_us: int) -> EvidenceSummary:
     odd = f"/bin/{HOSTILE}".encode() + b"\xff"
     state = "complete" if complete else ("events_lost", "observation_gap", "learning")[number % 3]
     lost = 17 if state == "events_lost" else 0
+    torn = state in ("events_lost", "observation_gap")
     why = {
         "complete": "", "learning": "the learning period is not over",
         "events_lost": "17 events were lost on node-2: the kernel's buffer was full",
@@ -164,7 +165,7 @@ def evidence(number: int, statements: int, now_us: int) -> EvidenceSummary:
             state if name == "worker" else "complete" if complete else "learning",
             why[state] if name == "worker" else "" if complete else why["learning"], DAY_US,
             began_us + DAY_US if complete else None, began_us, began_us + DAY_US, until_us,
-            2, 1 if lost and name == "worker" else 2, ("node-1", f"node-{2 + number % 7}"), 2, 420,
+            2, 1 if torn and name == "worker" else 2, ("node-1", f"node-{2 + number % 7}"), 2, 420,
             lost if name == "worker" else 0,
         )
         for name in ("web", "worker")
