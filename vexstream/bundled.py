@@ -7,6 +7,9 @@ which of them it holds is not read. Unless it runs, it runs in nobody's place.
 A bundle that webpack or esbuild wrote, and a Java archive of shared classes (AppCDS, an AOT cache,
 OpenJ9's cache), name what is in them in no way that can be relied on. So of every package that may
 be in one, no silence of its files shows that it is unused.
+
+PyInstaller and Nuitka take Python itself and shared libraries of the system along, and put them in
+a temporary directory when the program starts: of packages with such files it is not known either.
 """
 
 import re
@@ -22,6 +25,9 @@ _SHARED_CLASSES = re.compile(
     re.DOTALL,
 )
 """HotSpot's and OpenJ9's. The archive of the JDK's own classes, in lib/server, holds no others."""
+_TAKEN_ALONG = re.compile(
+    rb".*\.so(?:\.[0-9.]+)?\Z|/usr/(?:local/)?lib(?:64)?/(?:python|pypy)[^/]*/.*\.py\Z", re.DOTALL
+)
 
 
 def in_place_of(
@@ -40,9 +46,13 @@ def in_place_of(
         (path for path in image.root.files_under(b"/")
          if _SHARED_CLASSES.match(path) and path not in by_packages), None,
     )  # fmt: skip
+    held = holders_of(artifacts, owned, image).get("python", ())
+    frozen = next((path for path in held if path in image.natives), None)
     found = {}
     for artifact, files in zip(artifacts, owned, strict=True):
-        if artifact.type == "npm" and bundles:
+        if frozen and artifact.type != "python" and any(map(_TAKEN_ALONG.match, files)):
+            found[artifact.id] = f"the program {_text(frozen)} may hold a copy of it"
+        elif artifact.type == "npm" and bundles:
             homes = tuple({p.partition(_MODULES)[0] + b"/" for p in files if _MODULES in p})
             bundle = next((path for path in bundles if path.startswith(homes)), None)
             if bundle is not None:

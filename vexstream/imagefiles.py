@@ -1,11 +1,35 @@
 """What claims are made of: the image's files with what is known of them, and a claim's form."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from vexstream.dpkg import DpkgDatabase, database
+from vexstream.recognition import Content, Form, Mark
 from vexstream.rootfs import RootFs
+
+
+@dataclass(frozen=True, slots=True)
+class Native:
+    """A file with native code.
+
+    ``layers``: where its content is. Of an archive all versions are of interest, for a program may
+    have been linked before it was replaced.
+    """
+
+    form: Form
+    marks: frozenset[Mark]
+    layers: tuple[int, ...]
+
+    @classmethod
+    def of(cls, content: Content, layer: int, former: "Native | None") -> "Native | None":
+        """None for any other file; ``former`` is of a lower layer, at the same path."""
+        if content.form is None:
+            return None
+        marks = frozenset(content.marks)
+        both = former is not None and content.form is former.form is Form.ARCHIVE
+        return cls(content.form, marks, (*(former.layers if former and both else ()), layer))
 
 
 class Image:
@@ -17,14 +41,17 @@ class Image:
         contents: Mapping[bytes, bytes] | None = None,
         bundles: Set[bytes] = frozenset(),
         holders: Mapping[bytes, str] | None = None,
+        natives: Mapping[bytes, Native] | None = None,
     ) -> None:
         """``contents`` has dpkg's lists and diversions, Python's ``.pth`` files and .NET's
         ``.deps.json``, by path; ``bundles`` the JavaScript that a bundler wrote, ``holders``
-        programs that hold copies of packages, with the type of these."""
+        programs that hold copies of packages, with the type of these. ``natives`` goes by the
+        paths of the layers, which may lead through symlinks."""
         self.root = root
         self.contents = contents or {}
         self.bundles = bundles
         self.holders = holders or {}
+        self._natives = natives or {}
         self.npm_homes: frozenset[bytes] = frozenset()
         """Canonical directories of the npm packages that have an artifact of their own."""
 
@@ -32,6 +59,16 @@ class Image:
     def dpkg(self) -> DpkgDatabase:
         """What dpkg says of its packages."""
         return database(self.contents)
+
+    @cached_property
+    def natives(self) -> Mapping[bytes, Mapping[bytes, Native]]:
+        """Those that are there: by their real path, then by those of the layers."""
+        found: dict[bytes, dict[bytes, Native]] = defaultdict(dict)
+        for path, native in self._natives.items():
+            real = self.root.file_at(path)
+            if real is not None and not real.by_symlink:
+                found[real.path][path] = native
+        return found
 
     @cached_property
     def hard_links(self) -> list[list[bytes]]:

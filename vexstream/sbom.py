@@ -40,6 +40,8 @@ class Artifact:
     """Python: modules and packages that it installs."""
     architecture: str = ""
     """deb: as dpkg names its files by it."""
+    source: str = ""
+    """Operating systems: what the package was built from, with others perhaps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +102,17 @@ def _artifact(record: Any) -> Artifact:
         site_packages=_word(metadata.get("sitePackagesRootPath")),
         top_level=tuple(_paths(metadata.get("topLevelPackages"))),
         architecture=_word(metadata.get("architecture")),
+        source=_source(record, metadata),
     )
     if not found.id:
         raise SbomError(f"an artifact of the SBOM has no id: {found.name!r}")
     return found
+
+
+def _source(record: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
+    """A package that is named as its source has no other name there; rpm's is that of a file."""
+    names = ("source", "originPackage", "sourceRpm", "basepackage")
+    return next(filter(None, (_word(metadata.get(name)) for name in names)), _text(record, "name"))
 
 
 def _locations(records: list[Any]) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from benchmarks.scanner import rivals
 from benchmarks.scanner.images import SUBJECTS, Prepared, Subject, base_layer, prepared
 from benchmarks.scanner.witness import Name, Owners, used_files
 from services.local import image_base
+from services.scanner import mapping
 from services.scanner.layers import unpack
 
 ROOT = Path(__file__).parents[2]
@@ -73,8 +74,8 @@ def compare(subject: Subject, there: Prepared, syft: str, folder: Path) -> Row:
     programs = {owners.executed[path] for path in executed}
     document = _sbom(syft, there.layout, folder)
     unpacked = unpack(list(there.layers), _PLENTY)
-    image = unpacked.image()
-    mapped, unknown = rivals.ours(document, image, opened, programs)
+    _, ours = mapping.packages(document, unpacked, list(there.layers), _PLENTY, folder)
+    mapped, unknown = rivals.ours(ours, opened, programs)
     whole = json.loads(document)
     packages = {(a["type"], a["name"].lower()) for a in whole["artifacts"]}
     files = opened | programs

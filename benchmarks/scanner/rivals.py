@@ -5,23 +5,20 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from benchmarks.scanner.witness import Name
-from vexstream import ownership, sbom
 from vexstream.claims import OS_TYPES
 from vexstream.evidence import FileUse, Use
 from vexstream.identity import Digest
 from vexstream.identity import Image as ImageName
-from vexstream.imagefiles import Image
-from vexstream.scan import Scan
+from vexstream.scan import Package, Scan
 from vexstream.usage import FileIndex
 
 _ANY = ImageName(Digest("sha256:" + "0" * 64))
 
 
 def ours(
-    document: bytes, image: Image, opened: Collection[str], executed: Collection[str]
+    packages: tuple[Package, ...], opened: Collection[str], executed: Collection[str]
 ) -> tuple[set[Name], set[Name]]:
     """By our map: packages in use, and those of which it says that it cannot know."""
-    packages = ownership.assign(sbom.parse(document).artifacts, image)
     scan = Scan(_ANY, 0, packages=packages)
     uses = dict.fromkeys(opened, Use.OPENED) | dict.fromkeys(executed, Use.EXECUTED)
     files = {

@@ -2,7 +2,8 @@
 
 Such a program runs its copies: the packages that it was made of stay closed. Where the marks are
 from: Node's ``node_snapshotable.cc`` and ``node_sea.cc``, pkg-fetch's patches, the end of what
-``bun build --compile`` writes, PyInstaller's ``pyi_archive.h``, the .NET host's
+``bun build --compile`` writes, Deno's ``standalone.rs``, Nuitka's payload in zstd, the section of
+GraalVM's image heap, PyInstaller's ``pyi_archive.h``, the .NET host's
 ``bundle_marker.cpp``, and Python's zipapp, whose form pex and shiv share.
 tests/integration/test_holders.py makes those that can be made here.
 """
@@ -11,6 +12,7 @@ import re
 
 _ELF = b"\x7fELF"
 _SNAPSHOT = b"\x19\xda\x43\x01"
+_DENO = re.compile(rb"d3n0l4nd.{0,48}\Z", re.DOTALL)
 _BUN = re.compile(rb"\n---- Bun! ----\n.{8}\Z", re.DOTALL)
 _DOTNET = bytes.fromhex("8b1202b96a612038727b930214d7a03213f5b9e6efae3318ee3b2dce24b36aae")
 """After the place of the bundle, in 8 bytes: 0 in a host that has none."""
@@ -18,6 +20,8 @@ _MARKS = (
     (b"NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2:1", "npm"),
     (b"pkg/prelude/bootstrap.js", "npm"),
     (b"MEI\x0c\x0b\x0a\x0b\x0e", "python"),
+    (b"KAY\x28\xb5\x2f\xfd", "python"),
+    (b"\0.svm_heap\0", "java-archive"),
 )
 _ZIPAPP = re.compile(rb"#![^\n]{0,1000}python[^\n]{0,1000}\n(?:#[^\n]*\n)?PK\x03\x04")
 _ZIP = b"PK\x03\x04"
@@ -53,7 +57,8 @@ class Holder:
 
     def close(self) -> None:
         """The file ends here."""
-        if self._program and not self.language and _BUN.search(self._end):
+        at_end = _BUN.search(self._end) or _DENO.search(self._end)
+        if self._program and not self.language and at_end:
             self.language = "npm"
 
 

@@ -10,8 +10,8 @@ import posixpath
 import re
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Container, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
@@ -20,7 +20,8 @@ import zstandard
 
 from services.scanner.errors import SbomFailedError, TooLargeError
 from services.scanner.holders import Holder
-from vexstream.imagefiles import Image
+from vexstream.imagefiles import Image, Native
+from vexstream.recognition import Content
 from vexstream.rootfs import Entry, EntryKind, RootFs, RootFsError
 
 MAX_ENTRIES = 3_000_000
@@ -71,10 +72,12 @@ class Unpacked:
     """JavaScript outside node_modules that a bundler wrote, copies of packages in it."""
     holders: dict[bytes, str] = field(default_factory=dict)
     """Programs that hold copies of packages: of which type."""
+    natives: dict[bytes, Native] = field(default_factory=dict)
+    """Programs, and archives that programs may have been linked with."""
 
     def image(self) -> Image:
         """What packages are mapped to."""
-        return Image(self.root, self.contents, self.bundles, self.holders)
+        return Image(self.root, self.contents, self.bundles, self.holders, self.natives)
 
 
 @dataclass(slots=True)
@@ -108,18 +111,11 @@ def unpack(
         TooLargeError: a limit is passed.
     """
     unpacked, budget, before = Unpacked(), _Budget(max_unpacked_bytes), 0
-    for layer in layers:
-        try:
-            with layer.open("rb") as file:
-                entries = _entries(file, budget, unpacked)
-                unpacked.root.apply(_counted(entries, file, before, told))
-                before += file.tell()
-        except (RootFsError, tarfile.TarError, EOFError, OSError, zlib.error, ValueError) as error:
-            raise SbomFailedError(
-                f"layer {layer.name[:19]} cannot be read: {type(error).__name__}: {error}"
-            ) from error
-        except zstandard.ZstdError as error:
-            raise SbomFailedError(f"layer {layer.name[:19]} is damaged: {error}") from error
+    for number, layer in enumerate(layers):
+        with _opened(layer) as file:
+            entries = _entries(file, budget, unpacked, number)
+            unpacked.root.apply(_counted(entries, file, before, told))
+            before += file.tell()
     for path in [path for path in unpacked.contents if not unpacked.root.is_file(path)]:
         del unpacked.contents[path]
     found = map(unpacked.root.file_at, unpacked.bundles)
@@ -132,6 +128,34 @@ def unpack(
     return unpacked
 
 
+def contents(
+    layer: Path, wanted: Container[bytes], max_unpacked_bytes: int
+) -> Iterator[tuple[bytes, Iterator[bytes]]]:
+    """The wanted files of a layer, as its archive names them, each with its content in parts.
+
+    Raises: as ``unpack``.
+    """
+    budget = _Budget(max_unpacked_bytes)
+    with _opened(layer) as file:
+        for entry, size, tape in _members(file, budget):
+            path = _normal(entry.path)
+            if entry.kind is EntryKind.FILE and size and path in wanted:
+                yield path, tape.parts(size)
+
+
+@contextmanager
+def _opened(layer: Path) -> Iterator[BinaryIO]:
+    try:
+        with layer.open("rb") as file:
+            yield file
+    except (RootFsError, tarfile.TarError, EOFError, OSError, zlib.error, ValueError) as error:
+        raise SbomFailedError(
+            f"layer {layer.name[:19]} cannot be read: {type(error).__name__}: {error}"
+        ) from error
+    except zstandard.ZstdError as error:
+        raise SbomFailedError(f"layer {layer.name[:19]} is damaged: {error}") from error
+
+
 def _counted(
     entries: Iterator[Entry], file: BinaryIO, before: int, told: Callable[[int], None]
 ) -> Iterator[Entry]:
@@ -140,7 +164,16 @@ def _counted(
         yield entry
 
 
-def _entries(layer: BinaryIO, budget: _Budget, unpacked: Unpacked) -> Iterator[Entry]:
+def _entries(layer: BinaryIO, budget: _Budget, unpacked: Unpacked, number: int) -> Iterator[Entry]:
+    for entry, size, tape in _members(layer, budget):
+        if entry.kind is EntryKind.FILE and size:
+            yield _read(entry, tape, size, budget, unpacked, number)
+        else:
+            yield entry
+
+
+def _members(layer: BinaryIO, budget: _Budget) -> Iterator[tuple[Entry, int, "_Tape"]]:
+    """Each entry with the size of its content, 0 when there is none to be read."""
     with ExitStack() as stack:
         tape = _Tape(_plain(layer, stack), budget)
         archive: Any = stack.enter_context(
@@ -152,9 +185,7 @@ def _entries(layer: BinaryIO, budget: _Budget, unpacked: Unpacked) -> Iterator[E
             archive.members.clear()  # tarfile remembers every entry otherwise
             entry = _entry(member)
             budget.take(entry)
-            if entry.kind is EntryKind.FILE and member.sparse is None:
-                entry = _read(entry, tape, member.size, budget, unpacked)
-            yield entry
+            yield entry, 0 if member.sparse else member.size, tape
         if not tape.at_end():
             # tarfile stops without a word at a header that it does not understand.
             raise SbomFailedError("a layer is damaged: no tar header where due")
@@ -177,11 +208,18 @@ def _bytes(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape")
 
 
-def _read(entry: Entry, tape: "_Tape", size: int, budget: _Budget, unpacked: Unpacked) -> Entry:
-    """What the content of a file tells."""
-    path = posixpath.normpath(b"/" + entry.path.lstrip(b"/"))
+def _normal(path: bytes) -> bytes:
+    return posixpath.normpath(b"/" + path.lstrip(b"/"))
+
+
+def _read(
+    entry: Entry, tape: "_Tape", size: int, budget: _Budget, unpacked: Unpacked, number: int
+) -> Entry:
+    """What the content of a file tells; ``number`` is its layer's."""
+    path = _normal(entry.path)
     unpacked.bundles.discard(path)  # of a lower layer
     unpacked.holders.pop(path, None)
+    former = unpacked.natives.pop(path, None)
     wanted, script = bool(_CONTENTS.match(path)), bool(_SCRIPT.match(path))
     if wanted:
         budget.content_bytes -= size
@@ -192,12 +230,13 @@ def _read(entry: Entry, tape: "_Tape", size: int, budget: _Budget, unpacked: Unp
     elif size < MIN_ALIKE_BYTES:
         return entry
     kept: list[bytes] = []
-    holder = Holder(path, size, program=entry.program)
+    holder, content = Holder(path, size, program=entry.program), Content(path)
     compiled = path.endswith(b".jsc")  # by bytenode: nothing in it can be told
     bundle, checksum, end = script and (compiled or size >= _BUNDLE_BYTES), 0, b""
     for part in tape.parts(size):
         checksum = zlib.crc32(part, checksum)
         holder.feed(part)
+        content.feed(part)
         if wanted:
             kept.append(part)
         if script and not bundle:
@@ -210,6 +249,9 @@ def _read(entry: Entry, tape: "_Tape", size: int, budget: _Budget, unpacked: Unp
         unpacked.bundles.add(path)
     if wanted:
         unpacked.contents[path] = b"".join(kept)
+    native = Native.of(content, number, former)
+    if native is not None:
+        unpacked.natives[path] = native
     # Files that only seem alike share an owner too many: no checksum has to be proof against that.
     return replace(entry, content=size << 32 | checksum) if size >= MIN_ALIKE_BYTES else entry
 

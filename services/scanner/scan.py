@@ -11,7 +11,7 @@ from pathlib import Path
 import structlog
 
 from services.common import metrics
-from services.scanner import layers, progress
+from services.scanner import layers, mapping, progress
 from services.scanner.documents import Documents
 from services.scanner.errors import MatchFailedError, SbomFailedError, ScanError
 from services.scanner.layers import Unpacked
@@ -19,7 +19,7 @@ from services.scanner.sboms import SbomStore
 from services.scanner.settings import ScannerSettings
 from services.scanner.stores import ImageSource
 from services.scanner.tools import Tools
-from vexstream import findings, given, ownership, sbom
+from vexstream import findings, given
 from vexstream.given import Given
 from vexstream.identity import Image
 from vexstream.products import confirmed
@@ -96,11 +96,13 @@ class Scanner:
         known_as = image.merged(Image(image.config_digest, fetched.manifest_digests))
         # An SBOM or findings that are given for a digest are those of its image alone.
         surely = confirmed(known_as, fetched.manifests)
-        document, unpacked = await self._read(surely, fetched.layout, work)
+        blobs = _layers(fetched.layout)
+        document, unpacked = await self._read(surely, fetched.layout, blobs, work)
         progress.step("mapping packages to files")
         made, packages = await asyncio.to_thread(
-            _packages, self._documents.content(document), unpacked
-        )
+            mapping.packages, self._documents.content(document), unpacked, blobs,
+            self._settings.max_unpacked_mib * _MIB, work,
+        )  # fmt: skip
         log.info("packages mapped", image=image.config_digest, packages=len(packages))
         found = await self._match(surely, document, packages, work)
         await asyncio.to_thread(self._sboms.put, image.config_digest, document)
@@ -135,9 +137,10 @@ class Scanner:
         version = await asyncio.to_thread(self._tools.grype_version, report.grype_version)
         return Given("grype", replace(report, grype_version=version), packages)
 
-    async def _read(self, image: Image, layout: Path, work: Path) -> tuple[Path, Unpacked]:
+    async def _read(
+        self, image: Image, layout: Path, blobs: list[Path], work: Path
+    ) -> tuple[Path, Unpacked]:
         """Syft and our own reading of the layers side by side: both go through the whole image."""
-        blobs = _layers(layout)
         size = sum(blob.stat().st_size for blob in blobs if blob.is_file())
         progress.step("reading layers", size // _MIB, "MiB")
         existing = await self._documents.sbom(image, work)
@@ -170,14 +173,6 @@ def _layers(layout: Path) -> list[Path]:
         raise SbomFailedError(
             f"the image has no readable manifest: {type(error).__name__}: {error}"
         ) from error
-
-
-def _packages(document: bytes, unpacked: Unpacked) -> tuple[sbom.Sbom, tuple[Package, ...]]:
-    try:
-        made = sbom.parse(document)
-    except sbom.SbomError as error:
-        raise SbomFailedError(str(error)) from error
-    return made, ownership.assign(made.artifacts, unpacked.image())
 
 
 def _said_by(found: Given) -> dict[str, str]:

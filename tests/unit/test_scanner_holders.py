@@ -34,6 +34,10 @@ def held(folder: Path, content: bytes, name: str = "app/shop", *, mode: int = 0o
         (ELF + b"\n---- Bun! ----\n" + b"12345678" + ELF, None),  # Bun itself
         (b"\x19\xda\x43\x01" + b"x" * 300, "npm"),
         (ELF + b"MEI\x0c\x0b\x0a\x0b\x0e" + b"x" * 80, "python"),
+        (ELF + b"KAY\x28\xb5\x2f\xfd" + b"x" * 80, "python"),
+        (ELF + b"d3n0l4nd" + bytes(16), "npm"),
+        (ELF + b"d3n0l4nd" + ELF, None),  # Deno itself
+        (ELF + b"\0.svm_heap\0" + b"x" * 80, "java-archive"),
         (b"#!/usr/bin/env python3\nPK\x03\x04" + b"x" * 300, "python"),
         (b"#!/usr/bin/env python3\nimport sys\n" + b"x" * 300, None),
         (ELF + b"\0\x10\0\0\0\0\0\0" + DOTNET, "dotnet"),

@@ -11,6 +11,7 @@ import zstandard
 from services.scanner import layers
 from services.scanner.errors import SbomFailedError, TooLargeError
 from services.scanner.layers import MIN_ALIKE_BYTES, unpack
+from tests.unit.elves import Text, archive, object_file, program
 
 PLENTY = 64 * 1024 * 1024
 
@@ -173,3 +174,24 @@ def test_it_is_told_how_much_was_read(tmp_path: Path) -> None:
     assert told == sorted(told)
     assert told[4] > 5 * 9000
     assert sum(path.stat().st_size for path in layers_) >= told[-1] > 9 * 9000
+
+
+def test_programs_and_archives_are_found_again_in_their_layers(tmp_path: Path) -> None:
+    linked, code = archive(("a.o", object_file(Text(bytes(300))))), program(bytes(400))
+    link = tarfile.TarInfo("lib")
+    link.type, link.linkname = tarfile.SYMTYPE, "usr/lib"
+    lower = tar(("usr/lib/a.a", linked), ("app", program(bytes(300))), ("gone", code),
+                ("", link), ("lib/b.a", linked))  # fmt: skip
+    upper = tar(("usr/lib/a.a", linked + b"\n"), ("app", code), (".wh.gone", b""))
+    paths = [layer(tmp_path, lower, "1"), layer(tmp_path, upper, "2")]
+    found = unpack(paths, PLENTY).image().natives
+    layers_of = {real: {path: n.layers for path, n in ones.items()} for real, ones in found.items()}
+    assert layers_of == {
+        b"/usr/lib/a.a": {b"/usr/lib/a.a": (0, 1)},
+        b"/usr/lib/b.a": {b"/lib/b.a": (0,)},
+        b"/app": {b"/app": (1,)},
+    }
+    read = layers.contents(paths[1], {b"/app", b"/usr/lib/a.a"}, PLENTY)
+    assert {path: b"".join(parts) for path, parts in read} == {
+        b"/app": code, b"/usr/lib/a.a": linked + b"\n"
+    }  # fmt: skip

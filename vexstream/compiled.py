@@ -1,0 +1,89 @@
+"""Sources and headers that may have been compiled into the image's own programs.
+
+A compiler leaves no trace by which such code could be told. So where an image has a program that no
+package of a distribution owns, no silence rules out
+
+1. a package that has nothing but headers, as Eigen or RapidJSON: not only declarations then, unless
+   a package of the same source has the code;
+2. a package that has C++ code in its headers, as Boost or libstdc++;
+3. a package of Go or Rust sources, when the program was written in that language.
+
+Not the kernel's headers: they declare what the kernel does, and the code is in the kernel. Nor for
+Go programs without C.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from vexstream.claims import OS_TYPES
+from vexstream.copies import own_programs, text
+from vexstream.filekinds import Kind, kind
+from vexstream.imagefiles import Image
+from vexstream.recognition import Mark
+from vexstream.sbom import Artifact
+from vexstream.scan import Package
+
+_CPP = re.compile(
+    rb".*\.(?:hpp|hh|hxx|h\+\+|tcc|ipp|tpp|txx|ixx|inl)\Z|.*/include/(?:.*/)?c\+\+/[^.]*\Z",
+    re.DOTALL,
+)
+_HEADER = re.compile(
+    rb".*/include/[^.]*\Z|.*\.(?:h|hpp|hh|hxx|h\+\+|tcc|ipp|tpp|txx|ixx|inl|inc|def)\Z", re.DOTALL
+)
+_FOR_BUILDS = re.compile(rb".*\.(?:pc|cmake|m4|mk|prf|pri|natvis|supp)\Z", re.DOTALL)
+"""What tells a build where the headers are."""
+_KERNEL = re.compile(r"linux-(?:libc-dev|(?:api-)?headers|glibc-devel)|kernel-(?:\w+-)*headers")
+_SOURCES = {Mark.GO: (b".go",), Mark.RUST: (b".rs",)}
+
+
+def with_doubts(
+    artifacts: Sequence[Artifact], packages: Sequence[Package], image: Image
+) -> tuple[Package, ...]:
+    """The packages, with the reason for those that may be compiled in."""
+    programs = own_programs(packages, image)
+    by_mark: dict[Mark, bytes] = {}
+    native = None
+    for path, natives in sorted(programs.items(), reverse=True):
+        marks = frozenset[Mark]().union(*(one.marks for one in natives.values()))
+        by_mark |= dict.fromkeys(marks, path)
+        if Mark.GO_ALONE not in marks:
+            native = path
+    sources = {artifact.id: (artifact.type, artifact.source) for artifact in artifacts}
+    with_code = {
+        sources[package.id]
+        for package in packages
+        if any(kind(path) is Kind.CODE for path in package.files)
+    }
+    return tuple(
+        replace(package, unobservable=_doubt(package, native, by_mark, apart=source in with_code))
+        if package.unobservable is None and package.type in OS_TYPES
+        else package
+        for package in packages
+        for source in [sources[package.id]]
+    )
+
+
+def _doubt(
+    package: Package, native: bytes | None, by_mark: Mapping[Mark, bytes], *, apart: bool
+) -> str | None:
+    """``apart``: the code that its headers declare is in a package of the same source."""
+    for mark, suffixes in _SOURCES.items():
+        if mark in by_mark and any(path.endswith(suffixes) for path in package.files):
+            return f"{text(by_mark[mark])} may have been built with its sources"
+    if native is None or _KERNEL.match(package.name):
+        return None
+    if any(_CPP.match(path) for path in package.files):
+        return f"{text(native)} may have been compiled with the C++ code in its headers"
+    if not apart and _only_headers(package):
+        return f"{text(native)} may have been compiled with its headers"
+    return None
+
+
+def _only_headers(package: Package) -> bool:
+    seen = [
+        path
+        for path in package.files
+        if kind(path) is not Kind.METADATA and not _FOR_BUILDS.match(path)
+    ]
+    return bool(seen) and all(map(_HEADER.match, seen))

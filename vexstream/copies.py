@@ -1,0 +1,110 @@
+"""Code of static archives that the image's own programs were linked with.
+
+A program that holds code of an archive that a package owns is a file of that package as well: the
+package is in use when the program runs, while its own files stay closed. Told by the code itself
+(vexstream/fragments.py, vexstream/linked.py). Where that cannot tell, no silence shows that the
+package is unused.
+
+Programs that a distribution packaged are not looked at: they were linked when the distribution
+built them, with archives of its own, and its advisories name them by themselves.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
+
+from vexstream.claims import OS_TYPES
+from vexstream.filekinds import owner_path
+from vexstream.imagefiles import Image, Native
+from vexstream.recognition import Form, Mark
+from vexstream.scan import Package
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What has to be read: archives that packages own, and programs that may hold their code."""
+
+    archives: Mapping[bytes, Mapping[bytes, Native]] = field(default_factory=dict)
+    programs: Mapping[bytes, Mapping[bytes, Native]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Copies:
+    """What reading them came to, by real paths."""
+
+    held: dict[bytes, Set[bytes]] = field(default_factory=dict)
+    """Program -> archives of which it holds code."""
+    unreadable: dict[bytes, str] = field(default_factory=dict)
+    """Archive -> why its code cannot be recognised."""
+    for_go: set[bytes] = field(default_factory=set)
+    """Archives that only Go's linker reads."""
+    unsearched: dict[bytes, str] = field(default_factory=dict)
+    """Program -> why it is not known what it holds."""
+
+
+def own_programs(packages: Iterable[Package], image: Image) -> dict[bytes, Mapping[bytes, Native]]:
+    """The programs and libraries that no package of a distribution owns."""
+    packaged = {path for package in packages if package.type in OS_TYPES for path in package.files}
+    return {
+        path: natives
+        for path, natives in image.natives.items()
+        if path not in packaged and _has(natives, Form.PROGRAM)
+    }
+
+
+def wanted(packages: Sequence[Package], image: Image) -> Wanted:
+    """Nothing when the image has not both."""
+    owned = {path for package in packages for path in package.files}
+    archives = {
+        path: natives
+        for path, natives in image.natives.items()
+        if path in owned and _has(natives, Form.ARCHIVE)
+    }
+    programs = own_programs(packages, image) if archives else {}
+    return Wanted(archives, programs) if programs else Wanted()
+
+
+def with_copies(
+    packages: Sequence[Package], image: Image, read: Wanted, copies: Copies
+) -> tuple[Package, ...]:
+    """The packages with the programs that hold code of their archives."""
+    holders: dict[bytes, set[bytes]] = {}
+    for program, archives in copies.held.items():
+        for archive in archives:
+            holders.setdefault(archive, set()).update(image.with_twins(program))
+    doubts = _doubts(read, copies)
+    return tuple(_with(package, holders, doubts) for package in packages)
+
+
+def _with(
+    package: Package, holders: Mapping[bytes, Set[bytes]], doubts: Mapping[bytes, str]
+) -> Package:
+    more: set[bytes] = set().union(*(holders.get(path, ()) for path in package.files))
+    doubt = next((doubts[path] for path in package.files if path in doubts), None)
+    if not more and doubt is None:
+        return package
+    files = {*package.files, *map(owner_path, more)}
+    return replace(package, files=tuple(sorted(files)), unobservable=package.unobservable or doubt)
+
+
+def _doubts(read: Wanted, copies: Copies) -> Mapping[bytes, str]:
+    """Archive -> why a program may hold a copy of it that was not found."""
+    found: dict[bytes, str] = {}
+    if copies.unsearched:
+        program, why = min(copies.unsearched.items())
+        found = dict.fromkeys(
+            read.archives, f"{text(program)} may have been linked with its archive: {why}"
+        )
+    go = any(Mark.GO in native.marks for ones in read.programs.values() for native in ones.values())
+    for archive, why in copies.unreadable.items():
+        if go or archive not in copies.for_go:
+            found[archive] = f"programs may have been linked with {text(archive)}: {why}"
+    return found
+
+
+def _has(natives: Mapping[bytes, Native], form: Form) -> bool:
+    return any(native.form is form for native in natives.values())
+
+
+def text(path: bytes) -> str:
+    """A path for people."""
+    return path.decode("utf-8", "backslashreplace")

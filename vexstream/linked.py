@@ -1,0 +1,111 @@
+"""Which static archives a program was linked with, told by pieces of their code in it."""
+
+from collections import Counter, defaultdict
+from collections.abc import Container, Iterator, Set
+from dataclasses import dataclass
+from itertools import compress, count
+
+from vexstream.elf import Elf, ElfError, Machine, Segment
+from vexstream.fragments import WORD, Fragment, UnreadableError
+
+MAX_FRAGMENTS = 500_000
+MAX_CODE_BYTES = 2 << 30
+"""Of all programs of an image, looked at once for each place within a word."""
+MIN_EVIDENCE_BYTES = 64
+"""Of an archive's code in a program: less is there by chance."""
+MAX_CANDIDATES = 20_000_000
+"""Comparisons of a fragment with a place in a program."""
+_UPX, _UPX_WITHIN = b"UPX!", 1024
+
+
+_Pieces = tuple[tuple[int, bytes], ...]
+
+
+class UnsearchableError(ValueError):
+    """Whether a program holds copies cannot be told; says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A fragment, and the archives that have it."""
+
+    size: int
+    archives: set[bytes]
+
+
+class Code:
+    """The fragments of all archives of an image, for each machine."""
+
+    def __init__(self) -> None:
+        self._words: dict[Machine, dict[int, dict[_Pieces, _Known]]] = defaultdict(dict)
+        self._steps: dict[Machine, int] = defaultdict(lambda: WORD)
+        """The smallest alignment of any word."""
+        self._left, self._code_left = MAX_FRAGMENTS, MAX_CODE_BYTES
+        self._candidates_left = MAX_CANDIDATES
+
+    def add(self, archive: bytes, machine: Machine, fragment: Fragment) -> None:
+        """Raises: UnreadableError when there are too many."""
+        known = self._words[machine].setdefault(_number(fragment.word), {})
+        if fragment.pieces in known:
+            known[fragment.pieces].archives.add(archive)
+            return
+        self._left -= 1
+        if self._left < 0:
+            raise UnreadableError("the image's archives have too many sections of code")
+        size = sum(len(code) for _, code in fragment.pieces)
+        known[fragment.pieces] = _Known(size, {archive})
+        self._steps[machine] = min(self._steps[machine], fragment.align)
+
+    def archives_in(self, program: memoryview) -> Set[bytes]:
+        """The archives of which the program holds code.
+
+        Raises:
+            UnsearchableError: it is packed, damaged, or too much.
+        """
+        try:
+            elf = Elf(program)
+            segments = elf.code()
+        except ElfError as error:
+            raise UnsearchableError(str(error)) from error
+        if _UPX in bytes(program[:_UPX_WITHIN]):
+            raise UnsearchableError("it is packed by UPX")
+        words, step = self._words.get(elf.machine, {}), self._steps.get(elf.machine, WORD)
+        seen: Counter[bytes] = Counter()
+        proven: set[int] = set()
+        for segment in segments if words else ():
+            self._code_left -= segment.size * (WORD // step)
+            if self._code_left < 0:
+                raise UnsearchableError("the image's programs have too much code")
+            for at in _places(program, segment, words, step):
+                for pieces, known in words[_number(program[at : at + WORD])].items():
+                    self._candidates_left -= 1
+                    if self._candidates_left < 0:
+                        raise UnsearchableError("the image's programs repeat code too often")
+                    if id(known) not in proven and _stands(program, at, pieces):
+                        proven.add(id(known))
+                        seen.update(dict.fromkeys(known.archives, known.size))
+        return {archive for archive, size in seen.items() if size >= MIN_EVIDENCE_BYTES}
+
+
+def _places(
+    program: memoryview, segment: Segment, words: Container[int], step: int
+) -> Iterator[int]:
+    """Where one of the words is, at addresses that are multiples of the step."""
+    for shift in range(0, WORD, step):
+        first = segment.offset + (shift - segment.address) % WORD
+        size = (segment.offset + segment.size - first) // WORD * WORD
+        if size > 0:
+            numbers = program[first : first + size].cast("Q")
+            yield from compress(count(first, WORD), map(words.__contains__, numbers))
+
+
+def _stands(program: memoryview, at: int, pieces: _Pieces) -> bool:
+    return all(
+        at + distance >= 0 and program[at + distance : at + distance + len(code)] == code
+        for distance, code in pieces
+    )
+
+
+def _number(word: bytes | memoryview) -> int:
+    """As a memoryview that was cast to ``Q`` gives it."""
+    return int(memoryview(word).cast("B").cast("Q")[0])

@@ -1,0 +1,67 @@
+"""What the content of a file says about native code in it."""
+
+import posixpath
+import re
+from enum import StrEnum
+
+from vexstream import ar, elf
+
+
+class Form(StrEnum):
+    """Native code."""
+
+    PROGRAM = "program"
+    """A program or a shared library."""
+    ARCHIVE = "archive"
+    """What programs are linked from: a static archive, or an object file."""
+
+
+class Mark(StrEnum):
+    """What a program was written in."""
+
+    GO = "Go"
+    GO_ALONE = "Go without C"
+    RUST = "Rust"
+
+
+_MARKS = {
+    b"\xff Go buildinf:": Mark.GO,
+    b"build\tCGO_ENABLED=0\n": Mark.GO_ALONE,
+    b"RUST_BACKTRACE": Mark.RUST,
+}
+_LONGEST = max(map(len, _MARKS))
+_OBJECT_SUFFIXES = (b".o", b".obj", b".lo")
+_START_CODE = re.compile(rb"[A-Za-z]*crt[A-Za-z0-9_]*\.o\Z|libc_nonshared\.a\Z")
+"""Beginnings and ends of every C program, and glibc's stubs: every program has copies of them, and
+they hold nothing but calls."""
+
+
+class Content:
+    """Takes the content of one file in parts."""
+
+    def __init__(self, path: bytes) -> None:
+        self.form: Form | None = None
+        self.marks: set[Mark] = set()
+        self._path = path
+        self._end: bytes | None = None
+
+    def feed(self, part: bytes) -> None:
+        """The next part of it."""
+        if self._end is None:
+            self._begin(part)
+            self._end = b""
+        if self.form is Form.PROGRAM:
+            window = self._end + part
+            self.marks |= {mark for sign, mark in _MARKS.items() if sign in window}
+            self._end = window[-_LONGEST:]
+
+    def _begin(self, part: bytes) -> None:
+        name = posixpath.basename(self._path)
+        if part.startswith((ar.MAGIC, ar.THIN_MAGIC)) and not _START_CODE.match(name):
+            self.form = Form.ARCHIVE
+        elif part.startswith(elf.MAGIC) and len(part) > elf.HEADER:
+            kind = part[16] | part[17]  # one of them is zero, whatever the order of bytes
+            if kind in (elf.EXECUTABLE, elf.SHARED):
+                self.form = Form.PROGRAM
+            elif name.endswith(_OBJECT_SUFFIXES) and not _START_CODE.match(name):
+                self.form = Form.ARCHIVE
