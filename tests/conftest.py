@@ -7,6 +7,7 @@ pytest_plugins = [
     "tests.support.apiserver",
     "tests.support.collecting",
     "tests.support.containers",
+    "tests.support.correlators",
     "tests.support.docker",
     "tests.support.engines",
     "tests.support.probe",

@@ -139,6 +139,10 @@ class Correlation:
         """Makes ``due`` look again: a publication failed, or decisions have changed."""
         self._stale = True
 
+    def has_moved(self, policy: Policy, newest_us: int | None = None) -> bool:
+        """The coverage is another than when ``due`` looked last."""
+        return self.covered(policy, newest_us) != self._coverage
+
     def settle(self, seen: Coverage) -> None:
         """What was published rests on just this state: there is nothing to look at."""
         self._coverage, self._stale = seen, False

@@ -3,7 +3,7 @@
 A container is seen whole when it was observed from its creation, for the whole learning period,
 without loss and without a gap. A workload is covered when one of its containers was seen whole, or
 enough of them in succession for all of their lives (vexstream/lives.py); what happened to further
-ones is noted. With the strict rule none of them may have lost anything.
+ones is noted. With the strict rule no container may have a loss or a gap, also after the period.
 Evidence that nobody could read (vexstream/unreadable.py) leaves no workload covered.
 Times come from the observations themselves: a collector that falls silent stops the learning
 period, and replaying a day of batches in a second gives the same answer as living through it.
@@ -151,6 +151,16 @@ def shortfall_of(
     return Shortfall.LEARNING, "the learning period is not over"
 
 
+def later_flaw(container: Container) -> tuple[Shortfall, str] | None:
+    """What was missed after its learning period of a container that was seen whole; the strict rule
+    asks for it."""
+    if container.lossy:
+        return Shortfall.LOSS, "events were lost after the learning period"
+    if container.last_seen_us != container.seen_whole_until():
+        return Shortfall.GAP, "there is a gap in the observation after the learning period"
+    return None
+
+
 def _workload(
     workload: Workload,
     observed: list[tuple[str, Container]],
@@ -164,7 +174,8 @@ def _workload(
         verdict = shortfall_of(container, rules, newest_us)
         if verdict is None:
             whole.append((due, start))
-        else:
+            verdict = later_flaw(container) if rules.strict else None
+        if verdict is not None:
             short.append((_ORDER[verdict[0]], start, identifier, due, *verdict))
     refused = _refused(observed, rules)
     missed = [entry for entry in short if entry[4] not in _NOTHING_MISSED]

@@ -7,7 +7,9 @@ a workload counts as seen whole also when, in succession,
   status 0 (a container that fails again and again has not shown what it does);
 - from the creation of the first to the end of the last the learning period passed;
 - no container that was created between these had a loss or a gap, ran before the collector did, or
-  went out of sight: one that has not ended was observed until the last one's end at least.
+  went out of sight: one that has not ended was observed until the last one's end at least;
+- none that was created before the first, and not observed for all of its life, was there any more:
+  three replicas that came and went do not speak for the server beside them.
 
 What happens to later ones is noted, as with replicas. Time without a life is no evidence: a single
 job, or one whose last run is less than a learning period after its first, stays open.
@@ -39,6 +41,8 @@ class Lives:
 def lives(containers: Iterable[Container], rules: Rules) -> Lives | None:
     """The whole lives among the containers of one workload; None when there are none."""
     run: _Run | None = None
+    unseen_until_us = 0
+    """Until when there was one of whose life only a part was observed."""
     for container in sorted(containers, key=lambda c: (c.started_at_us, c.ended or (0, 0))):
         if run is not None and run.seen_until_us is not None:
             # One beside it went out of sight before this one was created.
@@ -48,10 +52,12 @@ def lives(containers: Iterable[Container], rules: Rules) -> Lives | None:
             run = run.beside(until) if run is not None and until is not None else None
         elif container.lived_to_us is None:
             run = None
-        elif container.ended[1] == 0:
+        elif container.ended[1] == 0 and (run or unseen_until_us <= container.started_at_us):
             run = (run or _Run(container.started_at_us)).joined(container, rules)
             if run.enough:
                 return run.said
+        if container.lived_to_us is None:
+            unseen_until_us = max(unseen_until_us, container.last_seen_us or 0)
     return run.said if run is not None else None
 
 

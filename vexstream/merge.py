@@ -20,6 +20,7 @@ name of the vulnerability and a package; all aliases and spellings are kept. A s
 out names what its sources that rule out name, and any other every product.
 """
 
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -57,11 +58,14 @@ class Source:
     impact_statement: str = ""
     status_notes: str = ""
     action_statement: str = ""
+    content: str = ""
+    """Tells the document from others by its id and version: two clusters may publish under one
+    base. Empty in what earlier releases merged."""
 
     @property
     def edition(self) -> "Edition":
         """The document that says it."""
-        return self.document, self.version
+        return self.document, self.version, self.content
 
     @property
     def of_tests(self) -> bool:
@@ -71,8 +75,8 @@ class Source:
 
 Named = tuple[tuple[str, tuple[str, ...]], ...]
 """Products, each with the spellings of the package under it."""
-Edition = tuple[str, int]
-"""A document's id and version."""
+Edition = tuple[str, int, str]
+"""A document's id, version and content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +155,8 @@ def _claims(document: Mapping[str, Any]) -> list[_Claim]:
     statements = document["statements"]
     if not statements:
         raise MergeError(f"{_shown(document)} holds no statement")
-    claims = [_claim(document, statement) for statement in statements]
+    seal = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
+    claims = [_claim(document, seal, statement) for statement in statements]
     editions = _editions(claims)
     for claim, statement in zip(claims, statements, strict=True):
         # The notes must bear out the status: a line that was taken out would hide a use.
@@ -169,7 +174,7 @@ def _editions(claims: Iterable[_Claim]) -> frozenset[Edition]:
     return frozenset(source.edition for claim in claims for source in claim.sources)
 
 
-def _claim(document: Mapping[str, Any], statement: Mapping[str, Any]) -> _Claim:
+def _claim(document: Mapping[str, Any], seal: str, statement: Mapping[str, Any]) -> _Claim:
     vulnerability = statement["vulnerability"]
     components = [part for product in statement["products"] for part in product["subcomponents"]]
     if not components:
@@ -182,11 +187,11 @@ def _claim(document: Mapping[str, Any], statement: Mapping[str, Any]) -> _Claim:
             for part in components
             if "purl" in part.get("identifiers", {})
         ),
-        frozenset(_sources(document, statement)),
+        frozenset(_sources(document, seal, statement)),
     )
 
 
-def _sources(document: Mapping[str, Any], statement: Mapping[str, Any]) -> list[Source]:
+def _sources(document: Mapping[str, Any], seal: str, statement: Mapping[str, Any]) -> list[Source]:
     head, *lines = str(statement.get("status_notes", "")).split("\n")
     if head in (_HEAD, _SILENT_HEAD):
         if not lines:
@@ -212,6 +217,7 @@ def _sources(document: Mapping[str, Any], statement: Mapping[str, Any]) -> list[
             impact_statement=statement.get("impact_statement", ""),
             status_notes=statement.get("status_notes", ""),
             action_statement=statement.get("action_statement", ""),
+            content=seal,
         )
     ]
 
@@ -267,7 +273,7 @@ def _merged_id(
     base: str, digest: Digest, statements: list[dict[str, Any]], editions: Set[Edition]
 ) -> str:
     content = json.dumps(statements, sort_keys=True).encode()
-    of_tests = all(is_of_tests(name) for name, _ in editions)
+    of_tests = all(is_of_tests(name) for name, *_ in editions)
     return merged_id(base, digest, content, of_tests=of_tests)
 
 
@@ -329,7 +335,7 @@ def _outcome(sources: Set[Source], editions: Set[Edition]) -> _Outcome:
     worst = _worst(production if decided else sources)
     if worst.status == Status.AFFECTED:
         return _Outcome(Status.AFFECTED, worst)
-    tests_alone = all(is_of_tests(name) for name, _ in editions)
+    tests_alone = all(is_of_tests(name) for name, *_ in editions)
     speaking = sources if tests_alone else production
     silent = {e for e in editions if tests_alone or not is_of_tests(e[0])} - {
         source.edition for source in speaking

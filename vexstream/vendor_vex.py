@@ -2,8 +2,9 @@
 
 What a document says of an image by digest holds for that image; what it says of a package by its
 purl holds wherever that package is. What cannot be told to be about a certain image or package (a
-platform without digest, a product inside another that is no image) is left out, and said to be:
-applied too widely, a vendor's ``not_affected`` would hide what is in use.
+platform without digest, a product inside another that is no image, one version without saying
+which) is left out, and said to be: applied too widely, a vendor's ``not_affected`` would hide what
+is in use.
 """
 
 import json
@@ -21,7 +22,7 @@ from vexstream.decisions import (
     image_digest,
     problem,
 )
-from vexstream.status import BADNESS, Status
+from vexstream.status import BADNESS, RULES_OUT, Status
 
 MAX_DECISIONS = 100_000
 """A document that says more is refused: some vendors publish all they ever said in one."""
@@ -72,7 +73,7 @@ def _collect(found: Iterable[Decision | str]) -> Parsed:
     held: dict[bytes, Decision] = {}
     skipped: list[str] = []
     for item in found:
-        why = item if isinstance(item, str) else problem(item)
+        why = item if isinstance(item, str) else problem(item) or _too_wide(item)
         if isinstance(item, str) or why is not None:
             about = "" if isinstance(item, str) else f"{item.vulnerability}, {item.package}: "
             skipped.append(f"{about}{why}")
@@ -82,6 +83,15 @@ def _collect(found: Iterable[Decision | str]) -> Parsed:
         if len(held) > MAX_DECISIONS:
             raise VendorVexError(f"the document makes more than {MAX_DECISIONS} statements")
     return Parsed(tuple(held.values()), tuple(dict.fromkeys(skipped)))
+
+
+def _too_wide(decision: Decision) -> str | None:
+    """Why it would rule out versions that nobody spoke of: none is fixed in all its versions, and a
+    product of CSAF is one version, also where its purl does not say which."""
+    of_one = decision.status is Status.FIXED or decision.source is DecisionSource.CSAF
+    if decision.scope != EVERY or decision.status not in RULES_OUT or not of_one:
+        return None
+    return None if has_version(decision.package) else "the purl names no version"
 
 
 def _newer(decision: Decision) -> tuple[int, int]:

@@ -8,7 +8,6 @@ every digest is assessed again whose document rests on another state.
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -36,10 +35,11 @@ from services.correlator.continuity import (
 from services.correlator.decisions import DecisionReader
 from services.correlator.publisher import Publisher
 from services.correlator.settings import CorrelatorSettings
-from services.correlator.state import State
+from services.correlator.stages import Stage, minute, stage_of
+from services.correlator.standstill import Standstill, StoodStillError
+from services.correlator.state import EntryGoneError, State
 from services.correlator.tables import TABLES, Receipts, faust_app, table
 from services.correlator.topic_ids import topic_ids
-from vexstream.coverage import shortfall_of
 from vexstream.decisions import EVERY
 from vexstream.evidence import Batch
 from vexstream.identity import BadDigestError, Digest, parse_digest
@@ -54,24 +54,10 @@ _RAW: dict[str, Any] = {
     "key_serializer": "raw",
     "value_serializer": "raw",
 }
-_MINUTE_US = 60_000_000
 _WATCH_SECONDS = 2.0
 """So often it is looked whether records were skipped after which none comes."""
 _NUDGE = "vexstream-nudge"
 """Header of a record of our own in the stream, made up where records were skipped."""
-_PROGRESS_STEPS = 20
-"""So often the evidence is published anew while a container learns and nothing else happens."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Stage:
-    """What of a container decides over writing and publishing: once it was seen whole, only one
-    heartbeat a minute is written."""
-
-    shortfall: str = "unknown"
-    matters: bool = True
-    minute: int = -1
-    progress: int = -1
 
 
 def _digest_in(key: bytes | None) -> Digest | None:
@@ -81,14 +67,12 @@ def _digest_in(key: bytes | None) -> Digest | None:
         return None
 
 
-def _minute(batch: Batch) -> int:
-    return batch.observed_to_us // _MINUTE_US
-
-
 class Correlator:
     """One worker; ``app`` is its Faust app."""
 
-    def __init__(self, settings: CorrelatorSettings, sender: AIOKafkaProducer) -> None:
+    def __init__(
+        self, settings: CorrelatorSettings, sender: AIOKafkaProducer, standstill: Standstill
+    ) -> None:
         self._settings = settings
         self._sender = sender
         self._file_access = Topic.FILE_ACCESS.name_in(settings)
@@ -98,6 +82,7 @@ class Correlator:
         self._dead = DeadLetterBox("correlator", Topic.DEAD_LETTER.name_in(settings), sender)
         self.recovered = False
         self.failure: BaseException | None = None
+        self._standstill = standstill
         self.stopping = False
         """No further record is begun: it would come again after the next start."""
         self._newest_us: dict[int, int] = {}
@@ -114,6 +99,7 @@ class Correlator:
         self.publisher = Publisher(
             settings, sender, self.state, self._dead, Receipts([published], self._failed)
         )
+        self.publisher.ours, self.publisher.failed = self._ours, self._failed
         self.publisher.behind = lambda digest: self._continuity.behind(self._partition(digest))
         self.publisher.newest_us = lambda digest: self._newest_us.get(self._partition(digest))
         self.reader = DecisionReader(settings, self._dead, self._on_decision)
@@ -132,7 +118,7 @@ class Correlator:
 
         async def agent(stream: Any) -> None:
             async for event in stream.noack().events():
-                if self.stopping:
+                if self.stopping or self._standstill.happened():
                     await asyncio.Event().wait()  # until the agent is cancelled
                 try:
                     await self._take(event.message, handle)
@@ -180,6 +166,8 @@ class Correlator:
             return
         try:
             await handle(message)
+        except EntryGoneError:
+            raise
         except Exception as error:  # whatever it is: the record must not be lost
             await self._bury(message, error)
         else:
@@ -315,31 +303,21 @@ class Correlator:
         newest = self._newest_us.get(message.partition, 0)
         self._newest_us[message.partition] = max(newest, batch.observed_to_us)
         before = self._stage(batch)
-        keep = bool(batch.lost) or before.matters or _minute(batch) != before.minute
+        keep = bool(batch.lost) or before.matters or minute(batch.observed_to_us) != before.minute
         correlation, learnt = self.state.observe(batch, keep)
         metrics.ACCESSES.inc(len(batch.accesses))
         metrics.MERGED_BATCHES.inc()
         after = self._stage(batch)
-        if learnt.accesses or learnt.image or before.shortfall != after.shortfall:
+        if learnt.accesses or learnt.image or before.standing != after.standing:
             self.publisher.changed(correlation.digest)
         if learnt.accesses or learnt.image or before.progress != after.progress:
             self.publisher.evidence_changed(correlation.digest)
 
-    def _stage(self, batch: Batch) -> "_Stage":
-        """How far the container of a batch has come."""
+    def _stage(self, batch: Batch) -> Stage:
         correlation = self.state.correlations.get(batch.image.config_digest)
         evidence = correlation.evidence if correlation else None
         container = evidence.containers.get(batch.container) if evidence else None
-        if container is None:
-            return _Stage()
-        rules = self.publisher.policy.rules
-        shortfall = shortfall_of(container, rules)
-        last = container.last_seen_us or 0
-        seen, period = last - container.started_at_us, rules.period_us(container)
-        return _Stage(
-            str(shortfall), shortfall is not None, last // _MINUTE_US,
-            min(seen * _PROGRESS_STEPS // period, _PROGRESS_STEPS),
-        )  # fmt: skip
+        return stage_of(container, self.publisher.policy.rules)
 
     async def _on_chunk(self, message: Any) -> None:
         chunk = decode_chunk(message.value)
@@ -365,11 +343,12 @@ class Correlator:
             await self.publisher.flush_evidence()
 
     async def _look_for_silence(self) -> None:
+        """And for whatever else has changed the coverage of a digest without a batch of its own."""
         if not self.recovered:
             return
         for digest, correlation in self.state.correlations.items():
             newest = self._newest_us.get(self._partition(digest))
-            if not correlation.covered(self.publisher.policy, newest).complete:
+            if correlation.has_moved(self.publisher.policy, newest):
                 self.publisher.changed(digest)
 
     async def _on_revoked(self, *_: Any, **__: Any) -> None:
@@ -433,6 +412,12 @@ class Correlator:
             partition = self._partition(digest)
             newest[partition] = max(newest.get(partition, 0), last)
         return newest
+
+    def _ours(self) -> bool:
+        if self._standstill.happened():
+            self._failed(StoodStillError("it stood still for longer than its group waits"))
+            return False
+        return self.recovered
 
     def _failed(self, error: BaseException) -> None:
         """The changelog does not have what a record led to: only a restart brings it back."""

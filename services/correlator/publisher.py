@@ -17,7 +17,7 @@ from services.common import metrics
 from services.common.kafka import DeadLetterBox
 from services.common.topics import Topic
 from services.correlator.settings import CorrelatorSettings
-from services.correlator.state import State
+from services.correlator.state import EntryGoneError, State
 from services.correlator.tables import Receipts
 from vexstream.correlation import Correlation, Policy, Published, published
 from vexstream.decisions import Decisions
@@ -27,7 +27,7 @@ from vexstream.status import Status
 
 log = structlog.get_logger()
 
-RELEASE = "3"
+RELEASE = "4"
 """Raised when the same input gives other documents than before: all are then looked at again."""
 
 
@@ -65,6 +65,10 @@ class Publisher:
         self.behind: Callable[[Digest], bool] = lambda _: False
         """Records about a digest that were there at the start are still to be used."""
         self._held_back: set[Digest] = set()
+        self.ours: Callable[[], bool] = lambda: True
+        """The digests are this worker's: what another has taken over is not to be published."""
+        self.failed: Callable[[BaseException], None] = lambda _: None
+        """Called with what only a new start helps against."""
         self.newest_us: Callable[[Digest], int | None] = lambda _: None
         self.publishing = asyncio.Lock()
         """Held while a document is on its way: a partition may not be given up meanwhile."""
@@ -135,11 +139,13 @@ class Publisher:
         publish: Callable[[Correlation], Awaitable[None]],
     ) -> None:
         correlation = self._state.correlations.get(digest)
-        if digest not in waiting or correlation is None:
-            return  # the state was rebuilt meanwhile
+        if digest not in waiting or correlation is None or not self.ours():
+            return  # the state was rebuilt meanwhile, or will be
         waiting.discard(digest)
         try:
             await publish(correlation)
+        except EntryGoneError as error:
+            self.failed(error)
         except Exception:
             # Kept for the next round: the state is right, only its publication failed.
             waiting.add(digest)

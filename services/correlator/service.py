@@ -13,7 +13,9 @@ from services.common.topics import Topic, ensure_topics
 from services.correlator.app import Correlator
 from services.correlator.beginnings import BegunAnewError
 from services.correlator.settings import CorrelatorSettings
-from services.correlator.tables import changelogs
+from services.correlator.standstill import Standstill, StoodStillError
+from services.correlator.state import EntryGoneError
+from services.correlator.tables import HEARTBEAT_SECONDS, SESSION_SECONDS, changelogs
 
 log = structlog.get_logger()
 
@@ -46,8 +48,9 @@ async def run(settings: CorrelatorSettings, stop: asyncio.Event) -> None:
             return
         async with producer(settings) as sender:
             await _require_partitions(settings, sender)
-            running.append(Correlator(settings, sender))
-            await _correlate(settings, running[0], stop)
+            with Standstill(SESSION_SECONDS - HEARTBEAT_SECONDS).watched() as standstill:
+                running.append(Correlator(settings, sender, standstill))
+                await _correlate(settings, running[0], stop)
     log.info("stopped")
 
 
@@ -122,8 +125,8 @@ async def _until_stopped_or_failed(
         if correlator.app.crashed:
             reason = getattr(correlator.app, "_crash_reason", None)
             raise CorrelatorError(f"the stream processor crashed: {reason!r}") from reason
-        if isinstance(correlator.failure, BegunAnewError):
-            raise CorrelatorError(f"{correlator.failure}: so does the worker")
+        if isinstance(correlator.failure, BegunAnewError | StoodStillError | EntryGoneError):
+            raise CorrelatorError(f"{correlator.failure}: the worker begins anew")
         if correlator.failure is not None:
             raise CorrelatorError(
                 f"a record or its changelog entry was refused ({correlator.failure!r}); the "

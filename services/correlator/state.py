@@ -29,6 +29,10 @@ _TOPIC = "t|"
 """Before the keys of ``topic_ids``."""
 
 
+class EntryGoneError(Exception):
+    """A table does not have what was written to it: only a new start brings it back."""
+
+
 class State:
     """All digests of the partitions of this worker."""
 
@@ -149,8 +153,9 @@ class State:
         """For the core: what the tables hold of a digest's files."""
         for key in self._held[digest].files:
             value = self._evidence.get(key)
-            if value is not None:
-                yield from store.unpack_files(value)
+            if value is None:  # to go on would be to take these files for unused
+                raise EntryGoneError(f"the table evidence does not have {key!r} any more")
+            yield from store.unpack_files(value)
 
     def scan(self, digest: Digest) -> Scan | None:
         """For the core: the scan of a digest out of the tables."""

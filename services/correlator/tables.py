@@ -24,6 +24,10 @@ log = structlog.get_logger()
 
 TABLES = ("evidence", "scans", "published")
 
+SESSION_SECONDS = 10.0
+"""The group gives the partitions of a worker away that was not heard of for so long."""
+HEARTBEAT_SECONDS = 2.0
+
 _ROCKSDB = {
     # One database a table and partition: the defaults add up to gigabytes (2 GiB of block cache
     # each).
@@ -114,8 +118,8 @@ def faust_app(settings: CorrelatorSettings) -> faust.App:
         table_standby_replicas=0,
         consumer_auto_offset_reset="earliest",
         broker_commit_interval=1.0,
-        broker_session_timeout=10.0,
-        broker_heartbeat_interval=2.0,
+        broker_session_timeout=SESSION_SECONDS,
+        broker_heartbeat_interval=HEARTBEAT_SECONDS,
         broker_rebalance_timeout=12.0,
         producer_compression_type="zstd",
         producer_acks=-1,

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,9 @@ import pytest
 
 from schemas.decisions import encode_decision
 from schemas.evidence_summary import decode_evidence
-from services.common.kafka import producer
-from services.common.settings import CommonSettings
-from services.common.topics import Topic, ensure_topics
+from services.common.topics import Topic
 from services.local.broker import Tansu
-from tests.support.correlators import Bench, correlator, kill
+from tests.support.correlators import Bench, correlator, freeze, kill, thaw
 from tests.support.kafka_broker import ApacheKafka
 from tests.unit.factories import CONFIG, IMAGE, JOB, PERIOD, WEB, batch, package, scan
 from vexstream.correlation import Correlation, Policy
@@ -33,13 +30,6 @@ PACKAGES = [package(f"p{n}", f"/bin/p{n}".encode()) for n in range(12)]
 FINDINGS = [Finding("CVE-1", p.id) for p in PACKAGES]
 IMAGES = [Image(Digest(f"sha256:{n:064x}"), (), (f"app-{n}",)) for n in range(1, 13)]
 SECONDS = 24
-
-
-@pytest.fixture
-async def bench(kafka_settings: CommonSettings) -> AsyncIterator[Bench]:
-    await ensure_topics(kafka_settings)
-    async with producer(kafka_settings) as sender:
-        yield Bench(kafka_settings, sender)
 
 
 def scan_of(image: Image) -> Scan:
@@ -134,6 +124,38 @@ async def test_kills_rebalances_and_a_broker_restart_change_no_document(
             lambda found: len(found) > before and newest(found[before:]) == wanted
         )
     assert newest(rebuilt[before:]) == wanted
+
+
+async def test_a_worker_that_was_frozen_takes_back_nothing_that_its_successor_said(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """It has learnt that nothing is used, and not said so; its successor then sees a use."""
+
+    def affected(found: list[DocumentRecord]) -> int:
+        return found[-1].counts.get("affected", 0) if found else 0
+
+    await bench.scan(scan_of(IMAGE))
+    slow = {"VEXSTREAM_FLUSH_INTERVAL_SECONDS": "5"}
+    with correlator(bench.settings, tmp_path / "one", **slow) as one:
+        await bench.batch(batch(0, 9))
+        await bench.until(bool)
+        await bench.batch(batch(9, 10, sequence=1))
+        await asyncio.sleep(2)  # it has used the record, and waits for its turn to publish
+        freeze(one)
+        try:
+            with correlator(bench.settings, tmp_path / "two"):
+                await bench.until(lambda found: bool(found[-1].counts.get("not_affected")))
+                await bench.batch(batch(10, 11, [b"/bin/p0"], sequence=2))
+                await bench.until(lambda found: affected(found) == 1)
+                thaw(one)
+                await asyncio.sleep(8)
+                counts = [affected([record]) for record in await bench.documents()]
+                assert counts == sorted(counts)
+        finally:
+            if one.alive:
+                thaw(one)
+        assert not one.alive
+        assert "stood still" in one.log.read_text()
 
 
 async def test_a_decision_overrides_and_evidence_is_broken_down(

@@ -11,23 +11,29 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 
 from schemas.documents import decode_document
 from schemas.messages import encode_batch, encode_chunk, split_scan
-from services.common.kafka import connection
+from services.common.kafka import connection, producer
 from services.common.settings import CommonSettings
-from services.common.topics import Topic
+from services.common.topics import Topic, ensure_topics
 from services.correlator.service import run
 from services.correlator.settings import CorrelatorSettings
 from services.local.ports import free_port
 from services.local.process import Daemon
 from tests.support.validity import check_once
-from tests.unit.factories import CONFIG
+from tests.unit.factories import CONFIG, package, scan
 from vexstream.document import DocumentRecord
 from vexstream.evidence import Batch
-from vexstream.scan import Scan
+from vexstream.scan import Finding, Scan
+
+SCAN = scan(
+    [package("used", b"/bin/used"), package("idle", b"/bin/idle\xff"), package("late", b"/late")],
+    [Finding("CVE-1", "used"), Finding("CVE-1", "idle"), Finding("CVE-2", "late")],
+)
 
 
 class Bench:
@@ -81,6 +87,13 @@ class Bench:
         while not right(found := await self.documents()):
             assert time.monotonic() < deadline, [(d.state, d.version, d.counts) for d in found]
         return found
+
+
+@pytest.fixture
+async def bench(kafka_settings: CommonSettings) -> AsyncIterator[Bench]:
+    await ensure_topics(kafka_settings)
+    async with producer(kafka_settings) as sender:
+        yield Bench(kafka_settings, sender)
 
 
 @contextlib.contextmanager
@@ -142,6 +155,18 @@ def kill(daemon: Daemon) -> None:
     """Ends the correlator as a crash would."""
     for process in _processes(daemon):
         os.kill(process, signal.SIGKILL)
+
+
+def freeze(daemon: Daemon) -> None:
+    """Stops the correlator where it is."""
+    for process in _processes(daemon):
+        os.kill(process, signal.SIGSTOP)
+
+
+def thaw(daemon: Daemon) -> None:
+    """Lets it go on."""
+    for process in _processes(daemon):
+        os.kill(process, signal.SIGCONT)
 
 
 def terminate(daemon: Daemon) -> float:

@@ -1,5 +1,6 @@
 """What the tables hold is all of the state: put away, made one or rebuilt, it is the same."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ from vexstream.correlation import Correlation, Policy, fingerprint
 from vexstream.evidence import Batch, FileUse
 from vexstream.identity import Digest, Image
 from vexstream.rules import Rules
-from vexstream.scan import Finding
+from vexstream.scan import Finding, Scan
 
 POLICY = Policy(Rules(PERIOD))
 OTHER = Image(Digest("sha256:" + "d" * 64))
@@ -173,6 +174,57 @@ def test_a_scan_in_transit_does_not_hide_the_one_before() -> None:
     assert found is not None
     assert found.findings == ()
     assert len(held[1]) == len(newer) + 1
+
+
+_OTHER_SCAN = scan(
+    [package("p0", PATHS[1], PATHS[4]), package("p1"), package("p3", PATHS[0]), package("p5")],
+    [Finding(f"CVE-{n}", f"p{n}") for n in (0, 1, 3, 5)],
+)
+"""Owns other files than ``SCAN``."""
+
+
+def owned_and_used(found: Scan, paths: set[bytes]) -> set[str]:
+    return {p.id for p in found.packages if paths & set(p.files)}
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(
+        st.one_of(_BATCHES.map(lambda found: found[:3]), st.sampled_from([SCAN, _OTHER_SCAN, None]))
+    )
+)
+def test_what_was_used_stays_affected_over_scans_and_restarts(
+    steps: list[list[Batch] | Scan | None],
+) -> None:
+    """None is a restart. A scan in force is judged by all that was ever used, whoever owned it."""
+    held = tables()
+    into, current, used = state(held, 3), SCAN, set[bytes]()
+    feed(into, [])
+    for step in steps:
+        if step is None:
+            into = state(held, 3)
+            into.rebuild(lambda _: True)
+        elif isinstance(step, Scan):
+            current = step
+            for chunk in split_scan(step, 60):
+                into.take_chunk(chunk)
+        else:
+            for item in step:
+                into.observe(item, keep_heartbeat=True)
+                mine = item.image.config_digest == CONFIG
+                used |= {access.path for access in item.accesses if mine}
+        correlation = into.correlations[CONFIG]
+        correlation.mark_stale()
+        record = correlation.due(POLICY)
+        assert record is not None
+        affected = {
+            statement["products"][0]["subcomponents"][0]["@id"].split("/")[-1].split("@")[0]
+            for statement in json.loads(record.body)["statements"]
+            if statement["status"] == "affected"
+        }
+        vulnerable = {finding.package_id for finding in current.findings}
+        assert affected == owned_and_used(current, used) & vulnerable
+        into.touch(correlation)
 
 
 @given(

@@ -122,6 +122,18 @@ def test_what_was_missed_of_further_replicas_is_noted_and_blocks_only_when_stric
         assert (workload.since_us, workload.shortfall) == (None, shortfall_)
 
 
+def test_what_is_missed_after_the_learning_period_blocks_only_when_strict() -> None:
+    strict = Rules(PERIOD, strict=True)
+    for later, shortfall in [
+        (batch(10, 11, lost=1, sequence=1), Shortfall.LOSS),
+        (batch(12, 13, sequence=1), Shortfall.GAP),
+    ]:
+        assert covered(batch(0, 10), later).complete
+        (workload,) = covered(batch(0, 10), later, rules=strict).workloads
+        assert (workload.since_us, workload.shortfall) == (None, shortfall)
+    assert covered(batch(0, 10), batch(10, 11, sequence=1), rules=strict).complete
+
+
 def test_a_further_replica_that_is_still_learning_does_not_block_even_when_strict() -> None:
     learning = batch(9, 10, container="c2", started=9)
     assert covered(batch(0, 10), learning, rules=Rules(PERIOD, strict=True)).complete

@@ -278,6 +278,18 @@ def test_what_a_document_of_production_does_not_know_is_not_ruled_out(
     assert "[not_in_every_document]" in statement["status_notes"]
 
 
+@pytest.mark.parametrize("origin", ["", _UNIT])
+def test_two_documents_by_one_id_and_version_are_two(origin: str) -> None:
+    """Two clusters that publish under one base: one's silence is not the other's word."""
+    unaware = _document(origin, [_statement("affected", ["CVE-2"])])
+    aware = _document(origin, [_statement("not_affected", ["CVE-1"])])
+    statuses = {
+        s["vulnerability"]["name"]: s["status"] for s in _merge(unaware, aware)["statements"]
+    }
+    assert statuses == {"CVE-1": "under_investigation", "CVE-2": "affected"}
+    assert _merge(_merge(unaware, aware), aware) == _merge(unaware, aware)
+
+
 def test_a_decision_of_production_is_not_overridden_by_tests() -> None:
     decided = _statement("not_affected") | {"status_notes": "[decided] by ann"}
     production = _document("", [decided])

@@ -73,9 +73,14 @@ def test_three_whole_lives_over_the_learning_period_cover_a_job() -> None:
         [*THREE, batch(3, 4, container="unfinished", workload=JOB, started=3)],
         [*THREE, batch(4, 9, container="late", workload=JOB, started=3)],
         [*THREE, batch(11, 12, container="c9", workload=JOB, started=9)],
+        [*THREE, batch(1, 11, container="server", workload=JOB, started=-5)],
+        [*THREE, batch(-5, 3, container="server", workload=JOB, started=-5, lost=1)],
+        [*THREE, batch(-5, -3, container="server", workload=JOB, started=-5),
+         batch(4, 5, container="server", workload=JOB, started=-5)],
     ],
     ids=["two", "too short", "failed", "no end", "start missed", "loss", "loss of a fourth",
-         "out of sight", "older than the collector", "started again"],
+         "out of sight", "older than the collector", "started again",
+         "a server beside", "a loss beside", "a gap beside"],
 )  # fmt: skip
 def test_less_does_not(batches: list[Batch]) -> None:
     assert not covered(*batches).complete
@@ -94,6 +99,14 @@ def test_a_flaw_begins_the_succession_anew() -> None:
     flawed = [life(0, 2, lost=1), *[life(n, n + 1) for n in (5, 8, 11)]]
     assert only(*flawed).since_us is None
     assert only(*flawed, life(14, 15)).since_us == 15 * SECOND
+
+
+def test_one_that_was_there_before_begins_them_anew_when_it_is_gone() -> None:
+    before = batch(-5, 3, container="server", workload=JOB, started=-20)
+    assert only(*THREE, before).since_us is None
+    more = [life(13, 14), life(15, 16)]
+    assert only(*THREE, before, *more).started_at_us == 5 * SECOND
+    assert only(*THREE, before, *more).since_us == 16 * SECOND
 
 
 def test_one_that_runs_beside_them_must_be_seen_as_long() -> None:

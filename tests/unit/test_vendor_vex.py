@@ -67,6 +67,23 @@ def test_what_is_not_certain_is_left_out_in_words() -> None:
     assert "not named by digest" in parsed.skipped[0]
 
 
+def test_a_version_is_needed_where_a_statement_would_rule_out_every_other_too() -> None:
+    """No package is fixed in all of its versions; a product of CSAF is one version of it."""
+    every = ZLIB.rpartition("@")[0]
+    parsed = parse(openvex(statement(every, status="fixed", justification=None)))
+    assert parsed.decisions == ()
+    assert "names no version" in parsed.skipped[0]
+    in_image = {"@id": OCI, "subcomponents": [{"@id": every}]}
+    for holds in (statement(in_image, status="fixed", justification=None), statement(every)):
+        assert len(parse(openvex(holds)).decisions) == 1
+    flags = [{"label": "component_not_present", "product_ids": ["any-zlib"]}]
+    for kind in ("fixed", "known_not_affected"):
+        parsed = parse(csaf({kind: ["any-zlib"]}, flags=flags))
+        assert parsed.decisions == ()
+        assert "names no version" in parsed.skipped[0]
+    assert len(parse(csaf({"known_affected": ["any-zlib"]})).decisions) == 1
+
+
 def test_of_two_statements_on_the_same_the_newer_holds() -> None:
     old = statement(ZLIB, timestamp="2025-01-01T00:00:00Z")
     new = statement(ZLIB, status="affected", action_statement="update")

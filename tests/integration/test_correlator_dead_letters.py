@@ -1,0 +1,132 @@
+"""Records that cannot be used are buried with the reason, and their images stay open."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from schemas.messages import decode_dead_letter, encode_batch
+from services.cli import app
+from services.common.kafka import DeadLetterBox
+from services.common.topics import Topic
+from tests.support.correlators import SCAN, Bench, correlator, kill
+from tests.unit.factories import CONFIG, batch
+from vexstream.document import DocumentRecord
+
+pytestmark = pytest.mark.real
+
+
+async def test_what_cannot_be_read_is_buried_with_its_reason(bench: Bench, tmp_path: Path) -> None:
+    good = encode_batch(batch(0, 10, [b"/bin/used"]))
+    poison = {
+        b"no Avro at all": "not_avro",
+        b"\xc3\x01" + bytes(8) + b"body": "unknown_schema",
+        good[:-3]: "bad_record",
+        good + b"tail": "bad_record",
+        encode_batch(batch(0, 1, [b"relative"])): "bad_record",
+    }
+    with correlator(bench.settings, tmp_path):
+        for value in poison:
+            await bench.raw(Topic.FILE_ACCESS, value)
+            await bench.raw(Topic.IMAGE_SCAN, value)
+        await bench.scan(SCAN)
+        await bench.raw(Topic.FILE_ACCESS, good)
+        assert (await bench.until(lambda found: len(found) >= 1))[-1].version >= 1
+        letters = [decode_dead_letter(value) for value in await bench.read(Topic.DEAD_LETTER)]
+    accesses = [letter for letter in letters if letter.topic.endswith("file-access")]
+    assert {letter.value: letter.reason for letter in accesses} == poison
+    assert all(letter.offset >= 0 and letter.detail for letter in letters)
+    assert len(letters) == 2 * len(poison)
+
+
+async def test_dead_letters_are_shown_and_sent_again(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VEXSTREAM_KAFKA_BOOTSTRAP_SERVERS", bench.settings.kafka_bootstrap_servers)
+    monkeypatch.setenv("VEXSTREAM_TOPIC_PREFIX", bench.settings.topic_prefix)
+    box = DeadLetterBox("correlator", Topic.DEAD_LETTER.name_in(bench.settings), bench.sender)
+    partition = bench.partition(CONFIG)
+    for value in (encode_batch(batch(0, 10, [b"/bin/used"])), None):
+        await box.put(
+            topic=Topic.FILE_ACCESS.name_in(bench.settings), partition=partition, offset=7,
+            key=CONFIG.encode(), value=value, error=ValueError("a fault that is fixed now"),
+        )  # fmt: skip
+    shown = await asyncio.to_thread(CliRunner().invoke, app, ["dead-letter", "list"])
+    assert shown.stdout.count("a fault that is fixed now") == 2
+    assert f"[{partition}]@7  internal_error" in shown.stdout
+    none = ["dead-letter", "replay", "--reason", "not_avro"]
+    assert "0 records sent" in (await asyncio.to_thread(CliRunner().invoke, app, none)).stdout
+    sent = await asyncio.to_thread(CliRunner().invoke, app, ["dead-letter", "replay"])
+    assert "1 records sent again, 1 not" in sent.stdout
+    await bench.scan(SCAN)
+    with correlator(bench.settings, tmp_path):
+        await bench.until(lambda found: bool(found) and found[-1].counts.get("affected") == 1)
+
+
+async def test_what_could_not_be_read_keeps_the_image_open_until_it_is_read_or_dismissed(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VEXSTREAM_KAFKA_BOOTSTRAP_SERVERS", bench.settings.kafka_bootstrap_servers)
+    monkeypatch.setenv("VEXSTREAM_TOPIC_PREFIX", bench.settings.topic_prefix)
+    topic, partition = Topic.FILE_ACCESS.name_in(bench.settings), bench.partition(CONFIG)
+
+    def open_(found: list[DocumentRecord]) -> bool:
+        return b"[evidence_unreadable]" in found[-1].body
+
+    async def said(*arguments: str) -> str:
+        command = ["dead-letter", *arguments]
+        return (await asyncio.to_thread(CliRunner().invoke, app, command)).output
+
+    async def garbage(key: bytes | None) -> str:
+        sent = await bench.sender.send_and_wait(topic, b"garbage", key=key, partition=partition)
+        return f"{topic}[{partition}]@{sent.offset}"
+
+    await bench.scan(SCAN)
+    await bench.batch(batch(0, 10, [b"/bin/used"]))
+    with correlator(bench.settings, tmp_path) as first:
+        await bench.until(lambda found: bool(found) and found[-1].counts.get("not_affected") == 2)
+        record = await garbage(CONFIG.encode())
+        found = await bench.until(open_)
+        assert record.encode() in found[-1].body
+        assert (found[-1].counts["affected"], found[-1].counts["not_affected"]) == (1, 0)
+        kill(first)
+    with correlator(bench.settings, tmp_path):
+        # Nothing is ruled out by what comes after, nor by a replay that is as bad.
+        await bench.batch(batch(0, 10, container="c2"))
+        assert "1 records sent again" in await said("replay")
+        await bench.batch(batch(0, 10, [b"/late"], container="c2", sequence=1))
+        found = await bench.until(lambda found: found[-1].counts["affected"] == 2)
+        assert open_(found)
+        assert found[-1].counts["not_affected"] == 0
+        # The very record, of use now: as after a fix of ours.
+        box = DeadLetterBox("correlator", Topic.DEAD_LETTER.name_in(bench.settings), bench.sender)
+        await box.put(
+            topic=topic, partition=partition, offset=int(record.split("@")[1]), key=None,
+            value=encode_batch(batch(10, 11)), error=ValueError("a fault that is fixed now"),
+        )  # fmt: skip
+        assert "1 records sent again" in await said("replay", "--reason", "internal_error")
+        await bench.until(lambda found: found[-1].counts["not_affected"] == 1)
+        record = await garbage(None)
+        await bench.until(open_)
+        assert "say who" in await said("dismiss", record, "--by", " ", "--because", "x")
+        assert "no record of" in await said("dismiss", "t[0]@1", "--by", "me", "--because", "x")
+        assert "dismissed" in await said("dismiss", record, "--by", "alice", "--because", "a test")
+        found = await bench.until(lambda found: found[-1].counts["not_affected"] == 1)
+        assert b"alice says that it does not matter: a test" in found[-1].body
+
+
+async def test_a_record_on_the_wrong_partition_goes_to_the_right_one(
+    bench: Bench, tmp_path: Path
+) -> None:
+    topic = Topic.FILE_ACCESS.name_in(bench.settings)
+    wrong = (bench.partition(CONFIG) + 1) % bench.settings.partitions
+    await bench.scan(SCAN)
+    await bench.batch(batch(0, 10))
+    with correlator(bench.settings, tmp_path):
+        await bench.until(lambda found: bool(found) and found[-1].counts.get("not_affected") == 3)
+        used = encode_batch(batch(10, 11, [b"/bin/used"]))
+        await bench.sender.send_and_wait(topic, used, key=b"k", partition=wrong)
+        await bench.until(lambda found: found[-1].counts["affected"] == 1)
+        await bench.sender.send_and_wait(topic, b"garbage", key=CONFIG.encode(), partition=wrong)
+        await bench.until(lambda found: b"[evidence_unreadable]" in found[-1].body)

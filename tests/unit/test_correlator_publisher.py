@@ -1,0 +1,97 @@
+"""When documents may be sent: only by the worker whose digests they are, and of a whole state."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from schemas.documents import decode_document
+from schemas.messages import split_scan
+from services.correlator.publisher import Publisher
+from services.correlator.settings import CorrelatorSettings
+from services.correlator.state import EntryGoneError, State
+from services.correlator.tables import Receipts
+from tests.unit.factories import batch, package, scan
+from vexstream.document import DocumentRecord
+from vexstream.identity import Digest, Image
+from vexstream.scan import Finding
+
+IMAGES = [Image(Digest(f"sha256:{n:064x}")) for n in range(1, 40)]
+SCAN = scan([package("idle", b"/bin/idle")], [Finding("CVE-1", "idle")])
+
+
+class Broker:
+    """Takes records; ``at`` is called before each."""
+
+    def __init__(self) -> None:
+        self.records: list[DocumentRecord] = []
+        self.at: Any = lambda _: None
+
+    async def send_and_wait(self, topic: str, key: bytes, value: bytes) -> None:
+        self.at(len(self.records))
+        await asyncio.sleep(0)
+        if topic.endswith("vex-document"):
+            self.records.append(decode_document(value))
+
+
+class Worker:
+    """A publisher over a state of its own."""
+
+    def __init__(self) -> None:
+        self.tables: tuple[dict[bytes, bytes], ...] = ({}, {}, {})
+        self.broker, self.failures = Broker(), list[BaseException]()
+        self.state = State(*self.tables, 1, lambda _: 0)
+        sender: Any = self.broker
+        dead: Any = None
+        self.publisher = Publisher(
+            CorrelatorSettings(learning_period_seconds=10), sender, self.state, dead,
+            Receipts([], self.failures.append),
+        )  # fmt: skip
+        self.publisher.failed = self.failures.append
+
+    def learn(self, image: Image, *paths: bytes) -> None:
+        item = batch(0, 10, paths, image=image, container=image.config_digest)
+        correlation, _ = self.state.observe(item, keep_heartbeat=True)
+        for chunk in split_scan(replace(SCAN, image=image)):
+            self.state.take_chunk(chunk)
+        self.publisher.changed(correlation.digest)
+
+
+async def test_a_worker_that_gives_up_its_partitions_sends_nothing_more() -> None:
+    """Its successor may have seen a use by then: a later record of ours would take it back."""
+    worker = Worker()
+    for image in IMAGES:
+        worker.learn(image)
+    ours = True
+
+    def lose(sent: int) -> None:
+        nonlocal ours
+        ours = ours and sent < 3
+
+    worker.broker.at = lose
+    worker.publisher.ours = lambda: ours
+    await worker.publisher.flush()
+    sent = len(worker.broker.records)
+    assert 3 <= sent < len(IMAGES)
+    await worker.publisher.flush()
+    assert len(worker.broker.records) == sent
+    ours = True
+    worker.broker.at = lambda _: None
+    await worker.publisher.flush()
+    assert {r.image.config_digest for r in worker.broker.records} == {
+        image.config_digest for image in IMAGES
+    }
+
+
+async def test_an_entry_that_the_table_lost_ends_the_worker_and_rules_nothing_out() -> None:
+    worker = Worker()
+    worker.learn(IMAGES[0], b"/bin/idle")
+    worker.learn(IMAGES[1], b"/bin/idle")  # puts away the files of the first
+    for key in [key for key in worker.tables[0] if key.startswith(b"f|")]:
+        del worker.tables[0][key]
+    await worker.publisher.flush()
+    assert all(not r.counts["not_affected"] for r in worker.broker.records)
+    assert [type(failure) for failure in worker.failures] == [EntryGoneError]
+    with pytest.raises(EntryGoneError, match="does not have"):
+        list(worker.state.files(IMAGES[0].config_digest))
