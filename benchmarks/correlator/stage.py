@@ -112,6 +112,9 @@ def worker(
         )
         try:
             yield process.pid, port
+        except TimeoutError as error:
+            said = (directory / "worker.log").read_text(errors="replace")[-2000:]
+            raise TimeoutError(f"{error}; the worker's last words:\n{said}") from error
         finally:
             process.terminate()
             try:

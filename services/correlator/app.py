@@ -39,6 +39,7 @@ from services.correlator.stages import Stage, minute, stage_of
 from services.correlator.standstill import Standstill, StoodStillError
 from services.correlator.state import EntryGoneError, State
 from services.correlator.tables import TABLES, Receipts, faust_app, table
+from services.correlator.tenure import Tenure
 from services.correlator.topic_ids import topic_ids
 from vexstream.decisions import EVERY
 from vexstream.evidence import Batch
@@ -80,7 +81,7 @@ class Correlator:
         self._source_topics = {self._file_access, self._image_scan}
         self._partition = lru_cache(maxsize=100_000)(self._placed)
         self._dead = DeadLetterBox("correlator", Topic.DEAD_LETTER.name_in(settings), sender)
-        self.recovered = False
+        self._tenure = Tenure()
         self.failure: BaseException | None = None
         self._standstill = standstill
         self.stopping = False
@@ -112,6 +113,11 @@ class Correlator:
         self.app.timer(settings.evidence_interval_seconds)(self._flush_evidence)
         self.app.timer(settings.silence_seconds / 10)(self._look_for_silence)
         self.app.timer(_WATCH_SECONDS)(self._look_for_skipped)
+
+    @property
+    def recovered(self) -> bool:
+        """The state is whole, and of partitions that are this worker's."""
+        return self._tenure.holds
 
     def _agent(self, topic: Topic, handle: Callable[[Any], Awaitable[None]]) -> None:
         source = self.app.topic(topic.name_in(self._settings), **_RAW)
@@ -209,7 +215,7 @@ class Correlator:
     async def _look_for_skipped(self) -> None:
         """Where records were skipped and none comes after them, a record of our own does: its agent
         then reads all that is missing before it."""
-        if not self.recovered:
+        if not self._tenure.holds:
             return
         places = self._sources()
         reached = self._continuity.reached()
@@ -335,16 +341,16 @@ class Correlator:
 
     async def flush(self) -> None:
         """Publishes every document that is due."""
-        if self.recovered and self.reader.loaded.is_set():
+        if self._tenure.holds and self.reader.loaded.is_set():
             await self.publisher.flush()
 
     async def _flush_evidence(self) -> None:
-        if self.recovered and self.reader.loaded.is_set():
+        if self._tenure.holds and self.reader.loaded.is_set():
             await self.publisher.flush_evidence()
 
     async def _look_for_silence(self) -> None:
         """And for whatever else has changed the coverage of a digest without a batch of its own."""
-        if not self.recovered:
+        if not self._tenure.holds:
             return
         for digest, correlation in self.state.correlations.items():
             newest = self._newest_us.get(self._partition(digest))
@@ -352,7 +358,7 @@ class Correlator:
                 self.publisher.changed(digest)
 
     async def _on_revoked(self, *_: Any, **__: Any) -> None:
-        self.recovered = False
+        self._tenure.revoke()
         async with self.publisher.publishing:
             pass  # what is on its way is noted before another worker takes over
 
@@ -364,6 +370,7 @@ class Correlator:
             self._failed(error)
 
     async def _recover(self) -> None:
+        recovery = self._tenure.recovering()
         mine = {tp.partition for tp in self.app.consumer.assignment()}
         sources = self._sources()
         for topic in self._source_topics:
@@ -374,11 +381,13 @@ class Correlator:
         bounds = await bounds_now(self._settings, self._settings.correlator_group, sources)
         await self.reader.loaded.wait()
         async with self.publisher.publishing:
+            if self._tenure.overtaken(recovery):
+                return  # another follows, of the partitions that it has then
             self.state.rebuild(mine.__contains__)
             await self._place(bounds)
             self._newest_us = self._newest_observations()
             self.publisher.reset()
-            self.recovered = True
+            self._tenure.recovered(recovery)
         log.info("recovered", digests=len(self.state.correlations), partitions=sorted(mine))
 
     async def _place(self, bounds: Bounds) -> None:
@@ -417,7 +426,7 @@ class Correlator:
         if self._standstill.happened():
             self._failed(StoodStillError("it stood still for longer than its group waits"))
             return False
-        return self.recovered
+        return self._tenure.holds
 
     def _failed(self, error: BaseException) -> None:
         """The changelog does not have what a record led to: only a restart brings it back."""
