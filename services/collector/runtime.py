@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
@@ -37,6 +37,13 @@ class ContainerInfo:
     """Of its first process in the host's namespace; 0 when not running."""
     learning_period: str = ""
     """What its pod's annotation asks for, as it is written there."""
+
+    def seen_at(self, now_us: int, attached_at_us: int) -> "ContainerInfo":
+        """The same, not created in the future: that says a clock which has been set back since, and
+        nothing then tells that the container is not older than the observation."""
+        if self.created_at_us <= now_us:
+            return self
+        return replace(self, created_at_us=min(now_us, attached_at_us) - 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -283,7 +283,7 @@ class Collector:
         info = await self._runtime.describe(one.id)
         if info is None:
             return False
-        await self._observe(info)
+        await self._observe(info.seen_at(_now_us(), self._attached_at_us))
         log.info("container under observation", container=info.id, workload=str(info.workload),
                  image=info.image.config_digest)  # fmt: skip
         return True

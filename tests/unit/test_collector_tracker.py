@@ -75,6 +75,17 @@ def _run(tracker: Tracker, *events: RawEvent, now_us: int = CREATED + SECOND) ->
     return tracker.cut(now_us)
 
 
+def test_a_container_of_the_future_is_older_than_the_observation(tracker: Tracker) -> None:
+    """The clock was set back since: the creation comes again while it runs, and nothing of what it
+    did before would be known."""
+    info, now_us = _info(created_at_us=90 * SECOND), 5 * SECOND
+    assert info.seen_at(90 * SECOND, ATTACHED) == info
+    tracker.begin(info.seen_at(now_us, ATTACHED))
+    tracker.handle([_made(), _event(INIT, use=Use.EXECUTED)], now_us)
+    (batch,) = tracker.cut(100 * SECOND)
+    assert batch.started_at_us < batch.observed_from_us == ATTACHED
+
+
 def test_events_wait_for_their_container(tracker: Tracker) -> None:
     assert _run(tracker, _made(), _event(b"/bin/app", use=Use.EXECUTED)) == []
     assert not tracker.is_late(_info())
