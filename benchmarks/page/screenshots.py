@@ -93,7 +93,7 @@ def _save(picture: bytes, to: Path) -> None:
 
     colours = Image.open(io.BytesIO(picture)).convert("RGB")
     method, dither = Image.Quantize.MAXCOVERAGE, Image.Dither.NONE
-    colours.quantize(200, method, dither=dither).save(to, optimize=True)
+    colours.quantize(200, method, kmeans=1, dither=dither).save(to, optimize=True)
 
 
 def _settle(page: "Page") -> None:
