@@ -15,10 +15,21 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import structlog
+
 from services.collector.containerd_api import ContainerdApi
 from services.collector.errors import RuntimeUnavailableError
-from services.collector.runtime import ContainerInfo, Ended, Listed, image_of, workload_of
+from services.collector.runtime import (
+    ContainerInfo,
+    Ended,
+    ImageVolume,
+    Listed,
+    image_of,
+    workload_of,
+)
 from vexstream.identity import Image, Workload
+
+log = structlog.get_logger()
 
 _CALL_SECONDS = 5.0
 _STARTED = {"running", "paused", "restarting", "removing", "exited", "dead", "stopped", "stopping"}
@@ -71,6 +82,7 @@ class DockerRuntime:
             image=image,
             created_at_us=_microseconds(found["Created"]) or 0,
             pid=int(found["State"].get("Pid") or 0),
+            volumes=await self._volumes(found),
         )
 
     async def ended(self, container_id: str) -> Ended | None:
@@ -88,10 +100,31 @@ class DockerRuntime:
         """None while it cannot be told for sure which one it is."""
         identifier = container["Image"]
         known = await self._get(f"/images/{quote(identifier, safe=':')}/json") or {}
-        references = list(known.get("RepoDigests") or [])
-        names = [*(known.get("RepoTags") or []), (container.get("Config") or {}).get("Image", "")]
         # The one platform of an index that this container runs; engines before 28 do not tell.
         manifest = (container.get("ImageManifestDescriptor") or {}).get("digest")
+        name = (container.get("Config") or {}).get("Image", "")
+        return await self._identified(identifier, known, manifest, name)
+
+    async def _volumes(self, container: dict[str, Any]) -> tuple[ImageVolume, ...]:
+        """The engine tells the name by which such an image was asked for, and no digest."""
+        volumes = []
+        for mount in container.get("Mounts") or ():
+            if mount.get("Type") != "image":
+                continue
+            name = mount.get("Name") or mount.get("Source") or ""
+            known = await self._get(f"/images/{quote(name, safe=':')}/json")
+            image = known and await self._identified(known["Id"], known, None, name)
+            if image:
+                volumes.append(ImageVolume(image, mount["Destination"]))
+            else:
+                log.warning("the image of a volume is not known", image=name)
+        return tuple(volumes)
+
+    async def _identified(
+        self, identifier: str, known: dict[str, Any], manifest: str | None, name: str
+    ) -> Image | None:
+        references = list(known.get("RepoDigests") or [])
+        names = [*(known.get("RepoTags") or []), name]
         engine = await self._info(surely_containerds=manifest is not None)
         if not _in_containerd(engine):
             return image_of(identifier, references, names)

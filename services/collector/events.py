@@ -8,7 +8,7 @@ from vexstream.evidence import Use
 _HEADER = struct.Struct("=QQQIIIIHHI")
 """``struct event`` in probe.bpf.c."""
 _KIND_FILE, _KIND_CGROUP, _KIND_SCRIPT = 1, 2, 3
-_IN_ROOT, _FROM_TOP, _ROOT_IS_TOP = 1, 2, 4
+_IN_ROOT, _FROM_TOP, _ROOT_IS_TOP, _AT_HOME = 1, 2, 4, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,8 @@ class FileEvent:
     from_top: bool
     """The path starts at the root of the file system."""
     pid: int
+    at_home: bool = False
+    """The task's root directory or its program is on the file's file system."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,4 +89,5 @@ def parse(sample: bytes) -> RawEvent | ScriptEvent:
         in_root=bool(flags & _IN_ROOT),
         from_top=bool(flags & _FROM_TOP),
         pid=pid,
+        at_home=bool(flags & _AT_HOME),
     )

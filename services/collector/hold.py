@@ -35,19 +35,21 @@ class Hold:
         self._events = 0
         self._bytes = 0
 
-    def add(self, event: FileEvent, now_us: int) -> None:
-        """Keeps an event, or counts it as lost where there is no room."""
+    def add(self, event: FileEvent, now_us: int) -> bool:
+        """Keeps an event, or counts it as lost where there is no room; whether it is kept."""
         held = self._held.setdefault(event.cgroup, _Held())
-        if held.lost["hold_overflow"]:  # it is not whole any more, or no container at all
-            held.lost["hold_overflow"] += 1
-            return
         size = _size(event)
-        if self._events >= self.bounds.max_events or self._bytes + size > self.bounds.max_bytes:
+        if (
+            held.lost["hold_overflow"]  # it is not whole any more, or no container at all
+            or self._events >= self.bounds.max_events
+            or self._bytes + size > self.bounds.max_bytes
+        ):
             held.lost["hold_overflow"] += 1
-            return
+            return False
         held.events.append((now_us, event))
         self._events += 1
         self._bytes += size
+        return True
 
     def lose(self, cgroup: int, reason: str, count: int) -> None:
         """Counts events of a cgroup of which the kernel says that they were lost."""
@@ -66,14 +68,15 @@ class Hold:
         self._release(events)
         return events, held.lost
 
-    def expire(self, now_us: int) -> Counter[int]:
-        """Drops what waited too long; number of events by cgroup. They stay counted as lost."""
-        expired: Counter[int] = Counter()
+    def expire(self, now_us: int) -> dict[int, list[FileEvent]]:
+        """Drops what waited too long, and returns it by cgroup. It stays counted as lost."""
+        expired: dict[int, list[FileEvent]] = {}
         for cgroup, held in self._held.items():
             while held.events and held.events[0][0] + self.bounds.max_age_us < now_us:
-                self._release([held.events.popleft()[1]])
+                event = held.events.popleft()[1]
+                self._release([event])
                 held.lost["hold_overflow"] += 1
-                expired[cgroup] += 1
+                expired.setdefault(cgroup, []).append(event)
         return expired
 
     def drop(self, cgroup: int) -> None:

@@ -189,7 +189,9 @@ class BpfObject:
     def _map(self, name: str) -> int:
         handle: int | None = self._lib.bpf_object__find_map_by_name(self._handle, name.encode())
         if not handle:
-            raise ProbeError(f"the probe has no map {name}: rebuild it with `make bpf`")
+            raise ProbeError(
+                f"the probe has no map {name}: rebuild it with `scripts/bootstrap test`"
+            )
         return handle
 
     def _fd(self, name: str) -> int:

@@ -108,6 +108,7 @@ struct nsproxy {
 };
 struct mm_struct {
 	unsigned long saved_auxv[2];
+	struct file *exe_file;
 };
 struct vm_area_struct {
 	unsigned long vm_end;
@@ -207,6 +208,7 @@ enum flag {
 	EVENT_IN_ROOT = 1,     // the path starts at the root of the task's mount namespace
 	EVENT_FROM_TOP = 2,    // the path starts at the root of the file system
 	EVENT_ROOT_IS_TOP = 4, // the namespace's root is the root of its file system
+	EVENT_AT_HOME = 8,     // the task's root directory or program is on the file's file system
 };
 
 enum reason {
@@ -252,7 +254,7 @@ struct seen_key {
 	__u32 generation;
 	__u32 dev;
 	__u32 use;
-	__u32 padding;
+	__u32 at_home;
 };
 
 struct loss_key {
@@ -694,7 +696,8 @@ static __noinline int send_file(struct task_struct *task, struct dentry *dentry,
 		event.use = key->use;
 		event.kind = KIND_FILE;
 		event.flags |= (end == root_dentry ? EVENT_IN_ROOT : 0) |
-			       (end == top ? EVENT_FROM_TOP : 0);
+			       (end == top ? EVENT_FROM_TOP : 0) |
+			       (key->at_home ? EVENT_AT_HOME : 0);
 		scratch->event = event;
 		result = emit(scratch, PATH_END - scratch->start) ? 0 : LOSS_RING_BUFFER;
 		if (!result && overlay)
@@ -704,11 +707,19 @@ static __noinline int send_file(struct task_struct *task, struct dentry *dentry,
 	return result;
 }
 
+// The task lives on the file system: what it reads there it uses as its own, also when the file system
+// is another container's (chroot /proc/<pid>/root).
+static __always_inline bool is_at_home(struct task_struct *task, struct super_block *sb,
+				       struct super_block *root)
+{
+	return sb == root || READ(task, mm, exe_file, f_path.dentry, d_inode, i_sb) == sb;
+}
+
 static __noinline int report(struct task_struct *task, struct file *file, __u32 use)
 {
 	struct dentry *dentry;
 	struct inode *inode;
-	struct super_block *sb;
+	struct super_block *sb, *root;
 	struct seen_key key = {};
 	unsigned long magic;
 	__u8 yes = 1;
@@ -722,7 +733,8 @@ static __noinline int report(struct task_struct *task, struct file *file, __u32 
 		return 0;
 	sb = READ(inode, i_sb);
 	magic = READ(sb, s_magic);
-	if (is_pseudo(magic) && sb != READ(task, fs, root.mnt, mnt_sb)) {
+	root = READ(task, fs, root.mnt, mnt_sb);
+	if (is_pseudo(magic) && sb != root) {
 		if (magic == TMPFS_MAGIC && use != USE_OPENED)
 			count_in(&memory_files, 0);
 		return 0;
@@ -734,6 +746,7 @@ static __noinline int report(struct task_struct *task, struct file *file, __u32 
 	key.generation = READ(inode, i_generation);
 	key.dev = READ(sb, s_dev);
 	key.use = is_rewritten(inode, magic) ? use | USE_REWRITTEN : use;
+	key.at_home = is_at_home(task, sb, root);
 	if (bpf_map_lookup_elem(&seen, &key))
 		return 0;
 	result = send_file(task, dentry, &key);

@@ -17,7 +17,7 @@ from services.collector.cgroups import CgroupIndex
 from services.collector.errors import RecordingError
 from services.collector.events import CgroupEvent, FileEvent, FileSystemRoot, RawEvent
 from services.collector.hold import Hold
-from services.collector.runtime import ContainerInfo
+from services.collector.runtime import ContainerInfo, ImageVolume
 from services.collector.tracker import Tracker
 from vexstream.batching import Limits, Room
 from vexstream.evidence import Batch, Use
@@ -63,6 +63,18 @@ class RecordingTracker(Tracker):
         self._write_cgroups()
         self._write({"begin": asdict(info), "root": asdict(root) if root else None})
         super().begin(info, root)
+
+    def mount(self, container_id: str, volumes: Iterable[ImageVolume]) -> None:
+        """Recorded."""
+        kept = list(volumes)
+        if kept:
+            self._write({"mount": container_id, "volumes": [asdict(one) for one in kept]})
+        super().mount(container_id, kept)
+
+    def place(self, container_id: str, path: str, device: int | None) -> None:
+        """Recorded."""
+        self._write({"place": container_id, "path": path, "device": device})
+        super().place(container_id, path, device)
 
     def seed(self, container_id: str, files: Iterable[tuple[bytes, Use]]) -> None:
         """Recorded."""
@@ -164,6 +176,10 @@ def _tell(tracker: Tracker, line: dict[str, Any]) -> None:
     elif "begin" in line:
         root = line["root"]
         tracker.begin(_info(line["begin"]), FileSystemRoot(**root) if root else None)
+    elif "mount" in line:
+        tracker.mount(line["mount"], _volumes(line))
+    elif "place" in line:
+        tracker.place(line["place"], line["path"], line["device"])
     elif "seed" in line:
         files = [(name.encode("latin-1"), Use(use)) for name, use in line["files"]]
         tracker.seed(line["seed"], files)
@@ -193,7 +209,11 @@ def _event(line: dict[str, Any]) -> RawEvent:
 
 def _info(line: dict[str, Any]) -> ContainerInfo:
     known = {"workload": Workload(**line["workload"]), "image": _image(line["image"])}
-    return ContainerInfo(**line | known)
+    return ContainerInfo(**line | known | {"volumes": _volumes(line)})
+
+
+def _volumes(line: dict[str, Any]) -> tuple[ImageVolume, ...]:
+    return tuple(ImageVolume(_image(one["image"]), one["path"]) for one in line.get("volumes", ()))
 
 
 def _image(line: dict[str, Any]) -> Image:

@@ -26,6 +26,15 @@ _HEX = re.compile(r"[0-9a-f]{64}\Z")
 
 
 @dataclass(frozen=True, slots=True)
+class ImageVolume:
+    """An image that is mounted into a container of another one."""
+
+    image: Image
+    path: str
+    """Where, in the container."""
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerInfo:
     """A container as the runtime describes it. All times in microseconds since the Unix epoch."""
 
@@ -37,6 +46,7 @@ class ContainerInfo:
     """Of its first process in the host's namespace; 0 when not running."""
     learning_period: str = ""
     """What its pod's annotation asks for, as it is written there."""
+    volumes: tuple[ImageVolume, ...] = ()
 
     def seen_at(self, now_us: int, attached_at_us: int) -> "ContainerInfo":
         """The same, not created in the future: that says a clock which has been set back since, and
@@ -111,6 +121,7 @@ class CriRuntime:
             created_at_us=status.created_at // 1000,
             pid=int(info.get("pid") or 0),
             learning_period=pod.annotations.get(LEARNING_PERIOD, "") if pod else "",
+            volumes=await self._volumes(status),
         )
 
     async def ended(self, container_id: str) -> Ended | None:
@@ -127,16 +138,31 @@ class CriRuntime:
 
     async def _image(self, status: Any) -> Image | None:
         # The container's own reference comes first: a name may point to another image by now.
-        references = [getattr(status, "image_id", ""), status.image_ref, status.image.image]
-        for reference in references:
+        name = status.image.image
+        references = (getattr(status, "image_id", ""), status.image_ref, name)
+        return await self._first_image(*references, name=name)
+
+    async def _volumes(self, status: Any) -> tuple[ImageVolume, ...]:
+        volumes = []
+        for mount in status.mounts:
+            reference = mount.image.image
             if not reference:
                 continue
+            image = await self._first_image(reference, name=mount.image.user_specified_image)
+            if image is None:
+                log.warning("the image of a volume is not known", image=reference)
+            else:
+                volumes.append(ImageVolume(image, mount.container_path))
+        return tuple(volumes)
+
+    async def _first_image(self, *references: str, name: str) -> Image | None:
+        for reference in filter(None, references):
             request = api_pb2.ImageStatusRequest(image=api_pb2.ImageSpec(image=reference))
             response = await self._call(self._images.ImageStatus, request)
             if response is not None and response.image.id:
                 return image_of(
                     response.image.id, list(response.image.repo_digests),
-                    [*response.image.repo_tags, status.image.image],
+                    [*response.image.repo_tags, name],
                 )  # fmt: skip
         return None
 

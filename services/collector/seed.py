@@ -51,6 +51,27 @@ def files_in_use(
                 yield name.removesuffix(_DELETED), use | Use.SEEDED
 
 
+def volume_devices(proc: Path, pids: Iterable[int], paths: Iterable[str]) -> dict[str, int | None]:
+    """Device of each of these mounts in a container; None for one that is no overlay of its own.
+
+    What is not mounted (yet), or no process is there to ask, is left out.
+    """
+    wanted = list(paths)
+    for pid in pids:
+        try:
+            mounts = parse_mountinfo((proc / str(pid) / "mountinfo").read_bytes())
+        except OSError:  # it has ended
+            continue
+        points = {mount.point: mount for mount in mounts}
+        found = {path: points.get(os.path.normpath(os.fsencode(path))) for path in wanted}
+        return {
+            path: mount.device if mount.fs_type == "overlay" else None
+            for path, mount in found.items()
+            if mount is not None
+        }
+    return {}
+
+
 def path_in_root(path: bytes, mounts: list[Mount], root: FileSystemRoot) -> bytes | None:
     """Where on the container's root file system a file is; None when it is on another one.
 

@@ -272,6 +272,7 @@ class Collector:
                 self._end(container_id, await self._runtime.ended(container_id))
         for container_id in self._tracker.containers - set(listed):
             self._end(container_id, None)
+        self._place_volumes()
 
     async def _begin(self, one: Listed) -> bool:
         """Whether the container is under observation now."""
@@ -298,6 +299,13 @@ class Collector:
             files = await asyncio.to_thread(list, seed.files_in_use(proc, pids, root))
             self._tracker.seed(info.id, files)
 
+    def _place_volumes(self) -> None:
+        proc = self._settings.host_proc
+        for container_id, paths in self._tracker.unplaced.items():
+            pids = self._tracker.processes(container_id)
+            for path, device in seed.volume_devices(proc, pids, paths).items():
+                self._tracker.place(container_id, path, device)
+
     def _end(self, container_id: str, ended: Ended | None) -> None:
         if ended is None:
             self._tracker.end(container_id, _now_us())
@@ -313,6 +321,7 @@ class Collector:
                 info = await self._runtime.describe(container_id)
                 if info is not None:
                     self._tracker.learn(container_id, info.image)
+                    self._tracker.mount(container_id, info.volumes)
 
 
 def _now_us() -> int:

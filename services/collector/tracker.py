@@ -13,24 +13,26 @@ with a kernel of its own (gVisor, Kata) may run it.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from services.collector.annotations import learning_period_us
 from services.collector.cgroups import CgroupIndex, candidates
 from services.collector.events import CgroupEvent, FileEvent, FileSystemRoot, RawEvent
 from services.collector.hold import Hold
-from services.collector.runtime import ContainerInfo
+from services.collector.runtime import ContainerInfo, ImageVolume
 from services.collector.source import ANY_CGROUP
 from services.common import metrics
 from vexstream.batching import Limits, Observation, Room
 from vexstream.evidence import Batch, Use
-from vexstream.identity import Image
+from vexstream.identity import Image, Workload
 from vexstream.relocated import is_code, within_volume
 
 _SCAN_INTERVAL_US = 1_000_000
 _RUN = Use.EXECUTED | Use.MAPPED
 _START_US = 30_000_000
 """How long a runtime's word that a container runs may precede the sight of it."""
+_MAX_ELSEWHERE = 5000
+"""Events kept of a container until it is known where its volumes are."""
 
 
 @dataclass(slots=True)
@@ -45,6 +47,14 @@ class _Tracked:
     cgroups: set[int] = field(default_factory=set)
     ended_at_us: int | None = None
     exit_code: int | None = None
+    volumes: dict[str, Observation] = field(default_factory=dict)
+    """Images that are mounted into it, by their path there."""
+    unplaced: set[str] = field(default_factory=set)
+    """Those of which it is not known yet on which device they are."""
+    devices: dict[int, Observation] = field(default_factory=dict)
+    """Those that are file systems of their own."""
+    elsewhere: list[FileEvent] = field(default_factory=list)
+    """What it used on other file systems, as long as volumes are unplaced."""
 
 
 class Tracker:
@@ -84,8 +94,21 @@ class Tracker:
 
     @property
     def images(self) -> list[Image]:
-        """The image of each of them."""
-        return [tracked.observation.image for tracked in self._tracked.values()]
+        """The image of each of them, and those that are mounted into them."""
+        return [
+            observation.image
+            for tracked in self._tracked.values()
+            for observation in (tracked.observation, *tracked.volumes.values())
+        ]
+
+    @property
+    def unplaced(self) -> dict[str, set[str]]:
+        """Containers that were started -> paths of volumes to `place`."""
+        return {
+            container_id: tracked.unplaced
+            for container_id, tracked in self._tracked.items()
+            if tracked.unplaced and tracked.started
+        }
 
     def is_late(self, info: ContainerInfo) -> bool:
         """The container is older than the observation, and therefore to be seeded."""
@@ -114,8 +137,35 @@ class Tracker:
             heard=late,
         )
         self._take_root(info.id, root)
+        self.mount(info.id, info.volumes)
         metrics.CONTAINERS.set(len(self._tracked))
         self._release_held()
+
+    def mount(self, container_id: str, volumes: Iterable[ImageVolume]) -> None:
+        """Images are mounted into a container; those that are known already stay."""
+        tracked = self._tracked[container_id]
+        observed = tracked.observation
+        of = observed.workload
+        for volume in volumes:
+            if volume.path in tracked.volumes:
+                continue
+            tracked.volumes[volume.path] = replace(
+                observed,
+                container_id=container_id + volume.path,
+                workload=Workload(of.namespace, of.name, f"{of.container}:{volume.path}"),
+                image=volume.image, sequence=0, _pending={}, _pending_bytes=0, _lost=Counter(),
+            )  # fmt: skip
+            tracked.unplaced.add(volume.path)
+
+    def place(self, container_id: str, path: str, device: int | None) -> None:
+        """Where a volume of a container is; None when it is no file system of its own."""
+        tracked = self._tracked[container_id]
+        tracked.unplaced.discard(path)
+        if device is not None:
+            tracked.devices[device] = tracked.volumes[path]
+        waiting, tracked.elsewhere = tracked.elsewhere, []
+        for event in waiting:
+            self._attribute(container_id, event)
 
     def seed(self, container_id: str, files: Iterable[tuple[bytes, Use]]) -> None:
         """What a container that came first had in use."""
@@ -153,7 +203,8 @@ class Tracker:
                 continue
             owner = self._owner(event.cgroup)
             if owner is None:
-                self._hold.add(event, now_us)
+                if not self._hold.add(event, now_us):
+                    self._credit_neighbour(event)
             else:
                 self._attribute(owner, event)
         self._look_again(now_us)
@@ -183,9 +234,13 @@ class Tracker:
         """Ends every container's interval; those that ended are forgotten."""
         batches: list[Batch] = []
         for container_id, tracked in list(self._tracked.items()):
+            waiting, tracked.elsewhere = tracked.elsewhere, []
+            for event in waiting:  # they belong to this interval
+                self._attribute(container_id, event, wait=False)
             over = tracked.ended_at_us is not None
             if self._can_be_told(container_id, tracked, until_us):
                 batches += self._cut(tracked, until_us)
+                batches += self._cut_volumes(tracked, until_us)
             if over:
                 self._forget(container_id)
         return batches
@@ -219,7 +274,8 @@ class Tracker:
             tracked = self._tracked.get(candidate)
             if tracked is not None:
                 if any(self.index.path(known) == path for known in tracked.cgroups):
-                    self._take_root(candidate, None)  # started again: its root is mounted anew
+                    self._take_root(candidate, None)  # started again: all is mounted anew
+                    tracked.devices, tracked.unplaced = {}, set(tracked.volumes)
                 self._owners[cgroup] = candidate
                 tracked.cgroups.add(cgroup)
                 return candidate
@@ -235,6 +291,15 @@ class Tracker:
             return observation.cut(ended_at, tracked.exit_code)
         return []
 
+    @staticmethod
+    def _cut_volumes(tracked: _Tracked, until_us: int) -> list[Batch]:
+        until = min(tracked.ended_at_us or until_us, until_us)
+        batches: list[Batch] = []
+        for observation in tracked.volumes.values():
+            observation.lose("image_volume", 1)
+            batches += observation.cut(until)
+        return batches
+
     def _take_root(self, container_id: str, root: FileSystemRoot | None) -> None:
         tracked = self._tracked[container_id]
         if tracked.root is not None and self._overlays.get(tracked.root.device) == container_id:
@@ -243,7 +308,7 @@ class Tracker:
         if root is not None and root.is_top:
             self._overlays[root.device] = container_id
 
-    def _attribute(self, container_id: str, event: FileEvent) -> None:
+    def _attribute(self, container_id: str, event: FileEvent, *, wait: bool = True) -> None:
         tracked = self._tracked[container_id]
         if tracked.root is None:
             self._take_root(container_id, event.root)
@@ -255,12 +320,17 @@ class Tracker:
             tracked.heard |= bool(event.use & Use.EXECUTED)
             metrics.EVENTS.labels("attributed").inc()
             return
-        neighbour = self._overlays.get(event.device)
-        if neighbour is not None and event.from_top and event.use & (Use.EXECUTED | Use.MAPPED):
-            self._tracked[neighbour].observation.add(event.path, event.use)
-            metrics.EVENTS.labels("neighbour").inc()
+        volume = tracked.devices.get(event.device)
+        if volume is not None and event.from_top:
+            volume.add(event.path, event.use)
+            metrics.EVENTS.labels("image_volume").inc()
             return
-        on_volume = same_root and neighbour is None
+        if self._credit_neighbour(event):
+            return
+        if wait and tracked.unplaced and event.from_top and len(tracked.elsewhere) < _MAX_ELSEWHERE:
+            tracked.elsewhere.append(event)
+            return
+        on_volume = same_root and self._neighbour(event.device) is None
         if on_volume and is_code(event.path, run=bool(event.use & _RUN)):
             # On a volume: what the runtime or an earlier container has copied there, perhaps.
             tracked.observation.add(within_volume(event.path), event.use | Use.REWRITTEN)
@@ -271,6 +341,25 @@ class Tracker:
         # where that part is in the image cannot be told.
         if event.device == root.device and not same_root:
             tracked.observation.lose("nested_root", 1)
+
+    def _neighbour(self, device: int) -> Observation | None:
+        """The container, or the image that is mounted, whose alone a file system is."""
+        neighbour = self._overlays.get(device)
+        if neighbour is not None:
+            return self._tracked[neighbour].observation
+        volumes = (one.devices for one in self._tracked.values())
+        return next((known[device] for known in volumes if device in known), None)
+
+    def _credit_neighbour(self, event: FileEvent) -> bool:
+        """Whether it is a use of a file of another container than the one that the task is in."""
+        if not event.from_top or not (event.use & (Use.EXECUTED | Use.MAPPED) or event.at_home):
+            return False
+        found = self._neighbour(event.device)
+        if found is None:
+            return False
+        found.add(event.path, event.use)
+        metrics.EVENTS.labels("neighbour").inc()
+        return True
 
     def _release_held(self) -> None:
         for cgroup in self._hold.cgroups():
@@ -289,10 +378,12 @@ class Tracker:
             self._scanned_at_us = now_us
             self.index.scan()
             self._release_held()
-        for cgroup, count in self._hold.expire(now_us).items():
-            metrics.EVENTS.labels("unattributed").inc(count)
+        for cgroup, events in self._hold.expire(now_us).items():
+            # No container's: a service of the host, which may have entered one (nsenter).
+            strange = [event for event in events if not self._credit_neighbour(event)]
+            metrics.EVENTS.labels("unattributed").inc(len(strange))
             if self.index.path(cgroup) is None:  # it may have been any container's
-                self._lose_everywhere("unattributed", count)
+                self._lose_everywhere("unattributed", len(events))
 
     def _can_be_told(self, container_id: str, tracked: _Tracked, until_us: int) -> bool:
         """Whether there is anything to say of a container now; counts what it cannot be heard of.
@@ -301,7 +392,8 @@ class Tracker:
         silence would be no evidence then.
         """
         if not tracked.heard and not tracked.started:
-            tracked.observation.begin(until_us)
+            for observation in (tracked.observation, *tracked.volumes.values()):
+                observation.begin(until_us)
             return False
         if not tracked.cgroups:
             for cgroup in self.index.ids_of(container_id):

@@ -4,8 +4,9 @@ from prometheus_client import Counter, Gauge, Histogram
 
 # collector
 EVENTS = Counter("vexstream_collector_events", "Kernel events read", ["outcome"])
-"""outcome: attributed, neighbour (another container's file was run), unattributed, volume (code
-on another file system than the image's), not_image (anything else there)"""
+"""outcome: attributed, neighbour (another container's file was run), image_volume (of a mounted
+image), unattributed, volume (code on another file system than the image's), not_image (anything
+else there)"""
 LOST_EVENTS = Counter(
     "vexstream_collector_lost_events", "Kernel events known to be lost", ["reason"]
 )

@@ -12,11 +12,12 @@ from services.local import containerd_cgroups
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A host path shown inside a container."""
+    """A host path shown inside a container, or an image by its name."""
 
-    host: Path
+    host: Path | None
     container: str
     readonly: bool = False
+    image: str = ""
 
 
 def pod_config(
@@ -52,9 +53,10 @@ def container_config(
         envs=[cri.KeyValue(key=key, value=value) for key, value in env.items()],
         mounts=[
             cri.Mount(
-                host_path=str(mount.host),
+                host_path=str(mount.host or ""),
                 container_path=mount.container,
                 readonly=mount.readonly,
+                image=cri.ImageSpec(image=mount.image) if mount.image else None,
             )
             for mount in mounts
         ],

@@ -3,9 +3,11 @@
 import asyncio
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
+from services.collector import seed
 from services.collector.cgroups import candidates, find_root
 from services.collector.containerd import ContainerdRuntime
 from services.collector.errors import RuntimeUnavailableError
@@ -62,6 +64,25 @@ async def test_identity_and_events_of_a_container(
     assert ended.exit_code == 137  # killed
     await asyncio.to_thread(engine.call, "rm", NAME)
     assert await engine.runtime.describe(container_id) is None
+
+
+async def test_an_image_that_podman_mounts_is_known(
+    engine: Engine, probe_image: ImageArchive
+) -> None:
+    if engine.kind != "podman":
+        pytest.skip("Docker mounts images from version 28 on: test_docker_store.py")
+    mount = f"type=image,source={PROBE},destination=/plugin"
+    container_id = await asyncio.to_thread(engine.run, "--mount", mount, PROBE)
+    info = await engine.runtime.describe(container_id)
+    assert info is not None
+    (volume,) = info.volumes
+    assert volume.path == "/plugin"
+    assert volume.image.config_digest == probe_image.config_digest
+    root = seed.container_root(Path("/proc"), info.pid)
+    assert root is not None
+    found = seed.volume_devices(Path("/proc"), [info.pid], [volume.path])
+    assert found[volume.path] not in (None, root.device)
+    await asyncio.to_thread(engine.call, "rm", "--force", NAME)
 
 
 async def test_a_runtime_that_is_away_keeps_its_containers(engine: Engine) -> None:

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from services.collector import seed
 from services.collector.docker import DockerRuntime
 from services.collector.errors import RuntimeUnavailableError
+from services.local.image import PROBE
+from services.local.image_archive import ImageArchive
 from services.local.tools import workspace
 from services.scanner.docker_api import DockerApi
 from services.scanner.docker_images import DockerImages
@@ -60,6 +63,34 @@ async def test_a_container_is_known_by_the_config_digest_of_its_platform(
     fetched = await DockerImages(DockerApi(engine.socket, 30), _MIB).fetch(info.image, tmp_path)
     assert fetched.manifest_digests[-1] == app.manifests[at]
     assert {one.digest for one in fetched.manifests} == set(digests)
+
+
+async def test_an_image_that_is_mounted_is_known_by_its_config_digest_and_its_device(
+    engine: Engine, app: MultiArch, probe_image: ImageArchive, tmp_path: Path
+) -> None:
+    archive = tmp_path / "probe.tar"
+    await asyncio.to_thread(
+        subprocess.run,
+        ["skopeo", "copy", "--quiet", f"oci-archive:{probe_image.path}",
+         f"docker-archive:{archive}:{PROBE}"], check=True,
+    )  # fmt: skip
+    await asyncio.to_thread(engine, "load", "--input", str(archive))
+    mount = "type=image,source=localhost/app:1,target=/plugin"
+    name = await asyncio.to_thread(
+        engine, "run", "--detach", "--network", "none", "--mount", mount, PROBE
+    )
+    runtime = DockerRuntime("docker", f"unix://{engine.socket}", Path("/"))
+    info = await runtime.describe(name)
+    await runtime.close()
+    assert info is not None
+    (volume,) = info.volumes
+    assert volume.path == "/plugin"
+    assert volume.image.config_digest in app.configs
+    found = seed.volume_devices(Path("/proc"), [info.pid], [volume.path])
+    root = seed.container_root(Path("/proc"), info.pid)
+    assert root is not None
+    assert found[volume.path] not in (None, root.device)
+    await asyncio.to_thread(engine, "rm", "--force", name)
 
 
 async def test_without_containerds_socket_nothing_is_guessed(

@@ -11,7 +11,7 @@ from services.collector.errors import RecordingError
 from services.collector.events import CgroupEvent, FileEvent, FileSystemRoot
 from services.collector.hold import Hold
 from services.collector.recording import RecordingTracker, replayed
-from services.collector.runtime import ContainerInfo
+from services.collector.runtime import ContainerInfo, ImageVolume
 from tests.unit.factories import IMAGE, SECOND, WEB
 from vexstream.batching import Limits, Room
 from vexstream.evidence import Batch, Use
@@ -35,7 +35,10 @@ def _recorded(path: Path) -> list[list[Batch]]:
     tracker.handle([CgroupEvent(10, f"/kubepods/pod1/{FRESH}")], 2 * SECOND)
     tracker.handle([FileEvent(10, b"/bin/a", Use.EXECUTED, 50, ROOT, True, True, 3)], 2 * SECOND)
     cuts = [tracker.cut(3 * SECOND)]
-    tracker.begin(ContainerInfo(FRESH, WEB, IMAGE, 2 * SECOND, 13))
+    mounted = ImageVolume(IMAGE, "/plugin")
+    tracker.begin(ContainerInfo(FRESH, WEB, IMAGE, 2 * SECOND, 13, volumes=(mounted,)))
+    tracker.place(FRESH, "/plugin", 51)
+    tracker.handle([FileEvent(10, b"/x.py", Use.OPENED, 51, ROOT, False, True, 3)], 3 * SECOND)
     tracker.learn(FRESH, Image(IMAGE.config_digest, (), ("another:1",)))
     tracker.lose(Counter({(10, "ring_buffer"): 2}), backing_off=True)
     cuts.append(tracker.cut(4 * SECOND))
@@ -50,6 +53,7 @@ def test_the_same_batches_come_out(tmp_path: Path) -> None:
     assert [batches for batches, _, _ in replayed(tmp_path / "run.gz")] == wanted
     assert wanted[1][1].loss_reasons == ("back_off",)
     assert wanted[0][0].accesses[0].path == ODD
+    assert [access.path for access in wanted[1][2].accesses] == [b"/x.py"]
 
 
 def test_what_is_no_recording_is_said_to_be_none(tmp_path: Path) -> None:

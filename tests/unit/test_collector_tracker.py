@@ -278,9 +278,11 @@ def test_what_a_container_runs_of_its_neighbour_counts_for_that_one(tracker: Tra
     own = _event(b"/bin/gdb", 11, use=Use.EXECUTED, root=debugger, device=60)
     run = _event(b"/lib/x.so", 11, use=Use.MAPPED, root=debugger, in_root=False)
     read = _event(b"/lib/x.py", 11, root=debugger, in_root=False)
-    tracker.handle([_made(11, OTHER_ID), own, run, read], CREATED + SECOND)
+    lives_there = _event(b"/lib/y.py", 11, root=debugger, in_root=False, at_home=True)
+    events: list[RawEvent] = [_made(11, OTHER_ID), own, run, read, lives_there]
+    tracker.handle(events, CREATED + SECOND)
     paths = {batch.container_id: _paths([batch]) for batch in tracker.cut(CREATED + SECOND)}
-    assert paths == {ID: [b"/lib/x.so"], OTHER_ID: [b"/bin/gdb"]}
+    assert paths == {ID: [b"/lib/x.so", b"/lib/y.py"], OTHER_ID: [b"/bin/gdb"]}
     tracker.end(ID, CREATED + 2 * SECOND)
     tracker.cut(CREATED + 2 * SECOND)
     # Whose file it was is not known any more: it may have been the debugger's own, on a volume.
@@ -288,6 +290,23 @@ def test_what_a_container_runs_of_its_neighbour_counts_for_that_one(tracker: Tra
     assert [(batch.container_id, _paths([batch])) for batch in later] == [
         (OTHER_ID, [b"/lib/x.so"])
     ]
+
+
+def test_what_a_service_of_the_host_runs_of_a_container_counts_for_that_one(
+    tracker: Tracker,
+) -> None:
+    """nsenter from a session of the host: its cgroup is no container's."""
+    _start(tracker)
+    session = CgroupEvent(12, "/system.slice/ssh.service")
+    entered = _event(b"/usr/bin/python3", 12, use=Use.EXECUTED)
+    read = _event(b"/app/plugin.py", 12, at_home=True)
+    scanned = _event(b"/app/other.py", 12)
+    tracker.handle([session, entered, scanned], CREATED)
+    tracker.handle([], CREATED + 11 * SECOND)
+    tracker.handle([read, scanned], CREATED + 12 * SECOND)
+    (batch,) = tracker.cut(CREATED + 12 * SECOND)
+    assert _paths([batch]) == [entered.path, read.path]
+    assert batch.lost == 0
 
 
 def test_an_ended_container_gets_one_last_batch(tracker: Tracker) -> None:
