@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 
 from services.collector.errors import CgroupError
@@ -107,6 +107,18 @@ class CgroupIndex:
     def path(self, cgroup: int) -> str | None:
         """Path below the hierarchy's root."""
         return self._paths.get(cgroup)
+
+    def heirs(self, cgroups: Iterable[int], gone: Set[int]) -> dict[int, int]:
+        """For each of them the nearest cgroup above that is not gone and as much a container's."""
+        there = {path: cgroup for cgroup, path in self._paths.items() if cgroup not in gone}
+        found: dict[int, int] = {}
+        for cgroup in cgroups:
+            above = path = self._paths.get(cgroup, "")
+            while above and above not in there:
+                above = above.rpartition("/")[0]
+            if above and candidates(above) == candidates(path):
+                found[cgroup] = there[above]
+        return found
 
     def ids_of(self, container_id: str) -> list[int]:
         """The cgroups that belong to a container, those within it included."""

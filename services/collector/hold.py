@@ -79,6 +79,13 @@ class Hold:
                 expired.setdefault(cgroup, []).append(event)
         return expired
 
+    def pass_on(self, cgroup: int, heir: int) -> None:
+        """A cgroup is gone; another one is of the same container, which is not known yet."""
+        held = self._held.pop(cgroup)
+        above = self._held.setdefault(heir, _Held())
+        above.events.extend(held.events)
+        above.lost += held.lost
+
     def drop(self, cgroup: int) -> None:
         """Forgets a cgroup altogether: it is gone and no container claimed it."""
         self.take(cgroup)

@@ -254,6 +254,9 @@ class Tracker:
         missing = self.index.missing()
         gone = {c for c in missing if c not in self._owners or c in self._missing}
         self._missing = missing - gone
+        held = gone.intersection(self._hold.cgroups())
+        for cgroup, heir in self.index.heirs(held, gone).items():
+            self._hold.pass_on(cgroup, heir)
         for cgroup in gone:
             self.index.forget(cgroup)
             self._hold.drop(cgroup)

@@ -309,6 +309,29 @@ def test_what_a_service_of_the_host_runs_of_a_container_counts_for_that_one(
     assert batch.lost == 0
 
 
+def test_what_is_held_of_a_cgroup_that_is_gone_passes_to_the_one_above_it(
+    tracker: Tracker, tmp_path: Path
+) -> None:
+    """The runtime was away while a container's own service came and went."""
+    (tmp_path / f"kubepods/pod1/{ID}").mkdir(parents=True)
+    nested = [
+        CgroupEvent(11, f"/kubepods/pod1/{ID}/a"),
+        CgroupEvent(12, f"/kubepods/pod1/{ID}/a/b"),
+    ]
+    early, late = _event(b"/bin/early", 12), _event(b"/bin/late", 12)
+    init = _event(INIT, use=Use.EXECUTED)
+    tracker.handle([_made(), *nested, init, early], CREATED)
+    tracker.handle([late], CREATED + 9 * SECOND)
+    tracker.handle([], CREATED + 11 * SECOND)
+    assert tracker.forget_gone_cgroups() == [11, 12]
+    tracker.begin(_info())
+    tracker.handle([init], CREATED + 11 * SECOND)
+    (batch,) = tracker.cut(CREATED + 12 * SECOND)
+    assert _paths([batch]) == [b"/bin/late"]
+    assert batch.loss_reasons == ("hold_overflow",)
+    assert batch.lost == 2
+
+
 def test_an_ended_container_gets_one_last_batch(tracker: Tracker) -> None:
     _start(tracker)
     tracker.handle([_made(), _event(b"/bin/app")], CREATED + 5)
