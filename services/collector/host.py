@@ -53,11 +53,11 @@ def find_host(host_proc: Path, which: HostProcess) -> Host:
     return Host(namespace, FileSystemRoot(root.device, inode, root.root == b"/"))
 
 
-def probe_config(host: Host, *, io_uring: bool, file_open: bool, typed_reads: bool) -> bytes:
+def probe_config(host: Host, *, io_uring: bool, typed_reads: bool) -> bytes:
     """``struct config`` of the probe."""
     return struct.pack(
-        "=QIIIIII", host.root.inode, host.root.device, host.namespace & 0xFFFFFFFF,
-        host.root.is_top, io_uring, file_open, typed_reads,
+        "=QIIIII4x", host.root.inode, host.root.device, host.namespace & 0xFFFFFFFF,
+        host.root.is_top, io_uring, typed_reads,
     )  # fmt: skip
 
 

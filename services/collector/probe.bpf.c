@@ -122,6 +122,7 @@ struct thread_info {
 struct task_struct {
 	struct thread_info thread_info;
 	int tgid;
+	unsigned int personality;
 	struct mm_struct *mm;
 	struct fs_struct *fs;
 	struct files_struct *files;
@@ -175,6 +176,7 @@ struct pt_regs {
 #define FMODE_PATH (1u << 14)
 #define VM_EXEC 4
 #define PROT_EXEC 4
+#define READ_IMPLIES_EXEC 0x0400000
 #define AT_NULL 0
 #define AT_BASE 7
 #define OVERLAYFS_MAGIC 0x794c7630
@@ -227,8 +229,8 @@ struct config {
 	__u32 host_mntns;
 	__u32 host_root_is_top; // the host's root is the root of its file system
 	__u32 io_uring;         // the io_uring programs are attached
-	__u32 file_open;        // a hook in the opening of files itself is attached
 	__u32 typed_reads;      // the kernel has bpf_rdonly_cast (6.2)
+	__u32 padding;
 };
 
 struct event {
@@ -938,6 +940,12 @@ static __noinline bool knows_renamed(struct task_struct *task)
 	return BPF_CORE_READ(root, mnt.mnt_sb, s_magic) == OVERLAYFS_MAGIC;
 }
 
+// What the program asks to be readable may be made executable too: by its personality.
+static __always_inline bool asks_for_code(struct task_struct *task, unsigned long protection)
+{
+	return (protection & PROT_EXEC) || (task->personality & READ_IMPLIES_EXEC);
+}
+
 SEC("tp_btf/sys_exit")
 int BPF_PROG(on_sys_exit, struct pt_regs *regs, long result)
 {
@@ -950,25 +958,25 @@ int BPF_PROG(on_sys_exit, struct pt_regs *regs, long result)
 		return 0;
 	if (compat)
 		result = (__u32)result;
-	if (call == CALL_OPEN) {
-		if (!config.file_open)
-			report_open(task, result);
-	} else if (call == CALL_MMAP && (CALL_PROT(regs) & PROT_EXEC))
+	if (call == CALL_OPEN)
+		report_open(task, result);
+	else if (call == CALL_MMAP && asks_for_code(task, CALL_PROT(regs)))
 		report_mapping(task, result, (int)CALL_MMAP_FD(regs, compat));
 	else if (call == CALL_OLD_MMAP)
 		report_mapping(task, result, FD_UNKNOWN);
-	else if (call == CALL_MPROTECT && (CALL_PROT(regs) & PROT_EXEC))
+	else if (call == CALL_MPROTECT && asks_for_code(task, CALL_PROT(regs)))
 		report_range(task, CALL_ADDRESS(regs, compat), CALL_LENGTH(regs, compat));
 	else if (call == CALL_URING) {
-		if ((!config.io_uring && !config.file_open) || !knows_renamed(task))
+		if (!config.io_uring || !knows_renamed(task))
 			count_loss(bpf_get_current_cgroup_id(), LOSS_IO_URING);
 	} else if (call == CALL_RENAME && !knows_renamed(task))
 		count_loss(bpf_get_current_cgroup_id(), LOSS_RENAMED);
 	return 0;
 }
 
-// The opening itself, where the kernel lets programs of these kinds in: no descriptor to look up, no
-// race with whoever closes it, and whatever the open goes through. One of the two is attached.
+// The kernel's own checks, where it lets programs of these kinds in: no descriptor or mapping to look
+// up, no race with whoever changes it, and whatever the use goes through. They take the place of the
+// end of system calls, which costs every call of every process. One of the two kinds is attached.
 // `hook_calls` tells whether it is called at all: an LSM program that is not configured never is.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -977,16 +985,44 @@ struct {
 	__type(value, __u64);
 } hook_calls SEC(".maps");
 
-static __always_inline void on_file_open(struct file *file)
+static __always_inline void on_use(struct file *file, __u32 use)
 {
 	struct task_struct *task = (void *)bpf_get_current_task_btf();
+
+	if (!in_host_namespace(task))
+		report(task, file, use);
+}
+
+static __always_inline void on_file_open(struct file *file)
+{
 	__u32 zero = 0;
 	__u64 *calls = bpf_map_lookup_elem(&hook_calls, &zero);
 
 	if (calls && !*calls)
 		*calls = 1;
-	if (!in_host_namespace(task))
-		report(task, file, USE_OPENED);
+	on_use(file, USE_OPENED);
+}
+
+static __always_inline void on_mmap(struct file *file, unsigned long protection)
+{
+	if (file && asks_for_code((void *)bpf_get_current_task_btf(), protection))
+		on_use(file, USE_MAPPED);
+}
+
+static __always_inline void on_mprotect(struct vm_area_struct *vma, unsigned long protection)
+{
+	struct file *file = vma->vm_file;
+
+	if (file && (protection & PROT_EXEC))
+		on_use(file, USE_MAPPED);
+}
+
+static __always_inline void on_new_name(void)
+{
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
+
+	if (!in_host_namespace(task) && !knows_renamed(task))
+		count_loss(bpf_get_current_cgroup_id(), LOSS_RENAMED);
 }
 
 SEC("lsm/file_open")
@@ -996,10 +1032,71 @@ int BPF_PROG(on_lsm_file_open, struct file *file, int verdict)
 	return verdict;
 }
 
+SEC("lsm/mmap_file")
+int BPF_PROG(on_lsm_mmap_file, struct file *file, unsigned long asked, unsigned long protection,
+	     unsigned long flags, int verdict)
+{
+	on_mmap(file, protection);
+	return verdict;
+}
+
+SEC("lsm/file_mprotect")
+int BPF_PROG(on_lsm_file_mprotect, struct vm_area_struct *vma, unsigned long asked,
+	     unsigned long protection, int verdict)
+{
+	on_mprotect(vma, protection);
+	return verdict;
+}
+
+SEC("lsm/inode_rename")
+int BPF_PROG(on_lsm_inode_rename, struct inode *from, struct dentry *old, struct inode *to,
+	     struct dentry *new, int verdict)
+{
+	on_new_name();
+	return verdict;
+}
+
+SEC("lsm/inode_link")
+int BPF_PROG(on_lsm_inode_link, struct dentry *old, struct inode *to, struct dentry *new,
+	     int verdict)
+{
+	on_new_name();
+	return verdict;
+}
+
 SEC("fentry/security_file_open")
 int BPF_PROG(on_fentry_file_open, struct file *file)
 {
 	on_file_open(file);
+	return 0;
+}
+
+SEC("fentry/security_mmap_file")
+int BPF_PROG(on_fentry_mmap_file, struct file *file, unsigned long protection)
+{
+	on_mmap(file, protection);
+	return 0;
+}
+
+SEC("fentry/security_file_mprotect")
+int BPF_PROG(on_fentry_file_mprotect, struct vm_area_struct *vma, unsigned long asked,
+	     unsigned long protection)
+{
+	on_mprotect(vma, protection);
+	return 0;
+}
+
+SEC("fentry/security_inode_rename")
+int BPF_PROG(on_fentry_inode_rename)
+{
+	on_new_name();
+	return 0;
+}
+
+SEC("fentry/security_inode_link")
+int BPF_PROG(on_fentry_inode_link)
+{
+	on_new_name();
 	return 0;
 }
 

@@ -37,7 +37,9 @@ _UNPLACED = ("hash_pressure", "cgroup_name")
 _LOSS_ENTRIES = 16384
 _CGROUP_BUFFER_BYTES = 256 << 10
 _IO_URING_PROGRAMS = {"on_uring_submit", "on_uring_complete"}
-_OPEN_PROGRAMS = ("on_lsm_file_open", "on_fentry_file_open")
+_USES = ("file_open", "mmap_file", "file_mprotect", "inode_rename", "inode_link")
+"""The kernel's checks in which a program of each kind can be."""
+_KINDS = ("lsm", "fentry")
 _BTF = Path("/sys/kernel/btf/vmlinux")
 
 
@@ -197,8 +199,7 @@ class CoreSource:
             self._object.disable(skip)
             config = probe_config(
                 find_host(self._host_proc, self._host_process),
-                io_uring=hooks.io_uring, file_open=hooks.opened_by is not None,
-                typed_reads=typed_reads,
+                io_uring=hooks.io_uring, typed_reads=typed_reads,
             )  # fmt: skip
             self._object.configure(".rodata.config", config)
             self._object.resize("events", self._ring_buffer_bytes)
@@ -211,8 +212,8 @@ class CoreSource:
                     self._object.ring_buffer(ring, lambda it: self._samples.append(parse(it)))
                 )
             attached = self._object.attach(skip)
-            if hooks.opened_by is not None:
-                self._require_calls(hooks.opened_by)
+            if hooks.kind is not None:
+                self._require_calls(str(hooks))
         except ProbeError:
             self.close()
             raise
@@ -227,12 +228,16 @@ class CoreSource:
 
 @dataclass(frozen=True, slots=True)
 class _Hooks:
-    """One way to observe the opening of files."""
+    """One way to observe the use of files."""
 
-    opened_by: str | None
-    """Program in the opening itself; None for the tracepoints at the end of system calls."""
+    kind: str | None
+    """Of the programs in the kernel's own checks; None for the end of system calls."""
     io_uring: bool = True
     """With io_uring's own tracepoints."""
+
+    @property
+    def opened_by(self) -> str | None:
+        return self.kind and f"on_{self.kind}_file_open"
 
     def __str__(self) -> str:
         if self.opened_by is not None:
@@ -240,13 +245,16 @@ class _Hooks:
         return "sys_exit" if self.io_uring else "sys_exit, io_uring's opens counted as loss"
 
     def unused_programs(self) -> set[str]:
-        unused = set(_OPEN_PROGRAMS) - {self.opened_by}
+        others = [kind for kind in _KINDS if kind != self.kind]
+        unused = {f"on_{kind}_{use}" for kind in others for use in _USES}
+        if self.kind is not None:
+            unused.add("on_sys_exit")
         return unused if self.io_uring else unused | _IO_URING_PROGRAMS
 
 
-# What io_uring opens comes through the opening itself too, where that can be observed.
+# What io_uring opens comes through the kernel's own checks too, where these can be observed.
 _CHOICES = (
-    *(_Hooks(program, io_uring=False) for program in _OPEN_PROGRAMS),
+    *(_Hooks(kind, io_uring=False) for kind in _KINDS),
     _Hooks(None),
     _Hooks(None, io_uring=False),
 )

@@ -60,7 +60,7 @@ def test_32_bit_calls(observer: Observer, program: str, act: str) -> None:
     path = f"/opt/data/{program}_{act}".encode()
     seen = observer.uses(f"/opt/{program}", act, path.decode())
     if act == "exec":
-        assert seen[path] == observer.by_kernel(Use.EXECUTED)
+        assert seen[path] == observer.by_kernel(Use.EXECUTED, program=True)
     elif act == "creat":
         assert seen[path] == MADE
     else:
@@ -71,7 +71,7 @@ def test_32_bit_calls(observer: Observer, program: str, act: str) -> None:
 
 @pytest.mark.parametrize("act", ["exec", "fexec", "exec_at"])
 def test_executing(observer: Observer, act: str) -> None:
-    _exactly(observer, act, f"/opt/{act}", observer.by_kernel(Use.EXECUTED))
+    _exactly(observer, act, f"/opt/{act}", observer.by_kernel(Use.EXECUTED, program=True))
 
 
 def test_open_by_handle_and_pivot_root(observer: Observer, tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_an_elf_interpreter(observer: Observer) -> None:
     seen = observer.uses("/opt/uses", "each", str(TIMES), "exec", "/opt/loaded")
     for n in range(TIMES):
         assert seen[f"/opt/loader{n}".encode()] == observer.by_kernel(Use.MAPPED | Use.REWRITTEN)
-        assert seen[f"/opt/loaded{n}".encode()] == observer.by_kernel(Use.EXECUTED)
+        assert seen[f"/opt/loaded{n}".encode()] == observer.by_kernel(Use.EXECUTED, program=True)
 
 
 def test_scripts_that_nobody_reads(observer: Observer) -> None:

@@ -20,18 +20,21 @@ from vexstream.evidence import Use
 
 MAPPED = {Use.OPENED, Use.MAPPED}
 EXECUTED = {Use.OPENED, Use.EXECUTED}
+PROGRAM = EXECUTED | MAPPED
 ACTS: list[tuple[str, str, set[Use]]] = [
     ("open", "open", {Use.OPENED}),
     ("openat2", "openat2", {Use.OPENED}),
     ("o_path", "o_path", set()),
     ("missing", "no-such-file", set()),
     ("refused", "refused", set()),
+    ("map_data", "map_data", {Use.OPENED}),
+    ("pkey_protect", "pkey_protect", MAPPED),
     ("stat", "stat", set()),
     ("map", "map", MAPPED),
     ("protect", "protect", MAPPED),
     ("uring", "uring", {Use.OPENED}),
     ("uring_slot", "uring_slot", {Use.OPENED}),
-    ("exec", "program", EXECUTED),
+    ("exec", "program", PROGRAM),
     ("exec", "script", EXECUTED),
     ("closed", "closed", {Use.OPENED}),
     ("creat", "made", {Use.OPENED | Use.REWRITTEN}),
@@ -53,7 +56,7 @@ def _image(folder: Path) -> None:
     program.write_bytes(compiled(uses, "-static", "-no-pie", "-pthread"))
     shutil.copy(shutil.which("busybox") or "/usr/bin/busybox", folder / "lower/bin/busybox")
     for act, name, use in ACTS:
-        if act != "creat" and name != "no-such-file" and use != EXECUTED:
+        if act != "creat" and name != "no-such-file" and Use.EXECUTED not in use:
             (folder / "lower/opt" / name).write_bytes(b"x" * 5000)
     shutil.copy(program, folder / "lower/opt/program")
     (folder / "lower/opt/script").write_text("#!/opt/uses nothing\n")

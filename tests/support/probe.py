@@ -156,10 +156,12 @@ class Observer:
         self._lost: Counter[str] = self._totals()
         source.drain()
 
-    def by_kernel(self, use: Use) -> Use:
-        """Of what the kernel opens itself, at an exec: an opening too where that is observed."""
-        at_once = isinstance(self.source, CoreSource) and self.source.opened_by is not None
-        return use | Use.OPENED if at_once else use
+    def by_kernel(self, use: Use, *, program: bool = False) -> Use:
+        """Of what the kernel opens, and of a program maps, itself, at an exec: these uses too where
+        they are observed."""
+        if not isinstance(self.source, CoreSource) or self.source.opened_by is None:
+            return use
+        return use | Use.OPENED | (Use.MAPPED if program else Use(0))
 
     def uses(self, *argv: str) -> dict[bytes, Use]:
         """Runs a program as kubectl exec does."""

@@ -45,9 +45,7 @@ def refuse_process_1(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _namespace(proc: Path, which: HostProcess = "auto") -> int:
-    packed = host.probe_config(
-        host.find_host(proc, which), io_uring=True, file_open=False, typed_reads=False
-    )
+    packed = host.probe_config(host.find_host(proc, which), io_uring=True, typed_reads=False)
     namespace: int = struct.unpack("=QIIIIII", packed)[2]
     return namespace
 
