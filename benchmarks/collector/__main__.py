@@ -193,8 +193,8 @@ def main() -> None:
     for name, found in results["work"].items():
         print(
             f"{name}: {found['bare_s']:.2f} CPU s bare, {found['seen_s']:.2f} s seen; median of the"
-            f" pairs' ratios {found['ratio_of_pairs']:.3f}, ratio of the best"
-            f" {found['ratio_of_best']:.3f}"
+            f" pairs' ratios {found['ratio_of_pairs']:.3f} (error {found['ratio_error']:.3f}),"
+            f" ratio of the best {found['ratio_of_best']:.3f}"
         )
     if given.json:
         given.json.write_text(json.dumps(results, indent=1) + "\n")

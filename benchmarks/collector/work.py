@@ -44,8 +44,15 @@ def _cpu_seconds(folder: str, work: str) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
+def _error_of_median(values: list[float]) -> float:
+    """Standard error, by the median distance from it, which no single slow round disturbs."""
+    middle = median(values)
+    deviation = 1.4826 * median(abs(value - middle) for value in values)
+    return float(1.2533 * deviation / len(values) ** 0.5)
+
+
 def measured(rounds: int) -> dict[str, dict[str, float]]:
-    """CPU seconds bare and seen, and the ratio of the pairs, by what was done."""
+    """CPU seconds bare and seen, and the ratio of the pairs with its error, by what was done."""
     source = Path(__file__).parents[2] / "tests/support/uses.c"
     kinds = {
         "build": _BUILD.format(source=source),
@@ -62,10 +69,12 @@ def measured(rounds: int) -> dict[str, dict[str, float]]:
                 for observer, times in ((nobody, bare), (probe, seen))[:: -1 if n % 2 else 1]:
                     with observer():
                         times.append(_cpu_seconds(folder, work))
+            ratios = [s / b for s, b in zip(seen, bare, strict=True)]
             figures[name] = {
                 "bare_s": median(bare),
                 "seen_s": median(seen),
-                "ratio_of_pairs": median(s / b for s, b in zip(seen, bare, strict=True)),
+                "ratio_of_pairs": median(ratios),
+                "ratio_error": _error_of_median(ratios),
                 "ratio_of_best": min(seen) / min(bare),
             }
     return figures
