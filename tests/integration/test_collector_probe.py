@@ -76,7 +76,7 @@ def test_a_failed_open_is_no_use(observer: Observer) -> None:
     assert observer.uses("/opt/uses", "missing", "/opt/no/such/file") == {}
 
 
-@pytest.mark.parametrize("how", ["map", "protect"])
+@pytest.mark.parametrize("how", ["map", "protect", "map_implied"])
 def test_executable_mappings_are_seen(observer: Observer, how: str) -> None:
     path = f"/opt/data/{how}"
     assert observer.uses("/opt/uses", how, path) == {path.encode(): Use.OPENED | Use.MAPPED}

@@ -31,6 +31,7 @@ ACTS: list[tuple[str, str, set[Use]]] = [
     ("pkey_protect", "pkey_protect", MAPPED),
     ("stat", "stat", set()),
     ("map", "map", MAPPED),
+    ("map_implied", "map_implied", MAPPED),
     ("protect", "protect", MAPPED),
     ("uring", "uring", {Use.OPENED}),
     ("uring_slot", "uring_slot", {Use.OPENED}),

@@ -41,7 +41,7 @@ _SINGLE = [
     "open", "openat", "openat2", "compat", "relative", "o_path", "refused", "stat", "map",
     "map_data", "protect", "append", "chroot", "uring", "uring_slot", "link_target", "bound",
     "twice", "host", "retry", "renamed", "new_link", "dirfd", "many_mappings", "closed", "nested",
-    "both_one", "both_two", "bcc_renamed", "bcc_new_link",
+    "map_implied", "both_one", "both_two", "bcc_renamed", "bcc_new_link",
 ]  # fmt: skip
 _REPEATED = [
     "open", "openat_", "openat2_", "creat", "uring", "by_handle", "map", "protect", "pkey_protect",

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/personality.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -263,6 +264,11 @@ static int act_on(int argc, char **argv)
         if (mmap(0, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0) == MAP_FAILED) err(1, "mmap");
     }
     else if (!strcmp(act, "map_data")) {
+        fd = checked(open(path, O_RDONLY), act);
+        if (mmap(0, 4096, PROT_READ, MAP_PRIVATE, fd, 0) == MAP_FAILED) err(1, "mmap");
+    }
+    else if (!strcmp(act, "map_implied")) { /* what may be read may be executed */
+        checked(personality(READ_IMPLIES_EXEC), act);
         fd = checked(open(path, O_RDONLY), act);
         if (mmap(0, 4096, PROT_READ, MAP_PRIVATE, fd, 0) == MAP_FAILED) err(1, "mmap");
     }
