@@ -55,6 +55,8 @@ class _Tracked:
     """Those that are file systems of their own."""
     elsewhere: list[FileEvent] = field(default_factory=list)
     """What it used on other file systems, as long as volumes are unplaced."""
+    told: int = 0
+    """How many of these have been told already, as what they are if they are on no such volume."""
 
 
 class Tracker:
@@ -163,7 +165,7 @@ class Tracker:
         tracked.unplaced.discard(path)
         if device is not None:
             tracked.devices[device] = tracked.volumes[path]
-        waiting, tracked.elsewhere = tracked.elsewhere, []
+        waiting, tracked.elsewhere, tracked.told = tracked.elsewhere, [], 0
         for event in waiting:
             self._attribute(container_id, event)
 
@@ -234,9 +236,9 @@ class Tracker:
         """Ends every container's interval; those that ended are forgotten."""
         batches: list[Batch] = []
         for container_id, tracked in list(self._tracked.items()):
-            waiting, tracked.elsewhere = tracked.elsewhere, []
-            for event in waiting:  # they belong to this interval
+            for event in tracked.elsewhere[tracked.told :]:  # they belong to this interval
                 self._attribute(container_id, event, wait=False)
+            tracked.told = len(tracked.elsewhere)
             over = tracked.ended_at_us is not None
             if self._can_be_told(container_id, tracked, until_us):
                 batches += self._cut(tracked, until_us)
