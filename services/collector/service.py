@@ -33,6 +33,7 @@ from services.collector.settings import CollectorSettings
 from services.collector.source import ANY_CGROUP, EventSource
 from services.collector.spool import Spool
 from services.collector.tracker import Tracker
+from services.common import metrics
 from services.common.kafka import connection
 from services.common.ops import ops_server
 from services.common.topics import ensure_topics
@@ -148,6 +149,8 @@ class Collector:
         self._woken = asyncio.Event()
         self._seen: SeenImages | None = None
         self._over: set[str] = set()
+        self._unnamed: set[str] = set()
+        """Containers that run, of an image that the runtime cannot name."""
         """Containers that are listed still and of which everything was said."""
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -259,6 +262,7 @@ class Collector:
             self._seen = SeenImages(self._settings.node_name, await self._runtime.version())
         listed = {one.id: one for one in await self._runtime.list()}
         self._over &= set(listed)
+        self._unnamed &= set(listed)
         for container_id, one in listed.items():
             if container_id in self._over:
                 if one.exited or not one.started:
@@ -272,6 +276,7 @@ class Collector:
                 self._end(container_id, await self._runtime.ended(container_id))
         for container_id in self._tracker.containers - set(listed):
             self._end(container_id, None)
+        metrics.UNNAMED_CONTAINERS.set(len(self._unnamed))
         self._place_volumes()
 
     async def _begin(self, one: Listed) -> bool:
@@ -283,11 +288,19 @@ class Collector:
                 return False
         info = await self._runtime.describe(one.id)
         if info is None:
+            self._cannot_be_named(one)
             return False
+        self._unnamed.discard(one.id)
         await self._observe(info.seen_at(_now_us(), self._attached_at_us))
         log.info("container under observation", container=info.id, workload=str(info.workload),
                  image=info.image.config_digest)  # fmt: skip
         return True
+
+    def _cannot_be_named(self, one: Listed) -> None:
+        if one.started and one.id not in self._unnamed:
+            self._unnamed.add(one.id)
+            log.warning("a container runs unobserved: the runtime does not name its image, which "
+                        "was perhaps removed; restart the container", container=one.id)  # fmt: skip
 
     async def _observe(self, info: ContainerInfo) -> None:
         proc = self._settings.host_proc

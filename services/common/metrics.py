@@ -20,6 +20,10 @@ REFUSED_ANNOTATIONS = Counter(
     ["annotation"],
 )
 CONTAINERS = Gauge("vexstream_collector_containers", "Containers being watched")
+UNNAMED_CONTAINERS = Gauge(
+    "vexstream_collector_unnamed_containers",
+    "Containers that run unobserved, for the runtime does not name their image",
+)
 BATCHES = Counter("vexstream_collector_batches", "Batches handed to Kafka")
 WAITING_ROUNDS = Gauge(
     "vexstream_collector_waiting_rounds", "Rounds of batches that Kafka has not taken"

@@ -194,6 +194,16 @@ class Containerd:
                 raise ContainerdError(f"{archive} was imported but holds no image {name}")
             time.sleep(0.02)
 
+    def remove_image(self, name: str) -> None:
+        """Removes an image under all of its names; containers of it run on.
+
+        Raises:
+            ContainerdError: containerd refuses.
+        """
+        request = cri.RemoveImageRequest(image=cri.ImageSpec(image=name))
+        with _explained(f"cannot remove image {name}"):
+            self._images.RemoveImage(request, timeout=_CALL_SECONDS)
+
     def digests(self, image: str) -> ImageDigests:
         """By which digests containerd knows an image.
 

@@ -35,7 +35,8 @@ def where(kafka_broker: Any, postgres_server: Postgres) -> Iterator[Site]:
     postgres_server.drop_database(name)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium(where: Site) -> Iterator["Browser"]:
+    """A module's: Playwright's loop would be in the way of the asynchronous tests after it."""
     with real.chromium() as started:
         yield started

@@ -13,11 +13,13 @@ from services.collector.annotations import LEARNING_PERIOD
 from services.collector.publish import Publisher
 from services.collector.settings import CollectorSettings
 from services.collector.spool import Spool
+from services.common.metrics import UNNAMED_CONTAINERS
 from services.common.topics import ensure_topics
+from services.local import image
 from services.local.containerd import Container, Containerd, ContainerdError
 from services.local.containerd_pods import Mount
 from services.local.image import PROBE
-from services.local.image_archive import ImageArchive
+from services.local.image_archive import File, ImageArchive
 from services.local.ports import free_port
 from tests.support import kafka_broker
 from tests.support.cluster_api import UID, ClusterApi
@@ -112,6 +114,25 @@ async def test_until_the_cluster_is_known_all_is_observed_and_nothing_said(
     assert known.seen_whole_until() == records.batches[waiting.id][-1].observed_to_us
     assert (tmp_path / "s/cluster").read_text().strip() == UID
     for one in (witness, waiting):
+        node.stop(one)
+
+
+async def test_a_container_whose_image_was_removed_is_said_to_run_unobserved(
+    node: Containerd, broker: Broker, image_cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "localhost/vexstream/removed:1"
+    files = {"/opt/removed": File(b"an image of its own")}
+    node.import_image(image.probe_image(image_cache, files=files, name=name).path, name)
+    nameless, witness = node.run(name, "nameless"), node.run(PROBE, "named")
+    node.remove_image(name)
+    async with collecting(node, broker, "removed.") as records:
+        await eventually(lambda: bool(records.batches[witness.id]))
+        assert not records.batches[nameless.id]
+        assert UNNAMED_CONTAINERS._value.get() == 1
+    told = [line for line in capsys.readouterr().out.splitlines() if "runs unobserved" in line]
+    assert len(told) == 1
+    assert nameless.id in told[0]
+    for one in (nameless, witness):
         node.stop(one)
 
 
