@@ -23,7 +23,7 @@ def test_a_statement_is_accepted_by_a_click(where: Site, chromium: "Browser") ->
         go(page, where, f"#/image/{CONFIG}")
         box = open_evidence(page, "CVE-2099-0001")
         row = page.locator("tr.statement", has_text="CVE-2099-0001")
-        before = row.locator(".badge, .status").first.inner_text()
+        before = row.locator(".badge, .status").first.text_content()
         assert box.get_by_label("Accept: it stays affected").is_checked()
         assert box.get_by_label("Status").is_hidden()
         box.get_by_role("button", name="Accept").click()
@@ -34,7 +34,7 @@ def test_a_statement_is_accepted_by_a_click(where: Site, chromium: "Browser") ->
         page.get_by_role("button", name="Changed meanwhile: show").wait_for()
         close_evidence(page, "CVE-2099-0001")
         row.get_by_text("decided").wait_for()
-        assert row.locator(".badge, .status").first.inner_text() == before
+        assert row.locator(".badge, .status").first.text_content() == before
         box = open_evidence(page, "CVE-2099-0001")
         box.locator(".facts").get_by_text("token alice").wait_for()
         assert "the next release has the fix" in box.inner_text()

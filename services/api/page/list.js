@@ -90,8 +90,12 @@ export function pagedList({ body, key, row, told, empty }) {
     const there = drawn.get(at)?.made;
     if (!there || signal.aborted) return;
     there.scrollIntoView();
-    await new Promise(requestAnimationFrame); // only now is what is around it laid out
-    window.scrollBy(0, there.getBoundingClientRect().top - top);
+    for (let still = 0, frames = 0; still < 3 && frames < 30; frames += 1) {
+      await new Promise(requestAnimationFrame); // only now is what is around it laid out
+      const off = there.getBoundingClientRect().top - top;
+      still = Math.abs(off) < 1 ? still + 1 : 0;
+      if (!still) window.scrollBy(0, off);
+    }
     there.querySelector("a")?.focus({ preventScroll: true });
   }
 
