@@ -4,6 +4,7 @@ Equal names in two clusters that share one Kafka would be one workload, and what
 one would speak for the other. So the cluster goes before every namespace: by the name it was given,
 or in Kubernetes by the UID of the namespace ``kube-system``, which is read once at the start and
 kept beside the spool. Until it is known the containers are observed, and nothing is said of them.
+Elsewhere every host is a cluster of its own, unless they were given one name.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from pathlib import Path
 import structlog
 
 from services.collector.errors import ClusterUnknownError
+from services.collector.hostid import host_name
 from services.collector.settings import CollectorSettings
 from vexstream.evidence import Batch
 
@@ -50,11 +52,25 @@ class Cluster:
         return replace(batch, workload=replace(batch.workload, namespace=namespace))
 
 
+def given(settings: CollectorSettings) -> Cluster:
+    """As the settings say; none where they say nothing."""
+    return Cluster(settings.cluster_name.removeprefix(BARE))
+
+
 def named(settings: CollectorSettings, environment: Mapping[str, str] = os.environ) -> Cluster:
-    """As the settings say; not known yet in Kubernetes, where they say nothing."""
+    """As the settings say. Where they say nothing: not known yet in Kubernetes, else this host.
+
+    Raises:
+        ClusterUnknownError: nothing tells this host from others.
+        ProbeError: nothing tells this host from a container.
+    """
     if settings.cluster_name:
-        return Cluster("" if settings.cluster_name == BARE else settings.cluster_name)
-    return Cluster(None if environment.get("KUBERNETES_SERVICE_HOST") else "")
+        return given(settings)
+    if environment.get("KUBERNETES_SERVICE_HOST"):
+        return Cluster(None)
+    name = host_name(settings)
+    log.info("cluster", id=name, by="this host alone; VEXSTREAM_CLUSTER_NAME joins several")
+    return Cluster(name)
 
 
 async def find(

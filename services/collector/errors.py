@@ -14,7 +14,7 @@ class RuntimeUnavailableError(CollectorError):
 
 
 class ClusterUnknownError(CollectorError):
-    """The API server does not say which cluster this is."""
+    """Nobody says which cluster this is: no API server, and no host that can be told by."""
 
 
 class CgroupError(CollectorError):

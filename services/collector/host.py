@@ -37,7 +37,7 @@ def find_host(host_proc: Path, which: HostProcess) -> Host:
     Raises:
         ProbeError: the host cannot be told from a container.
     """
-    process = _host_process(host_proc, which)
+    process = host_process(host_proc, which)
     try:
         mounts = parse_mountinfo((process / "mountinfo").read_bytes())
         namespace = (process / "ns/mnt").stat().st_ino
@@ -53,25 +53,12 @@ def find_host(host_proc: Path, which: HostProcess) -> Host:
     return Host(namespace, FileSystemRoot(root.device, inode, root.root == b"/"))
 
 
-def probe_config(host: Host, *, io_uring: bool, typed_reads: bool) -> bytes:
-    """``struct config`` of the probe."""
-    return struct.pack(
-        "=QIIIII4x", host.root.inode, host.root.device, host.namespace & 0xFFFFFFFF,
-        host.root.is_top, io_uring, typed_reads,
-    )  # fmt: skip
+def host_process(host_proc: Path, which: HostProcess) -> Path:
+    """A process in the host's mount namespace. A wrong one would take a container for the host.
 
-
-def has_typed_reads(host_proc: Path) -> bool:
-    """Whether the kernel lets the probe read its structures as typed memory (since 6.2)."""
-    try:
-        with (host_proc / "kallsyms").open("rb") as symbols:
-            return any(line.endswith(b" bpf_rdonly_cast\n") for line in symbols)
-    except OSError:
-        return False
-
-
-def _host_process(host_proc: Path, which: HostProcess) -> Path:
-    """A process in the host's mount namespace. A wrong one would take a container for the host."""
+    Raises:
+        ProbeError: there is none of which that is certain.
+    """
     own = host_proc / "self"
     if which == "self":
         log.warning("VEXSTREAM_HOST_PROCESS=self: this process's mount namespace is the host's")
@@ -91,6 +78,23 @@ def _host_process(host_proc: Path, which: HostProcess) -> Path:
     except OSError:
         pass  # reading it again gives the error its text
     return host_proc / "1"
+
+
+def probe_config(host: Host, *, io_uring: bool, typed_reads: bool) -> bytes:
+    """``struct config`` of the probe."""
+    return struct.pack(
+        "=QIIIII4x", host.root.inode, host.root.device, host.namespace & 0xFFFFFFFF,
+        host.root.is_top, io_uring, typed_reads,
+    )  # fmt: skip
+
+
+def has_typed_reads(host_proc: Path) -> bool:
+    """Whether the kernel lets the probe read its structures as typed memory (since 6.2)."""
+    try:
+        with (host_proc / "kallsyms").open("rb") as symbols:
+            return any(line.endswith(b" bpf_rdonly_cast\n") for line in symbols)
+    except OSError:
+        return False
 
 
 def _shares_the_kernels_namespace(host_proc: Path) -> bool:

@@ -177,16 +177,12 @@ class ContainerView:
             raise NotResolvedError(f"the directory of process {pid} is gone") from error
 
     def _open(self, pid: int, name: bytes) -> int | None:
-        how = struct.pack("=QQQ", os.O_PATH | os.O_CLOEXEC, 0, _NO_XDEV | _IN_ROOT)
-        found = ctypes.CDLL(None, use_errno=True).syscall(
-            _OPENAT2, self._fd, ctypes.c_char_p(name.lstrip(b"/") or b"."),
-            ctypes.c_char_p(how), len(how),
-        )  # fmt: skip
-        if found >= 0:
-            return int(found)
-        if ctypes.get_errno() == errno.EXDEV and not self._may_be_on_root(pid, name):
-            return None
-        raise NotResolvedError(os.strerror(ctypes.get_errno()))
+        try:
+            return open_in_root(self._fd, name, os.O_PATH, _NO_XDEV)
+        except OSError as error:
+            if error.errno == errno.EXDEV and not self._may_be_on_root(pid, name):
+                return None
+            raise NotResolvedError(error.strerror) from error
 
     def _may_be_on_root(self, pid: int, name: bytes) -> bool:
         """Whether what is on another mount than the root may be a part of the same file system."""
@@ -218,6 +214,17 @@ class ContainerView:
             return None
         path = os.fsencode(os.readlink(f"/proc/self/fd/{found}"))
         return path_in_root(path, self._mounts, self.root)
+
+
+def open_in_root(root: int, name: bytes, flags: int, resolve: int = 0) -> int:
+    """Opens a file by the name that it has below a directory, where all links lead too."""
+    how = struct.pack("=QQQ", flags | os.O_CLOEXEC, 0, resolve | _IN_ROOT)
+    found = ctypes.CDLL(None, use_errno=True).syscall(
+        _OPENAT2, root, ctypes.c_char_p(name.lstrip(b"/") or b"."), ctypes.c_char_p(how), len(how)
+    )
+    if found < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return int(found)
 
 
 def _interpreters(found: int) -> tuple[bytes | None, bytes | None]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import structlog
 
-from services.collector.cluster import named
+from services.collector.cluster import given
 from services.collector.errors import CollectorError
 from services.collector.publish import Publisher, SeenImages
 from services.collector.recording import replayed
@@ -27,7 +27,7 @@ async def replay(settings: CollectorSettings, path: Path, stop: asyncio.Event) -
              why="VEXSTREAM_REPLAY_FROM or --replay names one")  # fmt: skip
     await ensure_topics(settings)
     publisher = Publisher(settings)
-    cluster = named(settings, {})  # a recording is of whichever cluster
+    cluster = given(settings)  # a recording is of whichever cluster
     announced = SeenImages(settings.node_name, "replay")
     sent = 0
     try:

@@ -23,8 +23,8 @@ class CollectorSettings(CommonSettings):
     )
     """Goes before every workload's namespace, as ``east/shop``: of several clusters that send to
     one Kafka equal names would be one workload. Unset, in Kubernetes it is the cluster's id (the
-    UID of the namespace ``kube-system``), elsewhere nothing. ``-``: nothing, for this is the only
-    cluster."""
+    UID of the namespace ``kube-system``), elsewhere this host (hostid.py). ``-``: nothing, for
+    this is the only cluster."""
     kubernetes_account_dir: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount")
     """Token and authority by which the API server is asked for that id."""
     batch_interval_seconds: float = Field(default=1.0, gt=0, le=3600)

@@ -10,6 +10,8 @@ import pytest
 
 from services.collector import privileges
 from services.collector.annotations import LEARNING_PERIOD
+from services.collector.cluster import BARE
+from services.collector.hostid import host_name
 from services.collector.publish import Publisher
 from services.collector.settings import CollectorSettings
 from services.collector.spool import Spool
@@ -45,7 +47,7 @@ async def test_a_container_is_observed_from_its_start_to_its_end(
 ) -> None:
     (tmp_path / "on-volume").write_text("not of the image")
     early = node.run(PROBE, "early")
-    async with collecting(node, broker, "whole.") as records:
+    async with collecting(node, broker, "whole.", cluster_name="") as records:
         await eventually(lambda: bool(records.batches[early.id]))
         late = node.run(
             PROBE, "late", namespace="shop", mounts=[Mount(tmp_path, "/data", readonly=True)]
@@ -65,7 +67,8 @@ async def test_a_container_is_observed_from_its_start_to_its_end(
     assert_contiguous(batches)
     first = batches[0]
     assert first.observed_from_us == first.started_at_us
-    assert (first.node, str(first.workload)) == ("node-1", "shop/late")
+    host = host_name(CollectorSettings(node_name="node-1"))  # the only cluster that it is in
+    assert (first.node, str(first.workload)) == ("node-1", f"{host}/shop/late")
     assert first.image.config_digest == probe_image.config_digest
     assert first.image.manifest_digests == (probe_image.manifest_digest,)
     assert records.keys == {probe_image.config_digest.encode()}
@@ -98,8 +101,9 @@ async def test_until_the_cluster_is_known_all_is_observed_and_nothing_said(
         api.status = 503
         witness = node.run(PROBE, "cluster-witness")
         async with collecting(
-            node, broker, "cluster.", kubernetes_account_dir=api.account, spool_dir=tmp_path / "s"
-        ) as records:
+            node, broker, "cluster.", cluster_name="", kubernetes_account_dir=api.account,
+            spool_dir=tmp_path / "s",
+        ) as records:  # fmt: skip
             await eventually(lambda: api.asked > 0)
             waiting = node.run(PROBE, "waiting", namespace="shop")
             node.exec(waiting, ["sh", "-c", "cat /etc/os-release"])
@@ -303,6 +307,7 @@ async def _collect(
         "VEXSTREAM_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap,
         "VEXSTREAM_TOPIC_PREFIX": prefix,
         "VEXSTREAM_PARTITIONS": "2",
+        "VEXSTREAM_CLUSTER_NAME": BARE,  # a recording is of whichever cluster
         "VEXSTREAM_BATCH_INTERVAL_SECONDS": "0.3",
     }
     settings = CollectorSettings(

@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer
 from schemas.messages import ImageSeen, decode_batch, decode_image_seen
 from services.collector.build import find_probe
 from services.collector.cgroups import find_root
+from services.collector.cluster import BARE
 from services.collector.errors import CollectorError
 from services.collector.service import run
 from services.collector.settings import CollectorSettings
@@ -117,6 +118,7 @@ async def collecting(
         "topic_prefix": prefix,
         "partitions": 2,
         "node_name": "node-1",
+        "cluster_name": BARE,
         "batch_interval_seconds": 0.3,
         "poll_interval_seconds": 0.1,
     }

@@ -40,7 +40,7 @@ def settings(api: ClusterApi, spool: Path | None = None, name: str = "") -> Coll
 def test_it_is_asked_for_in_kubernetes_alone_and_only_without_a_name() -> None:
     pod = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
     for given, environment, expected in (
-        ("", {}, ""), ("", pod, None), ("east", {}, "east"), ("east", pod, "east"),
+        ("", pod, None), ("east", {}, "east"), ("east", pod, "east"),
         ("-", {}, ""), ("-", pod, ""),
     ):  # fmt: skip
         assert named(CollectorSettings(cluster_name=given), environment).name == expected
