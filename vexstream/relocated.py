@@ -58,6 +58,11 @@ def is_code(path: bytes, *, run: bool) -> bool:
     return run or (kind(source) is Kind.CODE and native is None)
 
 
+def is_script(path: bytes) -> bool:
+    """Whether a file is code that an interpreter reads, which one without a suffix may be."""
+    return is_code(path, run=False) or b"." not in posixpath.basename(path)
+
+
 def tails(path: bytes) -> Iterator[bytes]:
     """By what a file and its copy elsewhere are alike; any one of them will do."""
     path = _source(path)

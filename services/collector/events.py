@@ -8,7 +8,7 @@ from vexstream.evidence import Use
 _HEADER = struct.Struct("=QQQIIIIHHI")
 """``struct event`` in probe.bpf.c."""
 _KIND_FILE, _KIND_CGROUP, _KIND_SCRIPT = 1, 2, 3
-_IN_ROOT, _FROM_TOP, _ROOT_IS_TOP, _AT_HOME = 1, 2, 4, 8
+_IN_ROOT, _FROM_TOP, _ROOT_IS_TOP, _AT_HOME, _INTERPRETED = 1, 2, 4, 8, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,8 @@ class FileEvent:
     pid: int
     at_home: bool = False
     """The task's root directory or its program is on the file's file system."""
+    interpreted: bool = False
+    """The task is not, and its program is an interpreter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,4 +92,5 @@ def parse(sample: bytes) -> RawEvent | ScriptEvent:
         from_top=bool(flags & _FROM_TOP),
         pid=pid,
         at_home=bool(flags & _AT_HOME),
+        interpreted=bool(flags & _INTERPRETED),
     )

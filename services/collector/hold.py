@@ -38,7 +38,7 @@ class Hold:
     def add(self, event: FileEvent, now_us: int) -> bool:
         """Keeps an event, or counts it as lost where there is no room; whether it is kept."""
         held = self._held.setdefault(event.cgroup, _Held())
-        size = _size(event)
+        size = size_of(event)
         if (
             held.lost["hold_overflow"]  # it is not whole any more, or no container at all
             or self._events >= self.bounds.max_events
@@ -58,6 +58,15 @@ class Hold:
     def cgroups(self) -> list[int]:
         """The cgroups for which anything waits."""
         return list(self._held)
+
+    def on(self, device: int) -> list[FileEvent]:
+        """What waits of the files of one file system."""
+        return [
+            event
+            for held in self._held.values()
+            for _, event in held.events
+            if event.device == device
+        ]
 
     def take(self, cgroup: int) -> tuple[list[FileEvent], Counter[str]]:
         """Hands over what was kept of a cgroup, and what was lost."""
@@ -86,15 +95,12 @@ class Hold:
         above.events.extend(held.events)
         above.lost += held.lost
 
-    def drop(self, cgroup: int) -> None:
-        """Forgets a cgroup altogether: it is gone and no container claimed it."""
-        self.take(cgroup)
-
     def _release(self, events: Iterable[FileEvent]) -> None:
         for event in events:
             self._events -= 1
-            self._bytes -= _size(event)
+            self._bytes -= size_of(event)
 
 
-def _size(event: FileEvent) -> int:
+def size_of(event: FileEvent) -> int:
+    """What an event that waits takes of the memory."""
     return len(event.path) + _EVENT_OVERHEAD_BYTES

@@ -211,6 +211,7 @@ enum flag {
 	EVENT_FROM_TOP = 2,    // the path starts at the root of the file system
 	EVENT_ROOT_IS_TOP = 4, // the namespace's root is the root of its file system
 	EVENT_AT_HOME = 8,     // the task's root directory or program is on the file's file system
+	EVENT_INTERPRETED = 16, // not so, and the task's program is an interpreter
 };
 
 enum reason {
@@ -256,7 +257,7 @@ struct seen_key {
 	__u32 generation;
 	__u32 dev;
 	__u32 use;
-	__u32 at_home;
+	__u32 how; // EVENT_AT_HOME or EVENT_INTERPRETED
 };
 
 struct loss_key {
@@ -699,7 +700,7 @@ static __noinline int send_file(struct task_struct *task, struct dentry *dentry,
 		event.kind = KIND_FILE;
 		event.flags |= (end == root_dentry ? EVENT_IN_ROOT : 0) |
 			       (end == top ? EVENT_FROM_TOP : 0) |
-			       (key->at_home ? EVENT_AT_HOME : 0);
+			       key->how;
 		scratch->event = event;
 		result = emit(scratch, PATH_END - scratch->start) ? 0 : LOSS_RING_BUFFER;
 		if (!result && overlay)
@@ -715,6 +716,45 @@ static __always_inline bool is_at_home(struct task_struct *task, struct super_bl
 				       struct super_block *root)
 {
 	return sb == root || READ(task, mm, exe_file, f_path.dentry, d_inode, i_sb) == sb;
+}
+
+// Whether a program is called so, up to its version: python3.11, php-fpm8.2, and not node_exporter.
+static __always_inline bool is_called(__u64 name, const char *text)
+{
+	__u32 length = __builtin_strlen(text);
+	__u64 word = 0, mask = length < 8 ? (1ull << 8 * length) - 1 : ~0ull;
+	__u8 next = length < 8 ? name >> 8 * length : 0;
+
+	for (__u32 i = 0; i < length; i++)
+		word |= (__u64)text[i] << 8 * i;
+	return (name & mask) == word && next != '_' && !((next | 0x20) >= 'a' && (next | 0x20) <= 'z');
+}
+
+static __always_inline bool is_shell(__u64 name)
+{
+	return is_called(name, "sh") || is_called(name, "bash") || is_called(name, "dash") ||
+	       is_called(name, "ash") || is_called(name, "zsh") || is_called(name, "ksh") ||
+	       is_called(name, "mksh");
+}
+
+// Runs what it reads. Scanners, which read everything, are compiled programs.
+static __noinline bool is_interpreter(struct task_struct *task)
+{
+	__u64 name = 0, comm[2] = {};
+
+	bpf_probe_read_kernel_str(&name, sizeof(name),
+				  BPF_CORE_READ(task, mm, exe_file, f_path.dentry, d_name.name));
+	if (is_called(name, "busybox") || is_called(name, "toybox")) {
+		bpf_get_current_comm(comm, sizeof(comm));
+		return is_shell(comm[0]);
+	}
+	return is_shell(name) || is_called(name, "python") || is_called(name, "pypy") ||
+	       is_called(name, "node") || is_called(name, "nodejs") || is_called(name, "deno") ||
+	       is_called(name, "bun") || is_called(name, "ruby") || is_called(name, "php") ||
+	       is_called(name, "perl") || is_called(name, "java") || is_called(name, "dotnet") ||
+	       is_called(name, "mono") || is_called(name, "pwsh") || is_called(name, "lua") ||
+	       is_called(name, "luajit") || is_called(name, "tclsh") || is_called(name, "R") ||
+	       is_called(name, "julia") || is_called(name, "guile") || is_called(name, "beam");
 }
 
 static __noinline int report(struct task_struct *task, struct file *file, __u32 use)
@@ -748,7 +788,10 @@ static __noinline int report(struct task_struct *task, struct file *file, __u32 
 	key.generation = READ(inode, i_generation);
 	key.dev = READ(sb, s_dev);
 	key.use = is_rewritten(inode, magic) ? use | USE_REWRITTEN : use;
-	key.at_home = is_at_home(task, sb, root);
+	if (is_at_home(task, sb, root))
+		key.how = EVENT_AT_HOME;
+	else if (magic == OVERLAYFS_MAGIC && use == USE_OPENED && is_interpreter(task))
+		key.how = EVENT_INTERPRETED;
 	if (bpf_map_lookup_elem(&seen, &key))
 		return 0;
 	result = send_file(task, dentry, &key);

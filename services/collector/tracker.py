@@ -21,16 +21,19 @@ from services.collector.events import CgroupEvent, FileEvent, FileSystemRoot, Ra
 from services.collector.hold import Hold
 from services.collector.runtime import ContainerInfo, ImageVolume
 from services.collector.source import ANY_CGROUP
+from services.collector.unclaimed import Unclaimed
 from services.common import metrics
 from vexstream.batching import Limits, Observation, Room
 from vexstream.evidence import Batch, Use
 from vexstream.identity import Image, Workload
-from vexstream.relocated import is_code, within_volume
+from vexstream.relocated import is_code, is_script, within_volume
 
 _SCAN_INTERVAL_US = 1_000_000
 _RUN = Use.EXECUTED | Use.MAPPED
 _START_US = 30_000_000
 """How long a runtime's word that a container runs may precede the sight of it."""
+_FIRST_DISK = 1 << 20
+"""Device numbers below are of file systems that lie on no disk of their own, as overlays do."""
 _MAX_ELSEWHERE = 5000
 """Events kept of a container until it is known where its volumes are."""
 
@@ -59,6 +62,12 @@ class _Tracked:
     """How many of these have been told already, as what they are if they are on no such volume."""
 
 
+def _is_use(event: FileEvent) -> bool:
+    """Whether a file that lies elsewhere than the task's own is used, not only looked at."""
+    run = bool(event.use & _RUN) or event.at_home
+    return run or (event.interpreted and is_script(event.path))
+
+
 class Tracker:
     """The containers of this node under observation."""
 
@@ -82,8 +91,10 @@ class Tracker:
         self._room = room or Room()
         self._tracked: dict[str, _Tracked] = {}
         self._owners: dict[int, str] = {}
-        self._overlays: dict[int, str] = {}
-        """Device of a root file system that is one container's alone -> that container."""
+        self._alone: dict[int, list[Observation]] = {}
+        """Device of a file system -> the container, or the mounted image, whose alone it is."""
+        self._unclaimed = Unclaimed(hold.bounds)
+        self._now_us = 0
         self._losses: Counter[tuple[int, str]] = Counter()
         self._scanned_at_us = 0
         self._missing: set[int] = set()
@@ -138,7 +149,7 @@ class Tracker:
             ),
             heard=late,
         )
-        self._take_root(info.id, root)
+        self._take_root(self._tracked[info.id], root)
         self.mount(info.id, info.volumes)
         metrics.CONTAINERS.set(len(self._tracked))
         self._release_held()
@@ -165,6 +176,7 @@ class Tracker:
         tracked.unplaced.discard(path)
         if device is not None:
             tracked.devices[device] = tracked.volumes[path]
+            self._claim(device, tracked.volumes[path])
         waiting, tracked.elsewhere, tracked.told = tracked.elsewhere, [], 0
         for event in waiting:
             self._attribute(container_id, event)
@@ -199,14 +211,15 @@ class Tracker:
 
     def handle(self, events: Iterable[RawEvent], now_us: int) -> None:
         """Takes events in the order in which they happened."""
+        self._now_us = now_us
         for event in events:
             if isinstance(event, CgroupEvent):
                 self.index.learn(event.cgroup, event.path)
                 continue
             owner = self._owner(event.cgroup)
             if owner is None:
-                if not self._hold.add(event, now_us):
-                    self._credit_neighbour(event)
+                # A neighbour may be gone by the time that it is known who used its file.
+                self._credit_neighbour(event, wait=not self._hold.add(event, now_us))
             else:
                 self._attribute(owner, event)
         self._look_again(now_us)
@@ -261,7 +274,8 @@ class Tracker:
             self._hold.pass_on(cgroup, heir)
         for cgroup in gone:
             self.index.forget(cgroup)
-            self._hold.drop(cgroup)
+            for event in self._hold.take(cgroup)[0]:
+                self._credit_neighbour(event)
             if owner := self._owners.pop(cgroup, None):
                 self._tracked[owner].cgroups.discard(cgroup)
         for key in [key for key in self._losses if key[0] in gone]:
@@ -279,8 +293,8 @@ class Tracker:
             tracked = self._tracked.get(candidate)
             if tracked is not None:
                 if any(self.index.path(known) == path for known in tracked.cgroups):
-                    self._take_root(candidate, None)  # started again: all is mounted anew
-                    tracked.devices, tracked.unplaced = {}, set(tracked.volumes)
+                    self._unmount(tracked)  # started again: all is mounted anew
+                    tracked.unplaced = set(tracked.volumes)
                 self._owners[cgroup] = candidate
                 tracked.cgroups.add(cgroup)
                 return candidate
@@ -305,18 +319,37 @@ class Tracker:
             batches += observation.cut(until)
         return batches
 
-    def _take_root(self, container_id: str, root: FileSystemRoot | None) -> None:
-        tracked = self._tracked[container_id]
-        if tracked.root is not None and self._overlays.get(tracked.root.device) == container_id:
-            del self._overlays[tracked.root.device]
+    def _take_root(self, tracked: _Tracked, root: FileSystemRoot | None) -> None:
         tracked.root = root
         if root is not None and root.is_top:
-            self._overlays[root.device] = container_id
+            self._claim(root.device, tracked.observation)
+
+    def _unmount(self, tracked: _Tracked) -> None:
+        if tracked.root is not None and tracked.root.is_top:
+            self._disclaim(tracked.root.device, tracked.observation)
+        for device, volume in tracked.devices.items():
+            self._disclaim(device, volume)
+        tracked.root, tracked.devices = None, {}
+
+    def _claim(self, device: int, observation: Observation) -> None:
+        """It is known now whose a file system is; what others used of it before then is told."""
+        self._alone.setdefault(device, []).append(observation)
+        events, more = self._unclaimed.claim(device, observation.started_at_us)
+        for event in (*events, *self._hold.on(device)):
+            if _is_use(event):
+                observation.add(event.path, event.use)
+        if more:
+            observation.lose("hold_overflow", 1)
+
+    def _disclaim(self, device: int, observation: Observation) -> None:
+        left = [one for one in self._alone.pop(device, []) if one is not observation]
+        if left:
+            self._alone[device] = left
 
     def _attribute(self, container_id: str, event: FileEvent, *, wait: bool = True) -> None:
         tracked = self._tracked[container_id]
         if tracked.root is None:
-            self._take_root(container_id, event.root)
+            self._take_root(tracked, event.root)
         root = tracked.root or event.root
         same_root = event.root == root
         whole = event.from_top and root.is_top
@@ -330,12 +363,12 @@ class Tracker:
             volume.add(event.path, event.use)
             metrics.EVENTS.labels("image_volume").inc()
             return
-        if self._credit_neighbour(event):
+        if self._credit_neighbour(event, wait=event.device != root.device):
             return
         if wait and tracked.unplaced and event.from_top and len(tracked.elsewhere) < _MAX_ELSEWHERE:
             tracked.elsewhere.append(event)
             return
-        on_volume = same_root and self._neighbour(event.device) is None
+        on_volume = same_root and event.device not in self._alone
         if on_volume and is_code(event.path, run=bool(event.use & _RUN)):
             # On a volume: what the runtime or an earlier container has copied there, perhaps.
             tracked.observation.add(within_volume(event.path), event.use | Use.REWRITTEN)
@@ -347,22 +380,20 @@ class Tracker:
         if event.device == root.device and not same_root:
             tracked.observation.lose("nested_root", 1)
 
-    def _neighbour(self, device: int) -> Observation | None:
-        """The container, or the image that is mounted, whose alone a file system is."""
-        neighbour = self._overlays.get(device)
-        if neighbour is not None:
-            return self._tracked[neighbour].observation
-        volumes = (one.devices for one in self._tracked.values())
-        return next((known[device] for known in volumes if device in known), None)
+    def _credit_neighbour(self, event: FileEvent, *, wait: bool = True) -> bool:
+        """Whether it is a use of a file of another container than the one that the task is in.
 
-    def _credit_neighbour(self, event: FileEvent) -> bool:
-        """Whether it is a use of a file of another container than the one that the task is in."""
-        if not event.from_top or not (event.use & (Use.EXECUTED | Use.MAPPED) or event.at_home):
+        Where it may be one and that other is not known (yet), the event waits for it.
+        """
+        if not event.from_top or not _is_use(event):
             return False
-        found = self._neighbour(event.device)
-        if found is None:
+        owners = self._alone.get(event.device)
+        if owners is None:
+            if wait and event.device < _FIRST_DISK:
+                self._unclaimed.add(event, self._now_us)
             return False
-        found.add(event.path, event.use)
+        for owner in owners:
+            owner.add(event.path, event.use)
         metrics.EVENTS.labels("neighbour").inc()
         return True
 
@@ -419,8 +450,7 @@ class Tracker:
             tracked.observation.lose(reason, count)
 
     def _forget(self, container_id: str) -> None:
-        self._take_root(container_id, None)
-        del self._tracked[container_id]
+        self._unmount(self._tracked.pop(container_id))
         for cgroup in [c for c, owner in self._owners.items() if owner == container_id]:
             del self._owners[cgroup]
         metrics.CONTAINERS.set(len(self._tracked))

