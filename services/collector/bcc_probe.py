@@ -191,6 +191,17 @@ TRACEPOINT_PROBE(syscalls, sys_enter_clone3)
 TRACEPOINT_PROBE(syscalls, sys_enter_unshare)
 { return args->unshare_flags & CLONE_FILES_FLAG ? blind(9) : 0; }
 
+/* From now on all that is mapped is executable, which no call says. */
+#define READ_IMPLIES_EXEC 0x400000
+TRACEPOINT_PROBE(syscalls, sys_enter_personality)
+{
+    u32 asked = args->personality;
+    return asked != 0xffffffff && asked & READ_IMPLIES_EXEC ? blind(11) : 0;
+}
+/* A task may have moved among the files of another container. */
+TRACEPOINT_PROBE(syscalls, sys_exit_chroot) { return args->ret ? 0 : blind(12); }
+TRACEPOINT_PROBE(syscalls, sys_exit_setns) { return args->ret ? 0 : blind(12); }
+
 /* Another name for a file; flags other than RENAME_NOREPLACE change what a name means. */
 TRACEPOINT_PROBE(syscalls, sys_enter_renameat)
 { return enter(8, (u64)args->oldname, args->olddfd, 0, 0, 0); }
@@ -241,10 +252,11 @@ static __always_inline int is_narrow_use(long number)
     case 5: case 8: case 295: case 342: case 437: /* open */
     case 90: case 125: case 192: case 380:        /* mmap, mprotect */
     case 9: case 38: case 302: case 303: case 353: case 425: /* link, rename, io_uring_setup */
+    case 136: /* personality */
 #else
     case 5: case 8: case 322: case 371: case 437:
     case 125: case 192: case 394:
-    case 9: case 38: case 329: case 330: case 382: case 425:
+    case 9: case 38: case 329: case 330: case 382: case 425: case 136:
 #endif
         return 1;
     }

@@ -21,17 +21,24 @@ from services.collector.cgroups import CgroupIndex, candidates
 from services.collector.errors import ProbeError
 from services.collector.events import CgroupEvent, FileEvent, FileSystemRoot, RawEvent
 from services.collector.host import Host, HostProcess, find_host
-from services.collector.names import ContainerView, NotResolvedError
+from services.collector.names import ContainerView, Elsewhere, Found, NotResolvedError
 from services.collector.source import ANY_CGROUP, Losses
 from vexstream.evidence import Use
+from vexstream.relocated import is_code, is_script
 
 log = structlog.get_logger()
 
 _PROBE = Path(__file__).with_name("bcc_probe.py")
 _HEADER = struct.Struct("=QQQIiiII4x")
 _MARK, _OPEN, _MAP, _PROTECT, _EXEC, _URING, _CGROUP, _LOST, _RENAME, _SHARED, _NARROW = range(11)
+_IMPLIED, _MOVED = 11, 12
 _COUNTS = {_LOST: "ring_buffer", _NARROW: "narrow_call"}
-_BLIND = {_URING: "io_uring", _SHARED: "path_gone"}
+_BLIND = {_URING: "io_uring", _SHARED: "path_gone", _IMPLIED: "code_elsewhere"}
+_INTERPRETER = re.compile(
+    r"(?:(?:ba|da|a|z|k|mk)?sh|python|pypy|node(?:js)?|deno|bun|ruby|php|perl|java|dotnet|mono|pwsh"
+    r"|lua(?:jit)?|tclsh|R|julia|guile|beam|busybox|toybox)(?![a-zA-Z_])"
+)
+"""As `is_interpreter` in probe.bpf.c."""
 _START_SECONDS = 60.0
 _REMEMBERED = 65536
 _MAX_IGNORED = 4000
@@ -75,7 +82,7 @@ class BccSource:
         self._events: deque[RawEvent] = deque()
         self._losses: Losses = Counter()
         self._views: dict[int, ContainerView] = {}
-        self._descriptors: OrderedDict[tuple[int, int], list[bytes]] = OrderedDict()
+        self._descriptors: OrderedDict[tuple[int, int], list[Found]] = OrderedDict()
         self._seen: OrderedDict[tuple[int, bytes, Use], None] = OrderedDict()
         self._ignored: set[int] = set()
 
@@ -209,8 +216,12 @@ class BccSource:
                 paths = view.opened(pid, directory, name, fd)
                 self._remember_descriptor(pid, fd, paths)
                 for path in paths:
-                    self._add(cgroup, pid, view, path, Use.OPENED)
+                    self._opened(cgroup, pid, view, name, path)
+            elif kind == _MOVED:
+                self._is_guest(cgroup, pid, view)
             elif kind == _EXEC:
+                if self._is_guest(cgroup, pid, view):
+                    return
                 for path, use in view.executed(pid, name):
                     self._add(cgroup, pid, view, path, use)
             elif kind == _MAP:
@@ -286,9 +297,46 @@ class BccSource:
             with contextlib.suppress(ProbeError):  # it is being closed
                 self._tell(cgroup)
 
-    def _add(self, cgroup: int, pid: int, view: ContainerView, path: bytes, use: Use) -> None:
+    def _opened(self, cgroup: int, pid: int, view: ContainerView, name: bytes, path: Found) -> None:
+        """What is only opened on a volume, or of another container, is no use if it is no code."""
+        if path is Elsewhere.VOLUME and not is_code(name, run=False):
+            return
+        if path is Elsewhere.NEIGHBOUR and not (is_script(name) and self._interprets(pid)):
+            return
+        self._add(cgroup, pid, view, path, Use.OPENED)
+
+    def _interprets(self, pid: int) -> bool:
+        """Also when it is not known any more."""
+        try:
+            program = os.path.basename(os.readlink(self._proc / str(pid) / "exe"))
+        except OSError:
+            return True
+        return _INTERPRETER.match(program) is not None
+
+    def _is_guest(self, cgroup: int, pid: int, view: ContainerView) -> bool:
+        """Whether a task lives among the files of another container, which loses what it does."""
+        try:
+            root = os.stat(self._proc / str(pid) / "root").st_dev
+        except OSError:
+            return False
+        device = os.major(root) << 20 | os.minor(root)
+        if device == view.root.device:
+            return False
+        with self._lock:
+            hosts = [one for one, its in self._views.items() if its.root.device == device]
+        for one in hosts:
+            self._lose(one, "code_elsewhere")
+        return bool(hosts)
+
+    def _add(self, cgroup: int, pid: int, view: ContainerView, path: Found, use: Use) -> None:
+        if isinstance(path, Elsewhere):
+            self._lose(ANY_CGROUP if path is Elsewhere.NEIGHBOUR else cgroup, "code_elsewhere")
+            return
         root: FileSystemRoot = view.root
-        event = FileEvent(cgroup, path, use, root.device, root, True, root.is_top, pid)
+        # The process has that root: what it reads there it uses, whichever cgroup it is in.
+        event = FileEvent(
+            cgroup, path, use, root.device, root, True, root.is_top, pid, at_home=True
+        )
         key = (cgroup, path, use)
         with self._lock:
             if key not in self._seen:
@@ -297,7 +345,7 @@ class BccSource:
             if len(self._seen) > _REMEMBERED:
                 self._seen.popitem(last=False)
 
-    def _remember_descriptor(self, pid: int, fd: int, paths: list[bytes]) -> None:
+    def _remember_descriptor(self, pid: int, fd: int, paths: list[Found]) -> None:
         self._descriptors[pid, fd] = paths
         if len(self._descriptors) > _REMEMBERED:
             self._descriptors.popitem(last=False)

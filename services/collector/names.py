@@ -6,6 +6,8 @@ import os
 import re
 import stat
 import struct
+from collections.abc import Iterable
+from enum import Enum
 from pathlib import Path
 
 from services.collector.events import FileSystemRoot
@@ -23,11 +25,25 @@ _PT_INTERP = 3
 _PAGE = os.sysconf("SC_PAGESIZE")
 _MAPPING = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) ..(.). \S+ \S+ (\d+) *(/.*)?")
 _DELETED = b" (deleted)"
+_ANOTHERS = re.compile(rb"/+proc/(?!self/|thread-self/)[^/]+/+root/")
+_OF_THE_KERNEL = re.compile(r"proc|sysfs|(dev)?tmpfs|devpts|mqueue|cgroup2?|tracefs|debugfs|bpf")
+_PT_GNU_STACK, _EXECUTABLE = 0x6474E551, 1
 _REDIRECTS_BY_DEFAULT = Path("/sys/module/overlay/parameters/redirect_dir")
 
 
 class NotResolvedError(Exception):
     """The process is gone, or the name leads nowhere any more."""
+
+
+class Elsewhere(Enum):
+    """Where a file is that has no name in the image of its container."""
+
+    VOLUME = "on another file system than the root"
+    NEIGHBOUR = "among the files of another container, by /proc/<pid>/root"
+    UNSEEN = "in whatever the program reads from now on, which is executable too"
+
+
+Found = bytes | Elsewhere
 
 
 class ContainerView:
@@ -57,17 +73,18 @@ class ContainerView:
         """Lets go of the root."""
         os.close(self._fd)
 
-    def opened(self, pid: int, directory: int, name: bytes, fd: int) -> list[bytes]:
-        """Path of a regular file on the root file system that was opened; nothing for others.
+    def opened(self, pid: int, directory: int, name: bytes, fd: int) -> list[Found]:
+        """Path of a regular file on the root file system that was opened, or where else it is.
 
         Raises:
             NotResolvedError: the name cannot be told any more.
         """
         if not name:
-            return self.descriptor(pid, fd)
-        found = self._open(pid, self._absolute(pid, directory, name))
+            return list(self.descriptor(pid, fd))
+        target = self._absolute(pid, directory, name)
+        found = self._open(pid, target)
         if found is None:
-            return []
+            return self._elsewhere(target)
         try:
             path = self._path(found)
         finally:
@@ -101,7 +118,7 @@ class ContainerView:
             raise NotResolvedError(f"descriptor {fd} of process {pid} is gone") from error
         return self._on_root(path)
 
-    def executable(self, pid: int, address: int, length: int) -> list[bytes]:
+    def executable(self, pid: int, address: int, length: int) -> list[Found]:
         """Files that were made executable in a range of memory, as far as it still is as it was.
 
         Raises:
@@ -113,7 +130,7 @@ class ContainerView:
         except OSError as error:
             raise NotResolvedError(f"process {pid} is gone") from error
         end = address + -(-length // _PAGE) * _PAGE
-        paths: list[bytes] = []
+        paths: list[Found] = []
         for line in lines:
             mapping = _MAPPING.match(line)
             if mapping is None or not int(mapping[1], 16) <= address < int(mapping[2], 16):
@@ -122,36 +139,36 @@ class ContainerView:
                 break
             address = int(mapping[2], 16)
             if mapping[4] != b"0" and mapping[5]:
-                paths += self._on_root(mapping[5].replace(rb"\012", b"\n"))
+                path = mapping[5].replace(rb"\012", b"\n")
+                paths += self._on_root(path) or self._elsewhere(path)
         if address < end:
             raise NotResolvedError(f"what process {pid} made executable is no longer mapped")
         return paths
 
-    def executed(self, pid: int, name: bytes) -> list[tuple[bytes, Use]]:
+    def executed(self, pid: int, name: bytes) -> list[tuple[Found, Use]]:
         """The chain of scripts, the program and its ELF interpreter.
 
         Raises:
             NotResolvedError: the name cannot be told any more.
         """
-        used: list[tuple[bytes, Use]] = []
+        used: list[tuple[Found, Use]] = []
         target = self._absolute(pid, _CWD, name)
         for _ in range(_MAX_CHAIN + 1):
             found = self._open(pid, target)
             if found is None:
+                used += ((place, Use.EXECUTED) for place in self._elsewhere(target))
                 break
             try:
                 path = self._path(found)
-                script, loader = _interpreters(found)
+                script, loader, implies = _interpreters(found)
             finally:
                 os.close(found)
+            if implies:
+                used.append((Elsewhere.UNSEEN, Use.MAPPED))
             if path is not None:
                 used.append((path, Use.EXECUTED))
             if loader is not None:
-                opened = self._open(pid, loader)
-                if opened is not None:
-                    path = self._path(opened)
-                    os.close(opened)
-                    used += [(path, Use.MAPPED)] if path else []
+                used += ((path, Use.MAPPED) for path in self.opened(pid, _CWD, loader, -1))
             if script is None:
                 break
             target = script
@@ -163,7 +180,11 @@ class ContainerView:
         Raises:
             NotResolvedError: the name cannot be told any more.
         """
-        used = [path for path, use in self.executed(pid, name) if use is Use.EXECUTED]
+        used = [
+            path
+            for path, use in self.executed(pid, name)
+            if use is Use.EXECUTED and isinstance(path, bytes)
+        ]
         return used[:-1] or used
 
     def _absolute(self, pid: int, directory: int, name: bytes) -> bytes:
@@ -183,6 +204,19 @@ class ContainerView:
             if error.errno == errno.EXDEV and not self._may_be_on_root(pid, name):
                 return None
             raise NotResolvedError(error.strerror) from error
+
+    def _elsewhere(self, name: bytes) -> list[Found]:
+        """Nothing for what the kernel keeps in memory."""
+        if _ANOTHERS.match(name):
+            return [Elsewhere.NEIGHBOUR]
+        mount = mount_of(os.path.normpath(name), self._mounts)
+        if (
+            mount is None
+            or _OF_THE_KERNEL.fullmatch(mount.fs_type)
+            or mount.device == self.root.device
+        ):
+            return []
+        return [Elsewhere.VOLUME]
 
     def _may_be_on_root(self, pid: int, name: bytes) -> bool:
         """Whether what is on another mount than the root may be a part of the same file system."""
@@ -227,19 +261,20 @@ def open_in_root(root: int, name: bytes, flags: int, resolve: int = 0) -> int:
     return int(found)
 
 
-def _interpreters(found: int) -> tuple[bytes | None, bytes | None]:
-    """The interpreter that the first line of a script names, and that of an ELF program."""
+def _interpreters(found: int) -> tuple[bytes | None, bytes | None, bool]:
+    """The interpreter that the first line of a script names, that of an ELF program, and whether
+    all that this program reads is executable."""
     if not stat.S_ISREG(os.fstat(found).st_mode):
-        return None, None
+        return None, None, False
     try:
         with open(f"/proc/self/fd/{found}", "rb", buffering=0) as file:
             head = file.read(4096)
     except OSError:
-        return None, None
+        return None, None, False
     if head.startswith(b"#!"):
         words = head[2:_LINE_BYTES].split(b"\n", 1)[0].split(None, 1)
-        return (words[0] if words else None), None
-    return None, _elf_interpreter(head)
+        return (words[0] if words else None), None, False
+    return None, _elf_interpreter(head), _implies_execution(head, os.uname().release)
 
 
 def _redirects(mounts: bytes) -> bool:
@@ -252,21 +287,38 @@ def _redirects(mounts: bytes) -> bool:
 
 
 def _elf_interpreter(head: bytes) -> bytes | None:
+    for kind, _, offset, length in _program_headers(head):
+        if kind == _PT_INTERP:
+            return head[offset : offset + length].rstrip(b"\0")
+    return None
+
+
+def _implies_execution(head: bytes, release: str) -> bool:
+    """A 64-bit program that does not ask for a stack without code; kernels from 5.8 on only take it
+    at its word. What 32-bit ones map is lost as it is."""
+    if not head.startswith(b"\x7fELF\x02\x01"):
+        return False
+    if tuple(int(part) for part in re.findall(r"\d+", release)[:2]) >= (5, 8):
+        return False
+    stacks = [flags for kind, flags, _, _ in _program_headers(head) if kind == _PT_GNU_STACK]
+    return not stacks or bool(stacks[0] & _EXECUTABLE)
+
+
+def _program_headers(head: bytes) -> Iterable[tuple[int, int, int, int]]:
+    """Type, flags, offset and length of each, as far as the beginning of the file has them."""
     if head.startswith(b"\x7fELF\x02\x01"):  # 64-bit, little-endian
-        table, entry, at_offset, at_length = "<32xQ14xHH", "<IIQQQQ", 2, 5
+        table, entry, places = "<32xQ14xHH", "<IIQQQQ", (0, 1, 2, 5)
     elif head.startswith(b"\x7fELF\x01\x01"):
-        table, entry, at_offset, at_length = "<28xI10xHH", "<IIIII", 1, 4
+        table, entry, places = "<28xI10xHH", "<IIIIIII", (0, 6, 1, 4)
     else:
-        return None
+        return
     if len(head) < struct.calcsize(table):
-        return None
+        return
     start, size, count = struct.unpack_from(table, head)
     for n in range(count):
         at = start + n * size
         if at + struct.calcsize(entry) > len(head):
             break
         header = struct.unpack_from(entry, head, at)
-        if header[0] == _PT_INTERP:
-            offset, length = header[at_offset], header[at_length]
-            return head[offset : offset + length].rstrip(b"\0")
-    return None
+        kind, flags, offset, length = (header[place] for place in places)
+        yield kind, flags, offset, length

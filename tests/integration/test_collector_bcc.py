@@ -1,7 +1,9 @@
 """Both eBPF sources on the same container: they agree, but for what the documentation lists."""
 
 import os
+import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +18,8 @@ from services.collector.events import CgroupEvent
 from services.collector.settings import CollectorSettings
 from services.collector.source import CoreSource
 from services.local.containerd import Container, Containerd
-from tests.support.probe import NARROW, NARROW_ACTS, TIMES, Observer, started
+from services.local.containerd_pods import Mount
+from tests.support.probe import NARROW, NARROW_ACTS, TIMES, Observer, cgroup_of, started
 from vexstream.evidence import Use
 
 pytestmark = pytest.mark.real
@@ -145,6 +148,27 @@ def test_32_bit_calls_are_counted_as_lost(
         assert lost > 0, act
 
 
+def test_code_that_has_no_name_in_the_image_is_counted_as_lost(
+    bcc: BccSource, containerd: Containerd, uses_container: Container
+) -> None:
+    observer = Observer(containerd, uses_container, bcc)
+    observer.uses("/opt/uses", "map_implied", "/opt/data/map_implied")
+    assert observer.lost()["code_elsewhere"] > 0
+
+    neighbour = containerd.run("localhost/vexstream/collector-probe:1", "guests-host")
+    try:
+        host = Observer(containerd, neighbour, bcc)
+        host.uses("/bin/true")
+        assert not host.lost()
+        group = cgroup_of(observer.pid) / "cgroup.procs"
+        entered = f"nsenter -t {host.pid} -m /bin/sleep 1"
+        subprocess.run(["sh", "-c", f"echo $$ > {group} && exec {entered}"], check=True)
+        bcc.drain()
+        assert host.lost()["code_elsewhere"] > 0
+    finally:
+        containerd.stop(neighbour)
+
+
 def test_a_file_with_a_new_name_is_credited_by_its_old_one(
     bcc: BccSource, containerd: Containerd, uses_container: Container
 ) -> None:
@@ -172,6 +196,26 @@ def test_all_files_of_a_range_that_becomes_executable_are_seen(
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
     assert both <= seen
+
+
+@pytest.mark.parametrize(
+    ("used", "lost"),
+    [(["/data/true"], True), (["/bin/cat", "/data/app.py"], True), (["/bin/cat", "/data/x"], False),
+     (["/bin/sh", "-c", "echo > /dev/shm/a.py && cat /dev/shm/a.py"], False)],
+)  # fmt: skip
+def test_code_on_a_volume_is_counted_as_lost_and_data_is_not(
+    bcc: BccSource, containerd: Containerd, tmp_path: Path, used: list[str], lost: bool
+) -> None:
+    for name in ("true", "app.py", "x"):
+        shutil.copy("/bin/true", tmp_path / name)
+    mounts = [Mount(tmp_path, "/data", readonly=True)]
+    container = containerd.run("localhost/vexstream/collector-probe:1", "volume", mounts=mounts)
+    try:
+        observer = Observer(containerd, container, bcc)
+        observer.uses(*used)
+        assert (observer.lost()["code_elsewhere"] > 0) is lost
+    finally:
+        containerd.stop(container)
 
 
 def test_bcc_tells_of_new_cgroups(bcc: BccSource, containerd: Containerd) -> None:

@@ -155,6 +155,7 @@ def _clock_set(node: Node) -> None:
                 "image_name",
                 "renamed",
                 "narrow_call",
+                "code_elsewhere",
             )
         ),
         *(

@@ -293,20 +293,6 @@ def test_what_a_container_runs_of_its_neighbour_counts_for_that_one(tracker: Tra
     ]
 
 
-def test_what_an_interpreter_reads_of_a_neighbour_counts_if_it_is_a_script(
-    tracker: Tracker,
-) -> None:
-    _start(tracker)
-    _start(tracker, OTHER_ID, 11)
-    debugger = FileSystemRoot(device=60, inode=1, is_top=True)
-    read = [
-        _event(path, 11, root=debugger, in_root=False, interpreted=True)
-        for path in (b"/app/run.py", b"/usr/bin/tool", b"/etc/app.conf", b"/usr/lib/libx.so.1")
-    ]
-    batches = _run(tracker, *read, _event(b"/app/other.py", 11, root=debugger, in_root=False))
-    assert {b.container_id: _paths([b]) for b in batches}[ID] == [b"/app/run.py", b"/usr/bin/tool"]
-
-
 DEBUGGER = FileSystemRoot(device=60, inode=1, is_top=True)
 FOREIGN = _event(b"/lib/x.so", 11, use=Use.MAPPED, root=DEBUGGER, in_root=False)
 
@@ -315,6 +301,19 @@ def _debugger(tracker: Tracker) -> None:
     tracker.begin(_info(OTHER_ID, created_at_us=ATTACHED + 1))
     first = _event(b"/bin/gdb", 11, use=Use.EXECUTED, root=DEBUGGER, device=60)
     tracker.handle([_made(11, OTHER_ID), first], ATTACHED + 2)
+
+
+def test_what_an_interpreter_reads_of_a_neighbour_counts_if_it_is_a_script(
+    tracker: Tracker,
+) -> None:
+    _start(tracker)
+    _debugger(tracker)
+    read = [
+        _event(path, 11, root=DEBUGGER, in_root=False, interpreted=True)
+        for path in (b"/app/run.py", b"/usr/bin/tool", b"/etc/app.conf", b"/usr/lib/libx.so.1")
+    ]
+    batches = _run(tracker, *read, _event(b"/app/other.py", 11, root=DEBUGGER, in_root=False))
+    assert {b.container_id: _paths([b]) for b in batches}[ID] == [b"/app/run.py", b"/usr/bin/tool"]
 
 
 @pytest.fixture
