@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from services import cli_ci, cli_dead_letter, cli_documents, cli_read
+from services import cli_ci, cli_dead_letter, cli_documents, cli_output, cli_read
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -178,7 +178,11 @@ def _terminate_as_interrupt() -> None:
 
 def main() -> None:
     """Entry point of the console script."""
-    app()
+    cli_output.let_readers_go()
+    try:
+        app()
+    except SystemExit as end:
+        raise cli_output.ended(end) from None
 
 
 if __name__ == "__main__":
