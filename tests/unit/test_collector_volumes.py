@@ -29,18 +29,23 @@ def _event(path: bytes, device: int, use: Use = Use.OPENED, cgroup: int = 10) ->
     return FileEvent(cgroup, path, use, device, ROOT, device == ROOT.device, True, 1)
 
 
-@pytest.fixture
-def tracker(tmp_path: Path) -> Tracker:
+def _running(image: Image, folder: Path) -> Tracker:
+    """A tracker that sees a container of the image, with the volume, from its first program."""
     tracker = Tracker(
-        node="node-1", run="run-1", attached_at_us=1, index=CgroupIndex(tmp_path),
+        node="node-1", run="run-1", attached_at_us=1, index=CgroupIndex(folder),
         hold=Hold(max_events=50, max_bytes=10_000, max_age_us=10 * SECOND), limits=Limits(),
     )  # fmt: skip
     app = Workload("shop", "cart", "app")
-    tracker.begin(ContainerInfo(ID, app, APP, CREATED, 0, volumes=(VOLUME,)))
+    tracker.begin(ContainerInfo(ID, app, image, CREATED, 0, volumes=(VOLUME,)))
     tracker.mark_started(ID)
     made = CgroupEvent(10, f"/kubepods/pod1/{ID}")
     tracker.handle([made, _event(b"/app", ROOT.device, Use.EXECUTED)], CREATED)
     return tracker
+
+
+@pytest.fixture
+def tracker(tmp_path: Path) -> Tracker:
+    return _running(APP, tmp_path)
 
 
 def _of(batches: list[Batch], image: Image) -> Batch:
@@ -93,14 +98,7 @@ def test_it_never_counts_as_seen_whole_while_it_is_mounted(tracker: Tracker) -> 
 
 
 def test_it_is_told_apart_from_the_container_where_that_runs_the_same_image(tmp_path: Path) -> None:
-    tracker = Tracker(
-        node="node-1", run="run-1", attached_at_us=1, index=CgroupIndex(tmp_path),
-        hold=Hold(max_events=50, max_bytes=10_000, max_age_us=10 * SECOND), limits=Limits(),
-    )  # fmt: skip
-    app = Workload("shop", "cart", "app")
-    tracker.begin(ContainerInfo(ID, app, PLUGIN, CREATED, 0, volumes=(VOLUME,)))
-    made = CgroupEvent(10, f"/kubepods/pod1/{ID}")
-    tracker.handle([made, _event(b"/app", ROOT.device, Use.EXECUTED)], CREATED)
+    tracker = _running(PLUGIN, tmp_path)
     evidence = Evidence(PLUGIN)
     for batch in tracker.cut(CREATED + 20 * SECOND):
         evidence.merge(batch)
