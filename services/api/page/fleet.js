@@ -89,18 +89,19 @@ export function fleet(asked) {
     section("Images", {},
       h("div", { class: "filters" }, Object.values(chosen), list.anew), matches,
       longTable("Images, the most urgent first", COLUMNS, body, "images"), list.foot));
-  const failed = (error) => {
+  const failed = async (error) => {
+    await loaded; // what keeps the list away too is said there, once
     summary.removeAttribute("aria-busy");
-    summary.replaceChildren(problem(error));
+    summary.replaceChildren(...list.failed() ? [] : [problem(error)]);
   };
+  let loaded = reload();
   if (!searching) figures().catch(failed);
   else get("fleet").then((found) => namespaces(chosen.namespace, found.namespaces, chosen.namespace.value)).catch(() => {});
   look().catch(() => {});
-  reload();
   return {
     stop: () => { again.stop(); list.end(); },
     onEvent(kind, data) {
-      if (kind === "reset") { figures().catch(failed); reload(); return; }
+      if (kind === "reset") { loaded = reload(); figures().catch(failed); return; }
       if (kind === "deleted") { list.drop(data.config_digest); }
       pending.add(data.config_digest);
       again();

@@ -176,5 +176,5 @@ export function pagedList({ body, key, row, told, empty }) {
     foot.removeAttribute("aria-busy");
   }
 
-  return { load, waiting, changed, unfold, put, drop, has: (one) => drawn.has(one), foot, anew, end: () => { stop.abort(); leaving.abort(); watch.disconnect(); } };
+  return { load, waiting, changed, unfold, put, drop, has: (one) => drawn.has(one), failed: () => failed.hasChildNodes(), foot, anew, end: () => { stop.abort(); leaving.abort(); watch.disconnect(); } };
 }
