@@ -19,13 +19,14 @@ For each finding (vulnerability, package) of an image digest, the first rule tha
 
 Packages that a consumer could not tell apart (vexstream/twins.py: one package installed twice, or
 for two architectures) have the worst verdict of them, also when a vulnerability was found in one of
-them alone. Findings of the same vulnerability under the same purl become one statement.
+them alone. Findings of the same vulnerability under the same purl become one statement. A name that
+two statements about a package share is that of the one it names, or an alias of the worse one.
 An assessment is a function of scan, evidence, decisions and rules alone: it has no clock, and its
 times are those of the observations. It holds no figure that every heartbeat would change.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from vexstream.coverage import Coverage, Shortfall, coverage
@@ -39,6 +40,7 @@ from vexstream.scan import Finding, Package, Scan
 from vexstream.status import BADNESS
 from vexstream.status import Status as Status
 from vexstream.times import duration, instant
+from vexstream.twins import alike
 from vexstream.unreadable import Unread
 from vexstream.usage import FileIndex, PackageUse
 
@@ -170,8 +172,24 @@ def judge(facts: Facts, rules: Rules, decisions: Decisions) -> Assessment:
         key = (statement.vulnerability, statement.subcomponents)
         known = statements.get(key)
         statements[key] = statement if known is None else _worse(known, statement)
-    ordered = sorted(statements.values(), key=lambda s: (s.vulnerability, s.subcomponents))
+    told_apart = _told_apart(statements.values())
+    ordered = sorted(told_apart, key=lambda s: (s.vulnerability, s.subcomponents))
     return Assessment(scan, facts.coverage, tuple(ordered))
+
+
+def _told_apart(statements: Collection[Statement]) -> list[Statement]:
+    """The same, each name of a vulnerability by one statement about a package alone.
+
+    A consumer that finds two takes either: one that is decided would hide the other.
+    """
+    group = {s.subcomponents[0]: alike(s.subcomponents[0]) for s in statements}
+    owner = {(group[s.subcomponents[0]], s.vulnerability): s.vulnerability for s in statements}
+    told = []
+    for one in sorted(statements, key=lambda s: (BADNESS[s.verdict.status], s.vulnerability)):
+        package, own = group[one.subcomponents[0]], one.vulnerability
+        names = [name for name in one.aliases if owner.setdefault((package, name), own) == own]
+        told.append(one if len(names) == len(one.aliases) else replace(one, aliases=tuple(names)))
+    return told
 
 
 def _badness(verdict: Verdict) -> tuple[int, bool, int, str]:

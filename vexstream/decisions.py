@@ -125,7 +125,8 @@ class Decisions:
         """The decision that counts for a vulnerability under any of its names, or None.
 
         The first name is the finding's own. An advisory about several CVEs is ruled out by a
-        decision about itself, or by those about all of them: one CVE does not speak for the others.
+        decision about itself, or by those about all of them: one CVE does not speak for the others,
+        nor for one that goes by its name as well.
         """
         own, *_ = names = tuple(names)
         candidates = [d for name in names for d in self._by_vulnerability.get(name, ())]
@@ -134,6 +135,10 @@ class Decisions:
         digests = {EVERY, image.config_digest, *image.manifest_digests}
         fitting = [d for d in candidates if d.scope in digests and names_package(d, package)]
         advised = {name for name in names if name.startswith("CVE-")} - {own}
+        if own.startswith("CVE-"):
+            fitting = [
+                d for d in fitting if d.status not in RULES_OUT or d.vulnerability not in advised
+            ]
         if len(advised) < 2:
             return min(fitting, key=_weight, default=None)
         whole = [d for d in fitting if d.vulnerability not in advised]

@@ -23,12 +23,17 @@ def twins(packages: Iterable[Package]) -> Mapping[str, tuple[Package, ...]]:
     groups: dict[tuple[str, str], list[Package]] = defaultdict(list)
     for package in packages:
         if package.purl:
-            purl = parts(package.purl)
-            name = _SEPARATORS.sub("-", purl.path.lower())
-            groups[name, _EPOCH_OR_V.sub("", purl.version.lower(), count=1)].append(package)
+            groups[alike(package.purl)].append(package)
     return {
         package.id: tuple(other for other in group if other is not package)
         for group in groups.values()
         if len(group) > 1
         for package in group
     }
+
+
+def alike(purl: str) -> tuple[str, str]:
+    """The same for purls that a consumer may take for each other."""
+    one = parts(purl)
+    name = _SEPARATORS.sub("-", one.path.lower())
+    return name, _EPOCH_OR_V.sub("", one.version.lower(), count=1)

@@ -7,6 +7,7 @@ docs/consumers.md out of the same cases.
 import asyncio
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,15 @@ from services.local.process import MissingPrerequisiteError
 from services.publish.signing import LocalSigner
 from tests.support.api import api_under_test, document
 from tests.support.consumer_cases import FILE_CASES, OCI_CASES, REPOSITORY_CASES, Case, Promise
-from tests.support.consumers import Stage, prepare, use_repository
+from tests.support.consumers import SCANNED_AT_US, Stage, prepare, use_repository
 from tests.support.registry import LocalRegistry
 from tests.support.streams import ROOT
 from tests.support.validity import check_all
+from vexstream.assessment import assess
+from vexstream.decisions import EVERY, Decision, Decisions, DecisionSource
 from vexstream.openvex_reader import read
+from vexstream.status import Status
+from vexstream.usage import FileIndex
 
 pytestmark = pytest.mark.real
 
@@ -69,6 +74,28 @@ def test_the_document_has_every_status_in_every_ecosystem_and_is_valid(stage: St
 @pytest.mark.parametrize("case", FILE_CASES, ids=str)
 def test_a_file_rules_out_what_it_promises(stage: Stage, case: Case) -> None:
     _check(stage, case)
+
+
+def test_a_decision_about_one_name_hides_nothing_that_shares_another_name_with_it(
+    stage: Stage, tmp_path: Path
+) -> None:
+    advisory = next(f for f in stage.scan.findings if f.vulnerability.startswith("GHSA-"))
+    package = next(p for p in stage.scan.packages if p.id == advisory.package_id)
+    # The advisory is about several; one of them is ruled out, and goes by its name as well.
+    findings = (
+        replace(advisory, aliases=("CVE-2099-0001", "CVE-2099-0002")),
+        replace(advisory, vulnerability="CVE-2099-0001", aliases=(advisory.vulnerability,)),
+    )
+    scan = replace(stage.scan, findings=findings)
+    decision = Decision(
+        EVERY, "CVE-2099-0001", package.purl, Status.NOT_AFFECTED, "no parser", "me",
+        DecisionSource.HUMAN, SCANNED_AT_US + 1,
+    )  # fmt: skip
+    decided = assess(scan, FileIndex(scan), None, 1, Decisions([decision]))
+    vex = tmp_path / "decided.json"
+    vex.write_bytes(stage.written(decided))
+    found = stage.grype_findings(f"registry:{stage.references['tag']}", "--vex", str(vex))
+    assert (advisory.vulnerability, package.name) in found
 
 
 @pytest.mark.parametrize("case", OCI_CASES, ids=str)

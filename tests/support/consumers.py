@@ -111,7 +111,8 @@ class Stage:
         }
         self.references |= {f"{name}, {FOREIGN}": self.references[name] for name in SHARED}
         self.syft_json, self.cyclonedx_sbom = self._scan_sbom(self.references["tag"])
-        self.document = self._document()
+        self.scan = self._scan()
+        self.document = self.written(every_status(assess(self.scan, FileIndex(self.scan), None, 1)))
         self.files = self._write_files()
         self._before: dict[tuple[str, ...], Found] = {}
 
@@ -139,8 +140,8 @@ class Stage:
         key = ("grype", *_platform(target), *options)  # else all have the same findings
         options = (f"registry:{self.references[target]}", *_platform(target), *options)
         if key not in self._before:
-            self._before[key] = self._grype_findings(*options)
-        return self._outcome(self._before[key], self._grype_findings(*options, "--vex", str(vex)))
+            self._before[key] = self.grype_findings(*options)
+        return self._outcome(self._before[key], self.grype_findings(*options, "--vex", str(vex)))
 
     def attach(self, signer: Signer, document: bytes) -> None:
         """Signs the document and attaches it to the image, by platform and index digest."""
@@ -212,7 +213,11 @@ class Stage:
                   "-o", f"cyclonedx-json={cdx}")  # fmt: skip
         return plain.read_bytes(), cdx
 
-    def _document(self) -> bytes:
+    def written(self, assessment: Assessment) -> bytes:
+        """The document of an assessment of the image."""
+        return openvex.render(assessment, self.image, 1, openvex.Publisher())
+
+    def _scan(self) -> Scan:
         made = sbom.parse(self.syft_json)
         packages = tuple(
             Package(a.id, a.name, a.version, a.type, a.purl, (f"/{a.id}".encode(),))
@@ -223,13 +228,12 @@ class Stage:
         tools = {"syft": made.syft_version, "grype": found.grype_version}
         source = RegistryImages(Credentials([]), [], TOOL_TIMEOUT_S, 10_000)
         fetched = asyncio.run(source.fetch(self.image, self.folder))
-        scan = Scan(
+        return Scan(
             self.image, SCANNED_AT_US, tools, packages, found.findings, manifests=fetched.manifests
         )
-        assessment = every_status(assess(scan, FileIndex(scan), None, 10_000_000))
-        return openvex.render(assessment, self.image, 1, openvex.Publisher())
 
-    def _grype_findings(self, *options: str) -> Found:
+    def grype_findings(self, *options: str) -> Found:
+        """What Grype finds."""
         report = json.loads(self._run(self._grype, "-o", "json", *options))
         return {
             (match["vulnerability"]["id"], match["artifact"]["name"]) for match in report["matches"]

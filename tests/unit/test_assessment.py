@@ -301,3 +301,31 @@ def test_nothing_is_ruled_out_without_complete_coverage(batches: list[Batch]) ->
         assert not ruled_out
     touched = {path for item in batches for path in (a.path for a in item.accesses)}
     assert not {f"/bin/{name}".encode() for name in ruled_out} & touched
+
+
+CROSSED = [
+    Finding("CVE-1", "used", ("GHSA-9", "GHSA-1")),
+    Finding("GHSA-9", "used", ("CVE-1", "CVE-2")),
+]
+
+
+def test_a_name_of_two_statements_goes_to_the_one_it_names_else_to_the_worse() -> None:
+    used = batch(0, 10, [b"/usr/bin/used"])
+    decided, still_open = assessed(scan([USED], CROSSED), used, decisions=[DECISION]).statements
+    assert (decided.vulnerability, decided.verdict.status) == ("CVE-1", Status.NOT_AFFECTED)
+    assert (still_open.vulnerability, still_open.verdict.status) == ("GHSA-9", Status.AFFECTED)
+    assert (decided.aliases, still_open.aliases) == (("GHSA-1",), ("CVE-2",))
+    shared = [
+        Finding("A-1", "used", ("CVE-8", "CVE-9")),
+        Finding("B-1", "used", ("CVE-7", "CVE-9")),
+    ]
+    whole = replace(DECISION, vulnerability="A-1")
+    decided, still_open = assessed(scan([USED], shared), used, decisions=[whole]).statements
+    assert (decided.aliases, still_open.aliases) == (("CVE-8",), ("CVE-7", "CVE-9"))
+
+
+def test_of_packages_that_cannot_be_told_apart_each_keeps_its_names() -> None:
+    names = (f"pkg:pypi/foo{mark}bar@1.0" for mark in "_-")
+    one, other = (replace(IDLE, id=purl, purl=purl) for purl in names)
+    found = [Finding("CVE-1", p.id, ("GHSA-1",)) for p in (one, other)]
+    assert [s.aliases for s in assessed(scan([one, other], found)).statements] == [("GHSA-1",)] * 2

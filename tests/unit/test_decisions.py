@@ -76,6 +76,14 @@ def test_one_cve_of_an_advisory_does_not_speak_for_the_others() -> None:
     assert Decisions([whole]).fitting(names, ZLIB, IMAGE) == whole
 
 
+def test_a_cve_that_another_goes_by_as_well_does_not_rule_that_out() -> None:
+    ruled_out = replace(DECISION, status=Status.NOT_AFFECTED, text="no parser")
+    assert Decisions([ruled_out]).fitting(["CVE-2", "CVE-1"], ZLIB, IMAGE) is None
+    assert Decisions([DECISION]).fitting(["CVE-2", "CVE-1"], ZLIB, IMAGE) == DECISION
+    own = replace(ruled_out, vulnerability="CVE-2")
+    assert Decisions([ruled_out, own]).fitting(["CVE-2", "CVE-1"], ZLIB, IMAGE) == own
+
+
 def test_images_go_by_any_of_their_digests() -> None:
     for scope in (CONFIG, MANIFEST, EVERY):
         assert fits(replace(DECISION, scope=scope))
