@@ -125,7 +125,7 @@ def merge(
 
     try:
         merged = merge_documents([json.loads(path.read_bytes()) for path in documents])
-    except (OSError, ValueError, MergeError) as error:
+    except (OSError, ValueError, RecursionError, MergeError) as error:
         _say(f"cannot merge: {error}")
         raise typer.Exit(2) from error
     if output is None:
@@ -143,7 +143,7 @@ def kubescape(
 
     try:
         made = resource(json.loads(document.read_bytes()), namespace)
-    except (OSError, ValueError, NotOursError) as error:
+    except (OSError, ValueError, RecursionError, NotOursError) as error:
         _say(f"cannot make a resource of {document}: {error}")
         raise typer.Exit(2) from error
     typer.echo(json.dumps(made, ensure_ascii=False, indent=1))

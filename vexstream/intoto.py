@@ -7,13 +7,12 @@ published, and can compare them with what a server hands out.
 """
 
 import base64
-import binascii
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vexstream.identity import BadDigestError, Digest, Image, parse_digest
+from vexstream.identity import Digest, Image, parse_digest
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://openvex.dev/ns"
@@ -115,7 +114,7 @@ def parse_envelope(attestation: bytes) -> Envelope:
             for s in inner["signatures"]
         )
         return Envelope(base64.b64decode(inner["payload"], validate=True), signatures)
-    except (ValueError, KeyError, TypeError, AttributeError, binascii.Error) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, BadAttestationError):
             raise
         raise BadAttestationError(
@@ -136,7 +135,7 @@ def read_statement(payload: bytes) -> Attested:
             for subject in whole["subject"]
         )
         beginning = _beginning(subjects)
-    except (ValueError, KeyError, TypeError, AttributeError, BadDigestError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadAttestationError(f"this is no in-toto statement: {error}") from error
     if not (payload.startswith(beginning) and payload.endswith(b"}")):
         raise BadAttestationError("this is no statement about a VEX document of vexstream")
@@ -149,7 +148,7 @@ def read_statement(payload: bytes) -> Attested:
 def _is_object(text: bytes) -> bool:
     try:
         return isinstance(json.loads(text), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 

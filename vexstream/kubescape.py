@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
+from vexstream.openvex_shape import flaw
+
 API_VERSION = "spdx.softwarecomposition.kubescape.io/v1beta1"
 KIND = "OpenVulnerabilityExchangeContainer"
 PLURAL = "openvulnerabilityexchangecontainers"
@@ -43,6 +45,8 @@ def resource(document: Mapping[str, Any], namespace: str = NAMESPACE) -> dict[st
     Raises:
         NotOursError: its id does not end with the digest of an image, or it lacks a field.
     """
+    if wrong := flaw(document):
+        raise NotOursError(f"this is no OpenVEX document of vexstream: {wrong}")
     try:
         match = _DIGEST.search(document["@id"])
         if match is None:
@@ -50,10 +54,8 @@ def resource(document: Mapping[str, Any], namespace: str = NAMESPACE) -> dict[st
         digest = match[0]
         statements = [_statement(statement) for statement in document["statements"]]
         products = [product["@id"] for product in statements[0]["products"]]
-    except (KeyError, TypeError, IndexError) as error:
-        raise NotOursError(f"this is no OpenVEX document ({type(error).__name__}: {error})") from (
-            error
-        )
+    except IndexError as error:
+        raise NotOursError("this document says nothing") from error
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,

@@ -31,6 +31,7 @@ from vexstream.assessment import Status
 from vexstream.document_ids import NotOurIdError, base_and_digest, is_of_tests, merged_id
 from vexstream.identity import Digest
 from vexstream.openvex import CONTEXT
+from vexstream.openvex_shape import flaw
 from vexstream.purl import without_architecture
 from vexstream.status import RULES_OUT
 
@@ -122,6 +123,8 @@ def merge_documents(documents: Sequence[Mapping[str, Any]]) -> bytes:
     bases: set[str] = set()
     for document in documents:
         try:
+            if wrong := flaw(document):
+                raise MergeError(f"{_shown(document)} is no OpenVEX document of vexstream: {wrong}")
             base, digest = _identity(document)
             claims += _claims(document)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -224,7 +227,13 @@ def _sources(document: Mapping[str, Any], seal: str, statement: Mapping[str, Any
 
 def _source(noted: dict[str, Any]) -> Source:
     named = tuple((product, tuple(packages)) for product, packages in noted.pop("named"))
-    return Source(named=named, **noted)
+    source = Source(named=named, **noted)
+    Status(source.status)
+    texts = [value for name, value in asdict(source).items() if name not in ("version", "named")]
+    texts += [text for product, packages in named for text in (product, *packages)]
+    if type(source.version) is not int or not all(isinstance(text, str) for text in texts):
+        raise TypeError("a source in its notes has members of another type")
+    return source
 
 
 def _closed(claims: Iterable[_Claim]) -> list[_Claim]:

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
+from vexstream.openvex_shape import flaw
+from vexstream.status import Status
+
 
 class UnreadableDocumentError(ValueError):
     """The document is no OpenVEX document of this form."""
@@ -100,6 +103,8 @@ def read(document: bytes) -> Document:
     """
     try:
         whole = json.loads(document)
+        if wrong := flaw(whole) or (None if whole["statements"] else "it says nothing"):
+            raise UnreadableDocumentError(f"this is no OpenVEX document of vexstream: {wrong}")
         statements = tuple(_statement(statement) for statement in whole["statements"])
         products = [p["@id"] for s in whole["statements"] for p in s["products"]]
         return Document(
@@ -111,7 +116,9 @@ def read(document: bytes) -> Document:
             products=tuple(dict.fromkeys(products)),
             statements=statements,
         )
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except UnreadableDocumentError:
+        raise
+    except (ValueError, KeyError, IndexError, RecursionError) as error:
         raise UnreadableDocumentError(
             f"this is no OpenVEX document as vexstream writes them: {type(error).__name__}: {error}"
         ) from error
@@ -125,7 +132,7 @@ def _statement(statement: dict[str, Any]) -> Statement:
         aliases=tuple(vulnerability.get("aliases", ())),
         component=min((component for _, component in named), key=lambda c: len(c.spellings[0])),
         named=named,
-        status=statement["status"],
+        status=Status(statement["status"]).value,
         justification=statement.get("justification", ""),
         text=" ".join(
             statement[part] for part in ("impact_statement", "status_notes") if statement.get(part)

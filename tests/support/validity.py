@@ -10,6 +10,7 @@ an independent implementation. CSAF is checked with the OASIS schema and the man
 specification, CycloneDX with its schema, both out of packages of others.
 """
 
+import functools
 import hashlib
 import json
 import logging
@@ -200,6 +201,7 @@ def _checked(
 def _checked_merge(
     merged: Callable[[Sequence[Mapping[str, Any]]], bytes],
 ) -> Callable[[Sequence[Mapping[str, Any]]], bytes]:
+    @functools.wraps(merged)
     def checked(documents: Sequence[Mapping[str, Any]]) -> bytes:
         document = merged(documents)
         check_openvex(document)  # nobody makes other formats of it

@@ -4,6 +4,7 @@ Python imports this file at its start where PYTHONPATH has this folder: that is 
 ``tests/support/validity.py``, which reads the folder that VEXSTREAM_TEST_DOCUMENTS names.
 """
 
+import functools
 import os
 import sys
 from importlib.abc import Loader, MetaPathFinder
@@ -28,6 +29,7 @@ class _KeepingLoader(Loader):
         name = _MAKERS[module.__name__]
         make = getattr(module, name)
 
+        @functools.wraps(make)
         def keeping(*arguments: Any) -> bytes:
             document: bytes = make(*arguments)
             _keep(document, name)
