@@ -9,6 +9,7 @@ import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from urllib.parse import unquote
 
 import typer
 
@@ -61,11 +62,16 @@ def verify(
         str | None,
         typer.Option(help="Attestation of the document [TARGET/attestation of a URL]"),
     ] = None,
+    image: Annotated[
+        list[str] | None,
+        typer.Option(help="Digest of the image it must be about, as one in a URL; repeatable"),
+    ] = None,
 ) -> None:
-    """Check that a trusted key, or an identity, signed a document, and that it is that document to
-    the byte."""
+    """Check that a trusted key, or an identity, signed a document, that it is that document to the
+    byte, and that it is about the image."""
     from services.publish.errors import SigningKeyError, VerificationError
 
+    asked = _asked(target, image or [])
     try:
         check = _check(key or [], identity, issuer, trust_config)
     except SigningKeyError as error:
@@ -85,10 +91,10 @@ def verify(
     if document is not None and document != attested.document:
         _fail(REFUTED, "not verified: the document is not the one that was signed")
     statement = json.loads(attested.document)
-    asked = _DIGEST.search(target)
-    known = {subject.digest for subject in attested.subjects}
-    if asked and asked[0] not in known and not statement["@id"].endswith(asked[0]):
-        _fail(REFUTED, f"not verified: the signed document is not about {asked[0]}")
+    known: set[str] = {subject.digest for subject in attested.subjects}
+    known.add(str(statement.get("@id")).rpartition("/")[2])
+    if others := asked - known:
+        _fail(REFUTED, f"not verified: the signed document is not about {min(others)}")
     subjects = [f"{subject.name}@{subject.digest}" for subject in attested.subjects]
     _report(statement, subjects, signed_by)
 
@@ -168,9 +174,16 @@ def link(
     sbom: Annotated[Path, typer.Argument(help="SBOM of the image in CycloneDX JSON")],
     digest: Annotated[str, typer.Argument(help="Config, manifest or index digest: sha256:...")],
     url: ApiUrl = DEFAULT_URL,
+    same_image: Annotated[
+        bool,
+        typer.Option(
+            "--same-image",
+            help="You vouch that the SBOM is of this image, where it does not say so itself",
+        ),
+    ] = False,
 ) -> None:
     """Write CycloneDX VEX that refers to your SBOM, for `trivy sbom SBOM --vex FILE`."""
-    from vexstream.cyclonedx import UnreadableSbomError, render_linked
+    from vexstream.cyclonedx import OtherSbomError, UnreadableSbomError, render_linked
     from vexstream.identity import BadDigestError, Image, parse_digest
 
     try:
@@ -180,7 +193,10 @@ def link(
         _fail(WRONG_USE, str(error))
     document = _fetch(f"{url.rstrip('/')}/vex/{digest}?format=openvex")
     try:
-        sys.stdout.buffer.write(render_linked(document, image, content))
+        linked = render_linked(document, image, content, same_image=same_image)
+        sys.stdout.buffer.write(linked)
+    except OtherSbomError as error:
+        _fail(REFUTED, f"{sbom}: {error}. Where you know that it is of it, say --same-image.")
     except UnreadableSbomError as error:
         _fail(WRONG_USE, f"{sbom}: {error}")
 
@@ -216,12 +232,21 @@ def _check(
     )
 
 
+def _asked(target: str, images: list[str]) -> set[str]:
+    """The digests of the image that a document must be about."""
+    for named in images:
+        if not _DIGEST.fullmatch(named):
+            raise typer.BadParameter(f"{named} is no digest such as sha256:...")
+    return {*images, *_DIGEST.findall(unquote(target).lower())}
+
+
 def _report(document: dict[str, Any], subjects: list[str], signed_by: dict[str, str]) -> None:
     if not sys.stdout.isatty():
-        result = {"verified": True, "document": document["@id"], "version": document["version"]}
+        result = {"verified": True, "document": document.get("@id")}
+        result["version"] = document.get("version")
         typer.echo(json.dumps(result | {"subjects": subjects} | signed_by))
         return
-    typer.echo(f"Verified: {document['@id']}, version {document['version']}")
+    typer.echo(f"Verified: {document.get('@id')}, version {document.get('version')}")
     typer.echo(f"  signed by  {', '.join(signed_by.values())}")
     for subject in subjects:
         typer.echo(f"  about      {subject}")
@@ -230,7 +255,7 @@ def _report(document: dict[str, Any], subjects: list[str], signed_by: dict[str, 
 def _is_document(content: bytes) -> bool:
     try:
         whole = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return True  # whatever it is, it is not what was signed: the comparison says so
     return isinstance(whole, dict) and "payload" not in whole and "dsseEnvelope" not in whole
 

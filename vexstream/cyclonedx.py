@@ -13,12 +13,13 @@ it depends on. So it is left out when it depends on a package in which the vulne
 """
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 from uuid import NAMESPACE_URL, uuid5
 
 from vexstream.identity import Image
@@ -28,6 +29,7 @@ from vexstream.purl import matches
 
 MEDIA_TYPE = "application/vnd.cyclonedx+json; version=1.6"
 
+_DIGEST = re.compile("sha256:[0-9a-f]{64}")
 _STATES = {
     "affected": "exploitable",
     "under_investigation": "in_triage",
@@ -55,6 +57,10 @@ class UnreadableSbomError(ValueError):
     """The SBOM cannot be referred to; the text says why."""
 
 
+class OtherSbomError(ValueError):
+    """The SBOM does not say that it is of the image that the document is about."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Sbom:
     """Components by reference, and what BOM-Links to them begin with."""
@@ -62,6 +68,8 @@ class _Sbom:
     link: str
     purls: Mapping[str, str]
     depends_on: Mapping[str, list[str]]
+    digests: frozenset[str]
+    """Of the image that it says to be of."""
 
     def references_to(self, component: Component) -> list[str]:
         """Those of its components that are the package."""
@@ -112,17 +120,27 @@ def render(openvex: bytes, image: Image) -> bytes:
     return _json(bom)
 
 
-def render_linked(openvex: bytes, image: Image, sbom: bytes | None = None) -> bytes:
+def render_linked(
+    openvex: bytes, image: Image, sbom: bytes | None = None, *, same_image: bool = False
+) -> bytes:
     """The flavour that refers to an SBOM in CycloneDX JSON, as UTF-8 JSON.
 
-    Packages that the SBOM does not have are left out.
+    Packages that the SBOM does not have are left out. Other images have packages of the same
+    versions: that it is of this one the SBOM says by a digest, or somebody vouches for it.
 
     Raises:
         UnreadableDocumentError: ``openvex`` is no document of ours.
         UnreadableSbomError: ``sbom`` is no SBOM that can be referred to.
+        OtherSbomError: it may be of another image.
     """
     document = read(openvex)
     target = _read_sbom(render(openvex, image) if sbom is None else sbom)
+    if not same_image and not target.digests & _own_digests(document):
+        digest = document.id.rpartition("/")[2]
+        raise OtherSbomError(
+            f"this SBOM does not say that it is of {digest}: make it of the image by digest (syft "
+            "HOST/NAME@sha256:... -o cyclonedx-json)"
+        )
     bom = _head(document, f"{document.id}#{target.link}")
     by_name = sorted(document.statements, key=lambda s: s.vulnerability)
     bom["vulnerabilities"] = [
@@ -131,6 +149,16 @@ def render_linked(openvex: bytes, image: Image, sbom: bytes | None = None) -> by
         for entry in _linked(list(statements), target)
     ]
     return _json(bom)
+
+
+def _own_digests(document: Document) -> set[str]:
+    """The digests that stand for the image alone: what is ruled out is named by them as it is."""
+    own = set(document.products)
+    for statement in document.statements:
+        if statement.status in _SUPPRESSING:
+            plain = statement.component.spellings
+            own &= {product for product, named in statement.named if named.spellings == plain}
+    return set(_DIGEST.findall(f"{document.id} {unquote(' '.join(own))}"))
 
 
 def _head(document: Document, name: str) -> dict[str, Any]:
@@ -241,12 +269,15 @@ def _read_sbom(sbom: bytes) -> _Sbom:
             node["ref"]: list(node.get("dependsOn") or ())
             for node in whole.get("dependencies") or ()
         }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        about = json.dumps((whole.get("metadata") or {}).get("component"))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UnreadableSbomError(
             "this is no SBOM in CycloneDX JSON with a serial number; make one with "
             f"`syft IMAGE -o cyclonedx-json` ({type(error).__name__}: {error})"
         ) from error
-    return _Sbom(f"urn:cdx:{serial}/{version}", purls, depends_on)
+    return _Sbom(
+        f"urn:cdx:{serial}/{version}", purls, depends_on, frozenset(_DIGEST.findall(unquote(about)))
+    )
 
 
 def _purls(components: Iterable[dict[str, Any]]) -> Iterable[tuple[str, str]]:

@@ -110,7 +110,7 @@ class Stage:
             OTHER: f"{self.repository}:2",
         }
         self.references |= {f"{name}, {FOREIGN}": self.references[name] for name in SHARED}
-        self.syft_json, self.cyclonedx_sbom = self._scan_sbom(self.references["tag"])
+        self.syft_json, self.cyclonedx_sbom = self._scan_sbom(self.references["platform digest"])
         self.scan = self._scan()
         self.document = self.written(every_status(assess(self.scan, FileIndex(self.scan), None, 1)))
         self.files = self._write_files()

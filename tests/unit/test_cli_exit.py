@@ -4,6 +4,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
@@ -16,8 +17,8 @@ from services import cli
 from services.local.ports import free_port
 from services.publish.signing import LocalSigner, attest
 from tests.unit.documents import TWO_DIGESTS, shared_vulnerability
-from tests.unit.factories import CONFIG
-from vexstream.intoto import bundle_bytes
+from tests.unit.factories import CONFIG, MANIFEST
+from vexstream.intoto import Envelope, Signature, bundle_bytes, statement, to_sign
 from vexstream.status import Status
 
 _PAGE = (Path(__file__).parents[2] / "docs/api.md").read_text()
@@ -44,7 +45,8 @@ class _Api(BaseHTTPRequestHandler):
     """Answers what is known, 404 without; refuses below /refused, is somebody else at /portal."""
 
     def do_GET(self) -> None:
-        body = _ANSWERS.get(unquote(self.path).replace("?format=openvex", ""))
+        path = unquote(self.path).replace("?format=openvex", "")
+        body = _ANSWERS.get(path.lower())
         if self.path.startswith("/portal"):
             body = b"<!doctype html><title>Sign in</title>"
         status = 403 if self.path.startswith("/refused") else 404 if body is None else 200
@@ -65,6 +67,10 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """What stands for a word in a command."""
     folder = tmp_path_factory.mktemp("keys")
     (folder / "key.pem").write_bytes(_SIGNER.public_key_pem)
+    (folder / "bundle.json").write_bytes(_ANSWERS[f"/vex/{CONFIG}/attestation"])
+    no_document = Envelope(statement(b"{}", ()), ())
+    signature = Signature("", _SIGNER.sign(to_sign(no_document.payload)))
+    (folder / "other.json").write_bytes(bundle_bytes(replace(no_document, signatures=(signature,))))
     stranger = LocalSigner(ec.generate_private_key(ec.SECP256R1()))
     (folder / "stranger.pem").write_bytes(stranger.public_key_pem)
     with ThreadingHTTPServer(("127.0.0.1", 0), _Api) as server:
@@ -77,6 +83,10 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
             "DOCUMENT": f"{url}/vex/{CONFIG}", "OTHER": f"{url}/vex/{_OTHER}",
             "NOTHING": f"{url}/vex/sha256:{'1' * 64}", "FORBIDDEN": f"{url}/refused/vex",
             "NOWHERE": f"http://127.0.0.1:{free_port()}/vex", "KEY": str(folder / "key.pem"),
+            # Other spellings of the address of another image's document.
+            "ESCAPED": f"{url}/vex/{_OTHER.replace(':', '%3A')}",
+            "SHOUTED": f"{url}/VEX/{_OTHER.upper()}",
+            "BUNDLE": str(folder / "bundle.json"), "NOT-OURS": str(folder / "other.json"),
             "STRANGER": str(folder / "stranger.pem"), "NO-KEY": str(folder / "none.pem"),
         }  # fmt: skip
         server.shutdown()
@@ -98,9 +108,28 @@ _COMMANDS = {
     ("diff", 2): ["IMAGE API --from 0"],
     ("diff", 3): ["IMAGE API --from 9", "sha256:1 API"],
     ("diff", 4): ["IMAGE AWAY", "IMAGE REFUSED", "IMAGE PORTAL"],
-    ("verify", 0): ["DOCUMENT --key KEY", "DOCUMENT --key STRANGER --key KEY"],
-    ("verify", 1): ["DOCUMENT --key STRANGER", "OTHER --key KEY"],
-    ("verify", 2): ["DOCUMENT", "DOCUMENT --key NO-KEY", "/no/file --key KEY"],
+    ("verify", 0): [
+        "DOCUMENT --key KEY",
+        "DOCUMENT --key STRANGER --key KEY",
+        "BUNDLE --key KEY",
+        "BUNDLE --key KEY --image IMAGE",
+        f"BUNDLE --key KEY --image {MANIFEST} --image IMAGE",
+    ],
+    ("verify", 1): [
+        "DOCUMENT --key STRANGER",
+        "OTHER --key KEY",
+        "ESCAPED --key KEY",
+        "SHOUTED --key KEY",
+        f"BUNDLE --key KEY --image {_OTHER}",
+        f"BUNDLE --key KEY --image IMAGE --image {_OTHER}",
+        "NOT-OURS --key KEY --image IMAGE",
+    ],
+    ("verify", 2): [
+        "DOCUMENT",
+        "DOCUMENT --key NO-KEY",
+        "/no/file --key KEY",
+        "BUNDLE --key KEY --image shop",
+    ],
     ("verify", 3): ["NOTHING --key KEY"],
     ("verify", 4): ["NOWHERE --key KEY", "FORBIDDEN --key KEY"],
 }

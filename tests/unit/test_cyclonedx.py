@@ -9,16 +9,16 @@ from hypothesis import given, settings
 
 from tests.support.validity import check_cyclonedx
 from tests.unit.documents import TWO_DIGESTS, assessments, document, shared_vulnerability
-from tests.unit.factories import IMAGE
+from tests.unit.factories import CONFIG, IMAGE, INDEX, MANIFEST
 from vexstream import cyclonedx
 from vexstream.assessment import Assessment, Status
-from vexstream.cyclonedx import UnreadableSbomError, render, render_linked
+from vexstream.cyclonedx import OtherSbomError, UnreadableSbomError, render, render_linked
 
 SERIAL = "3e671687-395b-41f5-a30f-a58921a69b79"
 _SUPPRESSING = {"not_affected", "resolved"}
 
 
-def sbom(depends_on: dict[str, list[str]] | None = None) -> bytes:
+def sbom(depends_on: dict[str, list[str]] | None = None, about: str = MANIFEST) -> bytes:
     """An SBOM with the packages a to d; their references are not their purls."""
     names = "abcd"
     return json.dumps(
@@ -27,6 +27,7 @@ def sbom(depends_on: dict[str, list[str]] | None = None) -> bytes:
             "specVersion": "1.6",
             "serialNumber": f"urn:uuid:{SERIAL}",
             "version": 4,
+            "metadata": {"component": {"type": "container", "name": "web", "version": about}},
             "components": [
                 {
                     "type": "library",
@@ -123,6 +124,31 @@ def test_a_package_that_needs_an_open_one_is_not_ruled_out() -> None:
 def test_a_package_that_the_sbom_does_not_have_is_left_out() -> None:
     openvex = shared_vulnerability(*[Status.NOT_AFFECTED] * 5)
     assert links(openvex, sbom()) == [("not_affected", ["a", "b", "c", "d"])]
+
+
+def test_an_sbom_of_another_image_is_not_linked_to() -> None:
+    """It has packages of the same versions, of which nobody has seen anything."""
+    openvex = shared_vulnerability(Status.NOT_AFFECTED)
+    other = f"pkg:oci/web@sha256%3A{'9' * 64}"
+    for about in ("", "1.0", other, "sha256:" + "9" * 64):
+        with pytest.raises(OtherSbomError, match=CONFIG):
+            render_linked(openvex, IMAGE, sbom(about=about))
+        assert render_linked(openvex, IMAGE, sbom(about=about), same_image=True)
+    for about in (CONFIG, MANIFEST, f"pkg:oci/web@{MANIFEST.replace(':', '%3A')}?arch=amd64"):
+        assert render_linked(openvex, IMAGE, sbom(about=about))
+
+
+def test_a_digest_that_several_images_share_does_not_make_an_sbom_that_of_this_one() -> None:
+    whole = json.loads(shared_vulnerability(Status.NOT_AFFECTED))
+    for statement in whole["statements"]:
+        (product,) = [p for p in statement["products"] if MANIFEST[7:] in p["@id"]]
+        parts = [{"@id": part["@id"] + "?arch=amd64"} for part in product["subcomponents"]]
+        shared = {"@id": f"pkg:oci/web@{INDEX.replace(':', '%3A')}", "subcomponents": parts}
+        statement["products"] = [product, shared]
+    openvex = json.dumps(whole).encode()
+    with pytest.raises(OtherSbomError):
+        render_linked(openvex, IMAGE, sbom(about=INDEX))
+    assert render_linked(openvex, IMAGE, sbom(about=MANIFEST))
 
 
 def test_without_an_sbom_links_go_to_the_other_flavour() -> None:
