@@ -18,8 +18,12 @@ def encode_decision(decision: Decision) -> bytes:
     return encode(Kind.VEX_DECISION, asdict(decision))
 
 
-def decode_decision(message: bytes) -> Decision:
-    """The inverse of ``encode_decision``; raises CodecError."""
+def decode_decision(message: bytes, key: bytes) -> Decision:
+    """The inverse of ``encode_decision``; ``key`` is that of the message.
+
+    Raises:
+        CodecError: it is none, or one that could not be withdrawn, for its key is another's.
+    """
     wire = decode(Kind.VEX_DECISION, message)
     changes = {
         "status": Status(wire["status"]),
@@ -27,6 +31,8 @@ def decode_decision(message: bytes) -> Decision:
     }
     decision = Decision(**{**wire, **changes})
     _check(decision)
+    if decision.key != key:
+        raise BadRecordError(f"the key {key[:300]!r} is not that of the decision")
     return decision
 
 

@@ -98,9 +98,9 @@ class Decisions:
         self._by_key = {decision.key: decision for decision in decisions}
         self._index()
 
-    def put(self, decision: Decision, key: bytes | None = None) -> bool:
-        """Takes a decision in, under the key it came with; says whether it changed anything."""
-        key = decision.key if key is None else key
+    def put(self, decision: Decision) -> bool:
+        """Takes a decision in; says whether it changed anything."""
+        key = decision.key
         if self._by_key.get(key) == decision:
             return False
         self._by_key[key] = decision

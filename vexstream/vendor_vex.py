@@ -24,6 +24,9 @@ from vexstream.decisions import (
 )
 from vexstream.status import BADNESS, RULES_OUT, Status
 
+_BUILT_FOR_A_PLATFORM = ("pkg:rpm/", "pkg:deb/", "pkg:apk/", "pkg:alpm/")
+"""Packages whose version tells which platform they were built for. Of others, as a jar within a
+product, the same version is in images that the vendor does not speak of."""
 MAX_DECISIONS = 100_000
 """A document that says more is refused: some vendors publish all they ever said in one."""
 
@@ -158,7 +161,9 @@ def _openvex_targets(statement: dict[str, Any], where: str) -> Iterator[_Target 
             yield _Target(digest, EVERY)
         else:
             for part in parts:
-                yield _Target(digest, _component(part)[0])
+                # Whatever else a vendor means by a star: it is no name of a package.
+                package = _component(part)[0]
+                yield _Target(digest, package if package != EVERY else "")
 
 
 def _component(component: Any) -> tuple[str, str | None]:
@@ -280,8 +285,8 @@ def _csaf_targets(tree: dict[str, Any]) -> dict[str, _Target | str]:
             targets[name] = f"{name!r}: the component has no purl of a package"
         elif digest is not None:
             targets[name] = _Target(digest, part)
-        elif not whole and has_version(part):
-            targets[name] = _Target(EVERY, part)  # its version tells the platform's build
+        elif not whole and has_version(part) and part.startswith(_BUILT_FOR_A_PLATFORM):
+            targets[name] = _Target(EVERY, part)
         else:
             targets[name] = f"{name!r}: what it is a part of is no image by digest"
     return targets

@@ -47,7 +47,7 @@ class DecisionReader:
             changed = self.decisions.withdraw(key)
         else:
             try:
-                changed = self.decisions.put(decode_decision(message.value), key)
+                changed = self.decisions.put(decode_decision(message.value, key))
             except CodecError as error:
                 await self._dead.put(
                     topic=message.topic,

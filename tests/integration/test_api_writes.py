@@ -89,7 +89,7 @@ async def test_rescans_decisions_and_vendor_vex_arrive_on_their_topics(
         assert request.runtime == RESCAN
         assert request.image == app.image
         decisions = await _records(api, Topic.VEX_DECISION, 3)
-        human, vendors = (decode_decision(value) for _, value in decisions[:2])
+        human, vendors = (decode_decision(value, key) for key, value in decisions[:2])
         assert (human.scope, human.author, human.source) == (
             digest("app"), "alice", DecisionSource.HUMAN,
         )  # fmt: skip

@@ -143,7 +143,7 @@ def test_what_cannot_be_used_is_refused_in_words(changes: dict[str, object], wor
         encode_decision(bad)
     wire = {name: getattr(bad, name) for name in Decision.__slots__}
     with pytest.raises(BadRecordError, match=words):
-        decode_decision(encode(RecordKind.VEX_DECISION, wire))
+        decode_decision(encode(RecordKind.VEX_DECISION, wire), DECISION.key)
 
 
 def test_a_decision_survives_the_wire() -> None:
@@ -151,4 +151,6 @@ def test_a_decision_survives_the_wire() -> None:
         DECISION, status=Status.NOT_AFFECTED, justification="component_not_present", source_id="x/2"
     )
     assert problem(decision) is None
-    assert decode_decision(encode_decision(decision)) == decision
+    assert decode_decision(encode_decision(decision), decision.key) == decision
+    with pytest.raises(BadRecordError, match="not that of the decision"):
+        decode_decision(encode_decision(decision), b"human|*|CVE-1|x")

@@ -67,6 +67,21 @@ def test_what_is_not_certain_is_left_out_in_words() -> None:
     assert "not named by digest" in parsed.skipped[0]
 
 
+def test_a_star_among_subcomponents_is_not_every_package() -> None:
+    for star in ("*", {"@id": "*"}, {"identifiers": {"purl": "*"}}):
+        parsed = parse(openvex(statement({"@id": OCI, "subcomponents": [star]}, "*")))
+        assert parsed.decisions == ()
+        assert len(parsed.skipped) == 2
+
+
+def test_a_library_within_a_product_is_not_that_library_anywhere() -> None:
+    document = csaf({"known_not_affected": ["zlib-on-platform"], "fixed": ["zlib-on-platform"]})
+    jar = document.replace(ZLIB.encode(), b"pkg:maven/org.example/parser@1.0")
+    assert parse(jar).decisions == ()
+    assert "no image by digest" in parse(jar).skipped[0]
+    assert len(parse(document).decisions) == 1
+
+
 def test_a_version_is_needed_where_a_statement_would_rule_out_every_other_too() -> None:
     """No package is fixed in all of its versions; a product of CSAF is one version of it."""
     every = ZLIB.rpartition("@")[0]
