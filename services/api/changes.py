@@ -146,7 +146,7 @@ def document_change(record: KafkaRecord) -> Change:
     if document.state is not DocumentState.DOCUMENT:
         return Upsert(source, document, None, b"", ())
     try:
-        statements = statements_of(document.body)
+        statements = statements_of(document.body, key)
     except BadDocumentError as error:
         raise BadRecordError(f"{key}: {error}") from error
     weighed = weigh(statements, document.ratings)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
+from vexstream.document_ids import are_of_one_image
+from vexstream.identity import Digest
 from vexstream.purl import without_architecture
 
 _REASON = re.compile(r"\[([a-z_]+)\] ?(.*)\Z", re.DOTALL)
@@ -64,25 +66,33 @@ class Difference:
     """The statement before and after, where the status or the reason for it is another."""
 
 
-def statements_of(body: bytes) -> tuple[IndexedStatement, ...]:
+def statements_of(body: bytes, about: Digest | None = None) -> tuple[IndexedStatement, ...]:
     """The statements, one a vulnerability and package: of several the worst stands.
 
     Raises:
-        BadDocumentError: the body is no OpenVEX document.
+        BadDocumentError: the body is no OpenVEX document, or by its id is about another image.
     """
     try:
         document = json.loads(body)
+        if about is not None and not _may_be_about(document.get("@id"), about):
+            raise BadDocumentError(f"the document {document['@id'][:300]!r} is of another image")
         found = [
             _statement(statement, vulnerability, package)
             for statement in document["statements"]
             for vulnerability in [_object(statement["vulnerability"])]
             for package in _packages(statement)
         ]
+    except BadDocumentError:
+        raise
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise BadDocumentError(
             f"the body is no OpenVEX document: {type(error).__name__}: {error}"
         ) from error
     return _merged(found)
+
+
+def _may_be_about(identifier: Any, digest: Digest) -> bool:
+    return not isinstance(identifier, str) or are_of_one_image(f"id:/{digest}", identifier)
 
 
 def difference(before: Iterable[IndexedStatement], after: Iterable[IndexedStatement]) -> Difference:

@@ -53,6 +53,17 @@ def test_an_absence_has_nothing_to_compress() -> None:
     assert (change.record, change.body_gzip) == (record, None)
 
 
+def test_the_document_of_another_image_is_refused() -> None:
+    def with_id(identifier: str) -> bytes:
+        return openvex().replace(b"{", b'{"@id": "%s",' % identifier.encode(), 1)
+
+    for path in ("", "/ci/unit/0123456789abcdef", "/merged/0123456789abcdef"):
+        own, other = (f"https://vex.example{path}/{digest(name)}" for name in "ab")
+        assert isinstance(document_change(_consumed("a", body=with_id(own))), Upsert)
+        with pytest.raises(BadRecordError, match="of another image"):
+            document_change(_consumed("a", body=with_id(other)))
+
+
 def test_a_tombstone_deletes() -> None:
     change = document_change(Consumed(digest("a").encode(), None))
     assert change == Deletion(Source(3, 7, 1_700_000_000_000), digest("a"))
