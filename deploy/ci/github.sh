@@ -43,6 +43,8 @@ while IFS= read -r line; do
   if [[ -n $line ]]; then command+=("$line"); fi
 done <<<"$COMMAND"
 
+# Of an earlier step: this one may end before it writes its own.
+"$GITHUB_ACTION_PATH/deploy/ci/as-root.sh" rm -f "$OUTPUT/result.json"
 status=0
 "$GITHUB_ACTION_PATH/deploy/ci/as-root.sh" \
   "${VEXSTREAM_CI:-$GITHUB_ACTION_PATH/.venv/bin/vexstream}" ci "${options[@]}" -- "${command[@]}" >"${RUNNER_TEMP:-/tmp}/vexstream-ci.out" || status=$?

@@ -30,6 +30,10 @@ from vexstream.openvex import Publisher
 from vexstream.scan import Scan
 from vexstream.trial import Outcome, Result, conclude
 
+_REPORTS = (
+    "openvex.json", "openvex.sigstore.json", "vexstream.sarif", "junit.xml", "summary.md",
+    "tests.log", "result.json",
+)  # fmt: skip
 _JOB = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -73,6 +77,9 @@ def run(options: Options, say: Callable[[str], None]) -> Exit:
     Raises:
         CiError: there is no verdict; the text says why and what to do.
     """
+    # What an earlier run left would be taken for this one's, should it come to no verdict.
+    for report in _REPORTS:
+        (options.output / report).unlink(missing_ok=True)
     # Before the tests, which may take long.
     key = attest.attestor() if options.sign or options.attach_to else None
     try:
@@ -172,8 +179,6 @@ def _report(
 def _publish(options: Options, result: Result, key: Attestor | None) -> None:
     """The document, its signature, and the attachment; the last can fail, with all else written."""
     document, signed = options.output / "openvex.json", options.output / "openvex.sigstore.json"
-    document.unlink(missing_ok=True)
-    signed.unlink(missing_ok=True)
     if not result.assessment.statements:  # OpenVEX knows no document without a statement
         return
     body = _document(options, result)

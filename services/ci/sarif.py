@@ -16,6 +16,10 @@ from vexstream.trial import Result
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 _HOME = "https://github.com/vexstream/vexstream"
+_HELP = (
+    "A result of the kind fail is a package with this vulnerability that the tests used; one of "
+    "the kind review could not be decided. Its message says why, openvex.json what to do."
+)
 _SHOWN = (Status.AFFECTED, Status.UNDER_INVESTIGATION)
 _LEVELS = {"critical": "error", "high": "error", "medium": "warning"}
 _SCORES = {"critical": "9.5", "high": "8.0", "medium": "5.5", "low": "2.0", "negligible": "0.1"}
@@ -51,9 +55,12 @@ def render(result: Result) -> bytes:
 
 def _rule(statement: Statement) -> dict[str, Any]:
     names = ", ".join((statement.vulnerability, *statement.aliases))
+    severity = statement.severity or "unknown"
     rule: dict[str, Any] = {
         "id": statement.vulnerability,
-        "shortDescription": {"text": f"{names} ({statement.severity})"},
+        "shortDescription": {"text": f"{names} ({severity})"},
+        "fullDescription": {"text": f"{names} in packages of this image, severity {severity}"},
+        "help": {"text": _HELP},
         "properties": {"tags": ["security", "vulnerability"]},
     }
     score = _SCORES.get(statement.severity.lower())

@@ -134,8 +134,12 @@ def test_the_document_is_signed_for_the_image_as_it_is_published(on_host: Run) -
 
 
 def test_without_a_key_nothing_is_signed_or_run(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir(exist_ok=True)
+    (folder / "openvex.json").write_text("of an earlier run")
     run = _ci({}, Path("x"), tmp_path, ["--sign"], ["true"])
     assert run.status == 4
+    assert not (run.folder / "openvex.json").exists()
     assert "VEXSTREAM_SIGNING_KEY_FILE" in run.stderr
 
 

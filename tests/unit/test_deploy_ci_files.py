@@ -163,6 +163,8 @@ def test_a_way_to_sign_that_there_is_not_is_said(tmp_path: Path) -> None:
 
 
 def test_a_run_without_evidence_says_so(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/result.json").write_text('{"outcome": "passed"}')  # an earlier step's
     done = _run(tmp_path, Path("/bin/false"), {})
     assert done.returncode == 1
     assert (tmp_path / "outputs").read_text() == "outcome=no_evidence\n"

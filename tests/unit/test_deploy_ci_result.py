@@ -146,6 +146,8 @@ def test_sarif_is_valid_and_leaves_out_what_was_ruled_out() -> None:
     assert used["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "usr/lib/used.so"
     assert (blind["kind"], blind["level"]) == ("review", "none")
     rules = run["tool"]["driver"]["rules"]
+    # What GitHub requires of a rule beyond the schema.
+    assert all(r[part]["text"] for r in rules for part in ("fullDescription", "help"))
     assert all(rules[r["ruleIndex"]]["id"] == r["ruleId"] for r in run["results"])
     assert run["properties"]["counts"]["not_affected"] == 2
 
