@@ -8,6 +8,9 @@ A bundle that webpack or esbuild wrote, and a Java archive of shared classes (Ap
 OpenJ9's cache), name what is in them in no way that can be relied on. So of every package that may
 be in one, no silence of its files shows that it is unused.
 
+A checkpoint of a process (CRIU's, as CRaC makes of a JVM) holds all that it had loaded: of no
+package of a language is known then whether it runs.
+
 PyInstaller and Nuitka take Python itself and shared libraries of the system along, and put them in
 a temporary directory when the program starts: of packages with such files it is not known either.
 """
@@ -15,7 +18,7 @@ a temporary directory when the program starts: of packages with such files it is
 import re
 from collections.abc import Mapping, Sequence, Set
 
-from vexstream.claims import JAVA_TYPES
+from vexstream.claims import JAVA_TYPES, OS_TYPES
 from vexstream.imagefiles import Image
 from vexstream.sbom import Artifact
 
@@ -25,6 +28,10 @@ _SHARED_CLASSES = re.compile(
     re.DOTALL,
 )
 """HotSpot's and OpenJ9's. The archive of the JDK's own classes, in lib/server, holds no others."""
+_CHECKPOINT = re.compile(rb"(.*)/(?:(core-\d+\.img)|(pages-\d+\.img)|(core\.img)|(cppath))\Z",
+                         re.DOTALL)  # fmt: skip
+_CHECKPOINTS = ({2, 3}, {4, 5})
+"""Which of them are in one directory: CRIU's images, and those of Azul's CRaC."""
 _TAKEN_ALONG = re.compile(
     rb".*\.so(?:\.[0-9.]+)?\Z|/usr/(?:local/)?lib(?:64)?/(?:python|pypy)[^/]*/.*\.py\Z", re.DOTALL
 )
@@ -46,6 +53,7 @@ def in_place_of(
         (path for path in image.root.files_under(b"/")
          if _SHARED_CLASSES.match(path) and path not in by_packages), None,
     )  # fmt: skip
+    restored = _checkpoint(image)
     held = holders_of(artifacts, owned, image).get("python", ())
     frozen = next((path for path in held if path in image.natives), None)
     found = {}
@@ -57,9 +65,24 @@ def in_place_of(
             bundle = next((path for path in bundles if path.startswith(homes)), None)
             if bundle is not None:
                 found[artifact.id] = f"the bundle {_text(bundle)} may hold a copy of it"
+        elif restored is not None and artifact.type not in OS_TYPES:
+            found[artifact.id] = f"the checkpoint in {_text(restored)} may hold a copy of it"
         elif artifact.type in JAVA_TYPES and classes is not None:
             found[artifact.id] = f"the shared classes in {_text(classes)} may be its own"
     return found
+
+
+def _checkpoint(image: Image) -> bytes | None:
+    """A directory with the memory of a process."""
+    seen: dict[bytes, set[int]] = {}
+    for path in image.root.files_under(b"/"):
+        match = _CHECKPOINT.match(path) if path.endswith((b".img", b"/cppath")) else None
+        if match is not None and match.lastindex is not None:
+            seen.setdefault(match[1], set()).add(match.lastindex)
+    return min(
+        (home for home, kinds in seen.items() if any(one <= kinds for one in _CHECKPOINTS)),
+        default=None,
+    )
 
 
 def holders_of(

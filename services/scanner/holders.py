@@ -4,7 +4,12 @@ Such a program runs its copies: the packages that it was made of stay closed. Wh
 from: Node's ``node_snapshotable.cc`` and ``node_sea.cc``, pkg-fetch's patches, the end of what
 ``bun build --compile`` writes, Deno's ``standalone.rs``, Nuitka's payload in zstd, the section of
 GraalVM's image heap, PyInstaller's ``pyi_archive.h``, the .NET host's
-``bundle_marker.cpp``, and Python's zipapp, whose form pex and shiv share.
+``bundle_marker.cpp``, the sections that .NET's compiler ahead of time writes
+(``ObjectNodeSection``), and Python's zipapp, whose form pex and shiv share. Python runs a zip
+archive of any name, after any script, and imports from it.
+
+Neither a size nor permission to execute is asked for: a shared library is mapped without, and the
+dynamic loader or an interpreter starts anything.
 tests/integration/test_holders.py makes those that can be made here.
 """
 
@@ -22,22 +27,27 @@ _MARKS = (
     (b"MEI\x0c\x0b\x0a\x0b\x0e", "python"),
     (b"KAY\x28\xb5\x2f\xfd", "python"),
     (b"\0.svm_heap\0", "java-archive"),
+    (b"\0__managedcode\0", "dotnet"),
+    (b"\0.dotnet_eh_table\0", "dotnet"),
 )
 _ZIPAPP = re.compile(rb"#![^\n]{0,1000}python[^\n]{0,1000}\n(?:#[^\n]*\n)?PK\x03\x04")
 _ZIP = b"PK\x03\x04"
 _OVERLAP = 64
-_LEAST_BYTES = 64 * 1024
-"""No interpreter is smaller."""
+_LOCAL = re.compile(rb"PK\x03\x04.{26}", re.DOTALL)
+_MAX_NAME_BYTES = 1024
+_FOR_JAVA = re.compile(rb".*\.(?:[jwersnk]ar|par|lpkg|[jh]pi)\Z", re.DOTALL)
+_GRAAL = re.compile(rb".*/lib/(?:libjvmcicompiler\.so|svm/.*)\Z", re.DOTALL)
+"""GraalVM's own compiler and tools are native images: no packages of others in them."""
 
 
 class Holder:
     """Reads one file part by part."""
 
-    def __init__(self, path: bytes, size: int, *, program: bool) -> None:
+    def __init__(self, path: bytes) -> None:
         self.language = ""
         """Type of the packages that the file may hold, once that is known."""
-        self._named = path.endswith((b".pyz", b".pex"))
-        self._program = program and size >= _LEAST_BYTES
+        self._program = not _GRAAL.match(path)
+        self._zip = not _FOR_JAVA.match(path)
         self._end = b""
         self._first = True
 
@@ -47,13 +57,18 @@ class Holder:
             self._first = False
             if part.startswith(_SNAPSHOT):
                 self.language = "npm"
-            elif _ZIPAPP.match(part) or (self._named and part.startswith(_ZIP)):
+            elif _ZIPAPP.match(part):
                 self.language = "python"
             self._program &= part.startswith(_ELF)
+            self._zip &= part.startswith((_ZIP, b"#!"))
         if self._program and not self.language:
             part = self._end + part
             self.language = _language(part)
             self._end = part[-_OVERLAP:]
+        elif self._zip and not self.language:
+            part = self._end + part
+            self.language = "python" if _has_modules(part) else ""
+            self._end = part[-_MAX_NAME_BYTES:]
 
     def close(self) -> None:
         """The file ends here."""
@@ -68,3 +83,14 @@ def _language(content: bytes) -> str:
             return language
     place = content[: max(content.find(_DOTNET), 0)][-8:]
     return "dotnet" if any(place) else ""
+
+
+def _has_modules(archive: bytes) -> bool:
+    """Members of a zip archive that Python imports."""
+    if b".py" not in archive:
+        return False
+    for head in _LOCAL.finditer(archive):
+        size = int.from_bytes(head[0][26:28], "little")
+        if archive[head.end() : head.end() + size].endswith((b".py", b".pyc")):
+            return True
+    return False

@@ -149,3 +149,24 @@ def test_bytecode_in_a_tree_of_its_own_or_beside_a_link_belongs_to_its_source() 
         b"/srv/vendor/d/node.module",
         b"/var/cache/1a/srv/vendor/d/node.module.bin",
     )
+
+
+@pytest.mark.parametrize(
+    ("files", "doubt"),
+    [
+        (("core-7.img", "pages-1.img"), True),
+        (("core.img", "cppath"), True),
+        (("core-7.img",), False),
+        (("core.img",), False),  # GRUB's
+        (("core-7.img", "deeper/pages-1.img"), False),
+    ],
+)
+def test_a_checkpoint_may_hold_every_package_of_a_language(
+    files: tuple[str, ...], doubt: bool
+) -> None:
+    place = image(b"opt/a.jar", b"usr/bin/tool", *(f"var/cr/{name}".encode() for name in files))
+    jar, tool = assign(
+        [artifact("java-archive", "a", at=("/opt/a.jar",)), deb("tool", "/usr/bin/tool")], place
+    )
+    assert (jar.unobservable == "the checkpoint in /var/cr may hold a copy of it") is doubt
+    assert tool.unobservable is None

@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,8 @@ def held(folder: Path, content: bytes, name: str = "app/shop", *, mode: int = 0o
         (b"#!/usr/bin/env python3\nimport sys\n" + b"x" * 300, None),
         (ELF + b"\0\x10\0\0\0\0\0\0" + DOTNET, "dotnet"),
         (ELF + b"\0" * 8 + DOTNET, None),
+        (ELF + b"\0__modules\0__managedcode\0.hydrated\0", "dotnet"),
+        (ELF + b"\0__managedcode_a\0", None),
         (b"FUSE" + FUSE + b"1" + ELF, None),
     ],
 )
@@ -55,10 +58,30 @@ def test_a_mark_between_two_parts_is_found(tmp_path: Path) -> None:
         assert held(tmp_path, content) == "dotnet"
 
 
-def test_a_zip_without_first_line_is_told_by_its_name(tmp_path: Path) -> None:
-    archive = b"PK\x03\x04" + b"x" * 300
-    assert held(tmp_path, archive, "app.pyz", mode=0o644) == "python"
-    assert held(tmp_path, archive, "app.zip", mode=0o644) is None
+def zipped(*names: str, before: bytes = b"") -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name in names:
+            archive.writestr(name, "x" * 300)
+    return before + content.getvalue()
+
+
+@pytest.mark.parametrize("name", ["app.pyz", "app.zip", "layer", "app.pex"])
+def test_python_runs_any_zip_with_modules_without_leave_to_execute(
+    tmp_path: Path, name: str
+) -> None:
+    assert held(tmp_path, zipped("a.txt", "shop/core.py"), name, mode=0o644) == "python"
+    assert held(tmp_path, zipped("core.pyc", before=b"#!/bin/sh\n"), name, mode=0o644) == "python"
+    assert held(tmp_path, zipped("a.py.txt", ".pyx"), name) is None
+    assert held(tmp_path, zipped("shop/core.py"), "jython.jar") is None
+
+
+def test_a_program_is_one_without_leave_to_execute_and_of_any_size(tmp_path: Path) -> None:
+    content = b"\x7fELF" + b"\0" * 300 + b"\0__managedcode\0"
+    assert held(tmp_path, content, "libshop.so", mode=0o644) == "dotnet"
+    heap = ELF + b"\0.svm_heap\0"
+    assert held(tmp_path, heap, "opt/graalvm/lib/libshop.so", mode=0o644) == "java-archive"
+    assert held(tmp_path, heap, "opt/graalvm/lib/libjvmcicompiler.so") is None
 
 
 def test_what_bytenode_compiled_is_a_bundle(tmp_path: Path) -> None:
