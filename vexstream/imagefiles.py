@@ -42,16 +42,19 @@ class Image:
         bundles: Set[bytes] = frozenset(),
         holders: Mapping[bytes, str] | None = None,
         natives: Mapping[bytes, Native] | None = None,
+        class_archives: Mapping[bytes, int] | None = None,
     ) -> None:
         """``contents`` has dpkg's lists and diversions, Python's ``.pth`` files and .NET's
         ``.deps.json``, by path; ``bundles`` the JavaScript that a bundler wrote, ``holders``
-        programs that hold copies of packages, with the type of these. ``natives`` goes by the
-        paths of the layers, which may lead through symlinks."""
+        programs that hold copies of packages, with the type of these. ``natives`` and
+        ``class_archives`` (with the number of the layer) go by the paths of the layers, which may
+        lead through symlinks."""
         self.root = root
         self.contents = contents or {}
         self.bundles = bundles
         self.holders = holders or {}
         self._natives = natives or {}
+        self._class_archives = class_archives or {}
         self.npm_homes: frozenset[bytes] = frozenset()
         """Canonical directories of the npm packages that have an artifact of their own."""
 
@@ -68,6 +71,16 @@ class Image:
             real = self.root.file_at(path)
             if real is not None and not real.by_symlink:
                 found[real.path][path] = native
+        return found
+
+    @cached_property
+    def class_archives(self) -> Mapping[bytes, Mapping[bytes, tuple[int]]]:
+        """Those that are there: by their real path, then the layer by the path that it uses."""
+        found: dict[bytes, dict[bytes, tuple[int]]] = defaultdict(dict)
+        for path, layer in self._class_archives.items():
+            real = self.root.file_at(path)
+            if real is not None and not real.by_symlink:
+                found[real.path][path] = (layer,)
         return found
 
     @cached_property

@@ -42,6 +42,10 @@ class Artifact:
     """deb: as dpkg names its files by it."""
     source: str = ""
     """Operating systems: what the package was built from, with others perhaps."""
+    within: str = ""
+    """Java: where in the archive it was found, as ``WEB-INF/lib/a.jar:org.acme:b``."""
+    published: bool = False
+    """Java: Maven has left its coordinates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,8 @@ def _artifact(record: Any) -> Artifact:
         top_level=tuple(_paths(metadata.get("topLevelPackages"))),
         architecture=_word(metadata.get("architecture")),
         source=_source(record, metadata),
+        within=_word(metadata.get("virtualPath")).partition(":")[2],
+        published=isinstance(metadata.get("pomProperties"), dict),
     )
     if not found.id:
         raise SbomError(f"an artifact of the SBOM has no id: {found.name!r}")

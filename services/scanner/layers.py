@@ -20,6 +20,7 @@ import zstandard
 
 from services.scanner.errors import SbomFailedError, TooLargeError
 from services.scanner.holders import Holder
+from vexstream.classes import ClassArchive
 from vexstream.imagefiles import Image, Native
 from vexstream.recognition import Content
 from vexstream.rootfs import Entry, EntryKind, RootFs, RootFsError
@@ -74,10 +75,13 @@ class Unpacked:
     """Programs that hold copies of packages: of which type."""
     natives: dict[bytes, Native] = field(default_factory=dict)
     """Programs, and archives that programs may have been linked with."""
+    class_archives: dict[bytes, int] = field(default_factory=dict)
+    """Zip archives and Java's runtime images, which may hold classes: in which layer."""
 
     def image(self) -> Image:
         """What packages are mapped to."""
-        return Image(self.root, self.contents, self.bundles, self.holders, self.natives)
+        return Image(self.root, self.contents, self.bundles, self.holders, self.natives,
+                     self.class_archives)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -219,6 +223,7 @@ def _read(
     path = _normal(entry.path)
     unpacked.bundles.discard(path)  # of a lower layer
     unpacked.holders.pop(path, None)
+    unpacked.class_archives.pop(path, None)
     former = unpacked.natives.pop(path, None)
     wanted, script = bool(_CONTENTS.match(path)), bool(_SCRIPT.match(path))
     if wanted:
@@ -230,13 +235,15 @@ def _read(
     elif size < MIN_ALIKE_BYTES:
         return entry
     kept: list[bytes] = []
-    holder, content = Holder(path, size, program=entry.program), Content(path)
+    holder, content = Holder(path), Content(path)
     compiled = path.endswith(b".jsc")  # by bytenode: nothing in it can be told
     bundle, checksum, end = script and (compiled or size >= _BUNDLE_BYTES), 0, b""
+    archive = ClassArchive()
     for part in tape.parts(size):
         checksum = zlib.crc32(part, checksum)
         holder.feed(part)
         content.feed(part)
+        archive.feed(part)
         if wanted:
             kept.append(part)
         if script and not bundle:
@@ -247,6 +254,8 @@ def _read(
         unpacked.holders[path] = holder.language
     if bundle:
         unpacked.bundles.add(path)
+    if archive.is_one():
+        unpacked.class_archives[path] = number
     if wanted:
         unpacked.contents[path] = b"".join(kept)
     native = Native.of(content, number, former)

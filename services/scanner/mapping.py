@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from services.scanner import linked
+from services.scanner import classes, linked
 from services.scanner.errors import SbomFailedError
 from services.scanner.layers import Unpacked
-from vexstream import compiled, copies, ownership, sbom
+from vexstream import compiled, copies, ownership, sbom, shaded
 from vexstream.scan import Package
 
 
@@ -28,7 +28,11 @@ def packages(
     except sbom.SbomError as error:
         raise SbomFailedError(str(error)) from error
     image = unpacked.image()
-    mapped = compiled.with_doubts(made.artifacts, ownership.assign(made.artifacts, image), image)
+    owned = ownership.assign(made.artifacts, image)
+    if shaded.is_wanted(owned, image):
+        read = classes.read(image, blobs, max_unpacked_bytes, work)
+        owned = shaded.with_classes(made.artifacts, owned, image, read.units, read.unread)
+    mapped = compiled.with_doubts(made.artifacts, owned, image)
     wanted = copies.wanted(mapped, image)
     if not wanted.archives:
         return made, mapped

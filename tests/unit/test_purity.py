@@ -40,6 +40,7 @@ PURE = frozenset(
         "urllib",
         "uuid",
         "vexstream",
+        "zlib",
     ]
 )
 IMPURE_CALLS = frozenset(

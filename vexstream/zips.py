@@ -1,0 +1,104 @@
+"""The directory of a zip archive: which members it has, and the content of one.
+
+Read by hand, for an archive of an image is untrusted input: what it costs is counted, and nothing
+is kept of a member but what is asked for. What stands before the archive (a script, a program,
+jmod's own header) does not matter.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+END = b"PK\x05\x06"
+END_BYTES = 22 + 0xFFFF
+"""The end of the archive's directory begins within so many bytes of the end of the file."""
+_MEMBER = b"PK\x01\x02"
+_LOCATOR, _END_64 = b"PK\x06\x07", b"PK\x06\x06"
+_LOCAL = b"PK\x03\x04"
+_STORED, _DEFLATED = 0, 8
+
+
+class ZipError(ValueError):
+    """It is no zip archive, or a damaged one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file in an archive."""
+
+    name: bytes
+    method: int
+    packed: int
+    """Its bytes in the archive."""
+    size: int
+    at: int
+    """Of its own header."""
+
+
+def members(data: memoryview) -> Iterator[Member]:
+    """What the directory lists, files and folders.
+
+    Raises:
+        ZipError: the archive, or its directory from here on, cannot be read.
+    """
+    end = _end(data)
+    place, start, stop = _directory(data, end)
+    while place < stop:
+        if place + 46 > stop or data[place : place + 4] != _MEMBER:
+            raise ZipError("its directory is damaged")
+        fields = struct.unpack_from("<10xH8x2I3H8xI", data, place)
+        method, packed, size, name, extra, comment, at = fields
+        first = place + 46
+        yield Member(bytes(data[first : first + name]), method, packed, size, start + at)
+        place = first + name + extra + comment
+
+
+def content(data: memoryview, member: Member, max_bytes: int) -> memoryview:
+    """A member's content.
+
+    Raises:
+        ZipError: it is too large, damaged, or packed in a way that Java does not read.
+    """
+    if member.size > max_bytes:
+        raise ZipError(f"{_text(member.name)} in it has more than {max_bytes >> 20} MiB")
+    head = data[member.at : member.at + 30]
+    if len(head) < 30 or head[:4] != _LOCAL:
+        raise ZipError(f"{_text(member.name)} in it is damaged")
+    name, extra = struct.unpack_from("<2H", head, 26)
+    first = member.at + 30 + name + extra
+    packed = data[first : first + member.packed]
+    if member.method == _STORED:
+        return packed
+    if member.method != _DEFLATED:
+        raise ZipError(f"{_text(member.name)} in it is packed by method {member.method}")
+    try:
+        return memoryview(zlib.decompressobj(-15).decompress(packed, max(member.size, 1)))
+    except zlib.error as error:
+        raise ZipError(f"{_text(member.name)} in it is damaged") from error
+
+
+def _end(data: memoryview) -> int:
+    first = max(0, len(data) - END_BYTES)
+    tail = bytes(data[first:])
+    place = tail.rfind(END)
+    if place < 0 or len(tail) - place < 22:
+        raise ZipError("it has no directory")
+    return first + place
+
+
+def _directory(data: memoryview, end: int) -> tuple[int, int, int]:
+    """Where the directory begins, where the archive does, where the directory ends."""
+    size, offset = struct.unpack_from("<2I", data, end + 12)
+    stop = end
+    if end >= 76 and data[end - 20 : end - 16] == _LOCATOR and data[end - 76 : end - 72] == _END_64:
+        stop = end - 76
+        size, offset = struct.unpack_from("<2Q", data, stop + 40)
+    place = stop - size
+    if place < 0 or place < offset:
+        raise ZipError("its directory is damaged")
+    return place, place - offset, stop
+
+
+def _text(name: bytes) -> str:
+    return name[:200].decode("utf-8", "backslashreplace")
