@@ -10,6 +10,7 @@ import contextlib
 import http.client
 import json
 import socket
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from urllib.parse import quote
 import structlog
 
 from services.collector.containerd_api import ContainerdApi
+from services.collector.docker_mounts import copied_code, mounted_image, perhaps_mounted
 from services.collector.errors import RuntimeUnavailableError
 from services.collector.runtime import (
     ContainerInfo,
@@ -83,6 +85,7 @@ class DockerRuntime:
             created_at_us=_microseconds(found["Created"]) or 0,
             pid=int(found["State"].get("Pid") or 0),
             volumes=await self._volumes(found),
+            copied=await asyncio.to_thread(copied_code, found, self._host_root),
         )
 
     async def ended(self, container_id: str) -> Ended | None:
@@ -106,19 +109,42 @@ class DockerRuntime:
         return await self._identified(identifier, known, manifest, name)
 
     async def _volumes(self, container: dict[str, Any]) -> tuple[ImageVolume, ...]:
-        """The engine tells the name by which such an image was asked for, and no digest."""
         volumes = []
         for mount in container.get("Mounts") or ():
             if mount.get("Type") != "image":
                 continue
             name = mount.get("Name") or mount.get("Source") or ""
-            known = await self._get(f"/images/{quote(name, safe=':')}/json")
-            image = known and await self._identified(known["Id"], known, None, name)
-            if image:
-                volumes.append(ImageVolume(image, mount["Destination"]))
-            else:
+            images = [await self._named(it) for it in await self._mounted(container, mount, name)]
+            volumes += [ImageVolume(one, mount["Destination"]) for one in images if one]
+            if not any(images):
                 log.warning("the image of a volume is not known", image=name)
         return tuple(volumes)
+
+    async def _mounted(
+        self, container: dict[str, Any], mount: dict[str, Any], name: str
+    ) -> Iterable[str]:
+        """The ids of all images that it may be: the engine tells the name by which it was asked
+        for, which may be another image's by now, and no digest."""
+        if self._name == "docker":
+            root = str((await self._info(surely_containerds=False)).get("DockerRootDir", ""))
+            folder = self._host_root / root.lstrip("/")
+            noted = mounted_image(folder, container["Id"], mount["Destination"])
+            if noted:
+                return (noted,)
+        named = await self._get(f"/images/{quote(name, safe=':')}/json") or {}
+        identifier = str(named.get("Id", ""))
+        if identifier and name.removeprefix("sha256:") in identifier:
+            return (identifier,)
+        tagged_us = _microseconds((named.get("Metadata") or {}).get("LastTagTime") or "")
+        created_us = _microseconds(container["Created"]) or 0
+        if tagged_us is not None and tagged_us <= created_us:
+            return (identifier,)
+        others = perhaps_mounted(name, await self._get("/images/json?all=1") or ())
+        return dict.fromkeys(filter(None, (identifier, *others)))
+
+    async def _named(self, identifier: str) -> Image | None:
+        known = await self._get(f"/images/{quote(identifier, safe=':')}/json")
+        return known and await self._identified(known["Id"], known, None, "")
 
     async def _identified(
         self, identifier: str, known: dict[str, Any], manifest: str | None, name: str

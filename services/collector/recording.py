@@ -208,8 +208,12 @@ def _event(line: dict[str, Any]) -> RawEvent:
 
 
 def _info(line: dict[str, Any]) -> ContainerInfo:
-    known = {"workload": Workload(**line["workload"]), "image": _image(line["image"])}
-    return ContainerInfo(**line | known | {"volumes": _volumes(line)})
+    known: dict[str, Any] = {
+        "workload": Workload(**line["workload"]),
+        "image": _image(line["image"]),
+    }
+    known |= {"volumes": _volumes(line), "copied": tuple(line.get("copied", ()))}
+    return ContainerInfo(**line | known)
 
 
 def _volumes(line: dict[str, Any]) -> tuple[ImageVolume, ...]:

@@ -47,6 +47,9 @@ class ContainerInfo:
     learning_period: str = ""
     """What its pod's annotation asks for, as it is written there."""
     volumes: tuple[ImageVolume, ...] = ()
+    """Of one path there are several where it is not sure which image it is."""
+    copied: tuple[str, ...] = ()
+    """Where a tmpfs was filled with code of the image, of which no path tells then."""
 
     def seen_at(self, now_us: int, attached_at_us: int) -> "ContainerInfo":
         """The same, not created in the future: that says a clock which has been set back since, and

@@ -25,7 +25,7 @@ from services.collector.unclaimed import Unclaimed
 from services.common import metrics
 from vexstream.batching import Limits, Observation, Room
 from vexstream.evidence import Batch, Use
-from vexstream.identity import Image, Workload
+from vexstream.identity import Digest, Image, Workload
 from vexstream.relocated import is_code, is_script, within_volume
 
 _SCAN_INTERVAL_US = 1_000_000
@@ -50,16 +50,22 @@ class _Tracked:
     cgroups: set[int] = field(default_factory=set)
     ended_at_us: int | None = None
     exit_code: int | None = None
-    volumes: dict[str, Observation] = field(default_factory=dict)
-    """Images that are mounted into it, by their path there."""
+    copied: bool = False
+    """A tmpfs has a copy of some of its code."""
+    volumes: dict[str, dict[Digest, Observation]] = field(default_factory=dict)
+    """Images that are mounted into it, or may be, by their path there."""
     unplaced: set[str] = field(default_factory=set)
     """Those of which it is not known yet on which device they are."""
-    devices: dict[int, Observation] = field(default_factory=dict)
+    devices: dict[int, list[Observation]] = field(default_factory=dict)
     """Those that are file systems of their own."""
     elsewhere: list[FileEvent] = field(default_factory=list)
     """What it used on other file systems, as long as volumes are unplaced."""
     told: int = 0
     """How many of these have been told already, as what they are if they are on no such volume."""
+
+    def mounted(self) -> list[Observation]:
+        """All images that are, or may be, mounted into it."""
+        return [image for images in self.volumes.values() for image in images.values()]
 
 
 def _is_use(event: FileEvent) -> bool:
@@ -111,7 +117,7 @@ class Tracker:
         return [
             observation.image
             for tracked in self._tracked.values()
-            for observation in (tracked.observation, *tracked.volumes.values())
+            for observation in (tracked.observation, *tracked.mounted())
         ]
 
     @property
@@ -148,6 +154,7 @@ class Tracker:
                 room=self._room,
             ),
             heard=late,
+            copied=bool(info.copied),
         )
         self._take_root(self._tracked[info.id], root)
         self.mount(info.id, info.volumes)
@@ -160,9 +167,10 @@ class Tracker:
         observed = tracked.observation
         of = observed.workload
         for volume in volumes:
-            if volume.path in tracked.volumes:
+            images = tracked.volumes.setdefault(volume.path, {})
+            if volume.image.config_digest in images:
                 continue
-            tracked.volumes[volume.path] = replace(
+            images[volume.image.config_digest] = replace(
                 observed,
                 container_id=container_id + volume.path,
                 workload=Workload(of.namespace, of.name, f"{of.container}:{volume.path}"),
@@ -175,8 +183,9 @@ class Tracker:
         tracked = self._tracked[container_id]
         tracked.unplaced.discard(path)
         if device is not None:
-            tracked.devices[device] = tracked.volumes[path]
-            self._claim(device, tracked.volumes[path])
+            tracked.devices[device] = list(tracked.volumes[path].values())
+            for observation in tracked.devices[device]:
+                self._claim(device, observation)
         waiting, tracked.elsewhere, tracked.told = tracked.elsewhere, [], 0
         for event in waiting:
             self._attribute(container_id, event)
@@ -302,6 +311,8 @@ class Tracker:
 
     def _cut(self, tracked: _Tracked, until_us: int) -> list[Batch]:
         observation = tracked.observation
+        if tracked.copied:
+            observation.lose("tmpfs_copy", 1)
         if tracked.ended_at_us is None:
             return observation.cut(until_us)
         ended_at = min(tracked.ended_at_us, until_us)
@@ -314,7 +325,7 @@ class Tracker:
     def _cut_volumes(tracked: _Tracked, until_us: int) -> list[Batch]:
         until = min(tracked.ended_at_us or until_us, until_us)
         batches: list[Batch] = []
-        for observation in tracked.volumes.values():
+        for observation in tracked.mounted():
             observation.lose("image_volume", 1)
             batches += observation.cut(until)
         return batches
@@ -327,8 +338,9 @@ class Tracker:
     def _unmount(self, tracked: _Tracked) -> None:
         if tracked.root is not None and tracked.root.is_top:
             self._disclaim(tracked.root.device, tracked.observation)
-        for device, volume in tracked.devices.items():
-            self._disclaim(device, volume)
+        for device, volumes in tracked.devices.items():
+            for volume in volumes:
+                self._disclaim(device, volume)
         tracked.root, tracked.devices = None, {}
 
     def _claim(self, device: int, observation: Observation) -> None:
@@ -358,9 +370,10 @@ class Tracker:
             tracked.heard |= bool(event.use & Use.EXECUTED)
             metrics.EVENTS.labels("attributed").inc()
             return
-        volume = tracked.devices.get(event.device)
-        if volume is not None and event.from_top:
-            volume.add(event.path, event.use)
+        volumes = tracked.devices.get(event.device)
+        if volumes is not None and event.from_top:
+            for volume in volumes:
+                volume.add(event.path, event.use)
             metrics.EVENTS.labels("image_volume").inc()
             return
         if self._credit_neighbour(event, wait=event.device != root.device):
@@ -428,7 +441,7 @@ class Tracker:
         silence would be no evidence then.
         """
         if not tracked.heard and not tracked.started:
-            for observation in (tracked.observation, *tracked.volumes.values()):
+            for observation in (tracked.observation, *tracked.mounted()):
                 observation.begin(until_us)
             return False
         if not tracked.cgroups:

@@ -78,11 +78,43 @@ async def test_an_image_that_podman_mounts_is_known(
     (volume,) = info.volumes
     assert volume.path == "/plugin"
     assert volume.image.config_digest == probe_image.config_digest
+    # The name is another image's by now: it may be either.
+    engine.call("commit", container_id, "localhost/other:1")
+    engine.call("tag", "localhost/other:1", PROBE)
+    later = await engine.runtime.describe(container_id)
+    engine.call("tag", probe_image.config_digest.removeprefix("sha256:"), PROBE)
+    engine.call("rmi", "localhost/other:1")
+    assert later is not None
+    assert {one.path for one in later.volumes} == {"/plugin"}
+    images = {one.image.config_digest for one in later.volumes}
+    assert probe_image.config_digest in images
+    assert len(images) == 2
     root = seed.container_root(Path("/proc"), info.pid)
     assert root is not None
     found = seed.volume_devices(Path("/proc"), [info.pid], [volume.path])
     assert found[volume.path] not in (None, root.device)
     await asyncio.to_thread(engine.call, "rm", "--force", NAME)
+
+
+@pytest.mark.parametrize(
+    ("options", "copied"),
+    [
+        (["--read-only"], ()),  # /run, /tmp and /var/tmp, where the image has nothing that runs
+        (["--tmpfs", "/usr/share/perl5"], ("/usr/share/perl5",)),
+        (["--tmpfs", "/usr/share/perl5:notmpcopyup"], ()),
+        (["--tmpfs", "/usr/share/doc"], ()),
+    ],
+)
+async def test_code_that_podman_copies_to_a_tmpfs_is_known(
+    engine: Engine, options: list[str], copied: tuple[str, ...]
+) -> None:
+    if engine.kind != "podman":
+        pytest.skip("Docker copies nothing to a tmpfs")
+    container_id = await asyncio.to_thread(engine.run, *options, PROBE)
+    info = await engine.runtime.describe(container_id)
+    await asyncio.to_thread(engine.call, "rm", "--force", NAME)
+    assert info is not None
+    assert info.copied == copied
 
 
 async def test_a_runtime_that_is_away_keeps_its_containers(engine: Engine) -> None:

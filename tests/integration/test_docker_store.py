@@ -79,9 +79,12 @@ async def test_an_image_that_is_mounted_is_known_by_its_config_digest_and_its_de
     name = await asyncio.to_thread(
         engine, "run", "--detach", "--network", "none", "--mount", mount, PROBE
     )
+    # What the name means now does not matter.
+    await asyncio.to_thread(engine, "tag", PROBE, "localhost/app:1")
     runtime = DockerRuntime("docker", f"unix://{engine.socket}", Path("/"))
     info = await runtime.describe(name)
     await runtime.close()
+    await asyncio.to_thread(engine, "tag", app.index, "localhost/app:1")
     assert info is not None
     (volume,) = info.volumes
     assert volume.path == "/plugin"

@@ -5,6 +5,7 @@ of the collector, for an image of two platforms of which the container runs arm6
 that nobody reads; tests/integration/test_docker_store.py asks the engine itself.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +140,50 @@ def test_without_containerds_socket_it_says_what_to_do() -> None:
     runtime = DockerRuntime("docker", "unix:///nowhere", Path("/nowhere"))
     with pytest.raises(RuntimeUnavailableError, match="mount it at that path"):
         runtime._containerd("/no/such.sock")
+
+
+_OLD, _NEW = "sha256:" + "1" * 64, "sha256:" + "2" * 64
+_MADE = "2026-11-25T19:03:23.196005538Z"
+
+
+@pytest.mark.parametrize(
+    ("kind", "tagged", "source", "noted", "expected"),
+    [
+        ("docker", "2026-11-25T19:00:00Z", "app:1", None, [_NEW]),
+        ("docker", "2026-11-25T20:00:00Z", "app:1", None, [_NEW, _OLD]),
+        ("docker", "2026-11-25T20:00:00Z", "app:1", _OLD, [_OLD]),
+        ("docker", "2026-11-25T20:00:00Z", _NEW, None, [_NEW]),
+        ("podman", "0001-01-01T00:00:00Z", "app:1", None, [_NEW, _OLD]),
+    ],
+)
+async def test_an_image_that_is_mounted_by_a_name_may_be_another_one_than_bears_it_now(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str, tagged: str, source: str,
+    noted: str | None, expected: list[str],
+) -> None:  # fmt: skip
+    listed: list[dict[str, Any]] = [
+        {"Id": _NEW, "RepoTags": ["app:1"]},
+        {"Id": _OLD, "RepoTags": [] if kind == "docker" else ["else:1"]},
+        {"Id": "sha256:" + "3" * 64, "RepoTags": ["other:1"], "History": ["other:1"]},
+    ]
+    if kind == "podman":
+        listed[1]["History"] = ["app:1", "else:1"]
+    mount = {"Type": "image", "Name": source, "Destination": "/plugin"}
+    container = {**_CONTAINER, "Id": "c", "Image": _NEW, "Mounts": [mount]}
+    answers = {
+        "/containers/c/json": container,
+        "/images/json?all=1": listed,
+        "/info": {"DockerRootDir": "/docker"},
+        f"/images/{source}/json": {
+            "Id": _NEW, "Metadata": {"LastTagTime": tagged}
+        },
+        f"/images/{_NEW}/json": {"Id": _NEW, "Metadata": {"LastTagTime": tagged}},
+        f"/images/{_OLD}/json": {"Id": _OLD},
+    }  # fmt: skip
+    monkeypatch.setattr(DockerRuntime, "_ask", lambda _, path: answers.get(path))
+    if noted:
+        notes = tmp_path / "docker/containers/c/config.v2.json"
+        notes.parent.mkdir(parents=True)
+        notes.write_text(json.dumps({"MountPoints": {"/plugin": {"Spec": {"Source": noted}}}}))
+    info = await DockerRuntime(kind, "unix:///none", tmp_path).describe("c")
+    assert info is not None
+    assert [volume.image.config_digest for volume in info.volumes] == expected

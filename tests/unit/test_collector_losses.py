@@ -52,9 +52,14 @@ class Node:
             room=Room(),
         )
 
-    def begin(self, root: FileSystemRoot = ROOT, container_id: str = ID) -> None:
+    def begin(
+        self,
+        root: FileSystemRoot = ROOT,
+        container_id: str = ID,
+        copied: tuple[str, ...] = (),
+    ) -> None:
         self.tracker.handle([CgroupEvent(CGROUP, f"/kubepods/pod1/{container_id}")], CREATED)
-        self.tracker.begin(ContainerInfo(container_id, WEB, IMAGE, CREATED, 0))
+        self.tracker.begin(ContainerInfo(container_id, WEB, IMAGE, CREATED, 0, copied=copied))
         self.tracker.handle([_event(b"/init", root=root, use=Use.EXECUTED)], CREATED)
 
     def notes(self) -> str:
@@ -130,6 +135,10 @@ def _more_than_memory_takes(node: Node) -> None:
     node.tracker.handle([_event(b"/f%d" % n) for n in range(5)], CREATED)
 
 
+def _copy_of_code(node: Node) -> None:
+    node.begin(copied=("/opt/app",))
+
+
 def _clock_set(node: Node) -> None:
     node.begin()
     clock = ClockWatch(CREATED, 5)
@@ -170,6 +179,7 @@ def _clock_set(node: Node) -> None:
         ("nested_root", _nested_root),
         ("publish", _more_than_memory_takes),
         ("clock_step", _clock_set),
+        ("tmpfs_copy", _copy_of_code),
     ],
 )
 def test_a_loss_arrives_in_the_status_notes(

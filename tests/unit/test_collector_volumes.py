@@ -70,6 +70,19 @@ def test_what_a_container_uses_of_it_counts_for_the_image_that_is_mounted(tracke
     assert set(tracker.images) == {APP, PLUGIN}
 
 
+def test_where_it_may_be_one_of_two_images_what_is_used_counts_for_both(tracker: Tracker) -> None:
+    """The name by which it was asked for is another image's by now."""
+    before = Image(Digest("sha256:" + "c" * 64))
+    tracker.place(ID, "/plugin", MOUNTED)
+    tracker.mount(ID, [VOLUME, ImageVolume(before, "/plugin")])
+    tracker.place(ID, "/plugin", MOUNTED)
+    tracker.handle([_event(b"/used.py", MOUNTED)], CREATED + 2)
+    batches = tracker.cut(CREATED + SECOND)
+    for image in (PLUGIN, before):
+        batch = _of(batches, image)
+        assert (_paths(batch), batch.loss_reasons) == ({b"/used.py"}, ("image_volume",))
+
+
 def test_it_never_counts_as_seen_whole_while_it_is_mounted(tracker: Tracker) -> None:
     tracker.place(ID, "/plugin", MOUNTED)
     evidence = Evidence(PLUGIN)
