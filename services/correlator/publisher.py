@@ -27,7 +27,7 @@ from vexstream.status import Status
 
 log = structlog.get_logger()
 
-RELEASE = "4"
+RELEASE = "5"
 """Raised when the same input gives other documents than before: all are then looked at again."""
 
 
