@@ -76,6 +76,11 @@ class RecordingTracker(Tracker):
         self._write({"place": container_id, "path": path, "device": device})
         super().place(container_id, path, device)
 
+    def house(self, container_id: str, directory: bytes) -> None:
+        """Recorded."""
+        self._write({"house": container_id, "directory": directory.decode("latin-1")})
+        super().house(container_id, directory)
+
     def seed(self, container_id: str, files: Iterable[tuple[bytes, Use]]) -> None:
         """Recorded."""
         kept = list(files)
@@ -180,6 +185,8 @@ def _tell(tracker: Tracker, line: dict[str, Any]) -> None:
         tracker.mount(line["mount"], _volumes(line))
     elif "place" in line:
         tracker.place(line["place"], line["path"], line["device"])
+    elif "house" in line:
+        tracker.house(line["house"], line["directory"].encode("latin-1"))
     elif "seed" in line:
         files = [(name.encode("latin-1"), Use(use)) for name, use in line["files"]]
         tracker.seed(line["seed"], files)

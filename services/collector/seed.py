@@ -4,6 +4,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from services.collector.events import FileSystemRoot
@@ -26,6 +27,18 @@ def container_root(proc: Path, pid: int) -> FileSystemRoot | None:
         return None
     root = mount_of(b"/", mounts)
     return FileSystemRoot(root.device, inode, root.root == b"/") if root else None
+
+
+def root_directory(proc: Path, pids: Iterable[int], root: FileSystemRoot) -> bytes | None:
+    """Which directory of its file system is the root of a container; None when nobody is there."""
+    for pid in pids:
+        with suppress(OSError):
+            mounts = parse_mountinfo((proc / str(pid) / "mountinfo").read_bytes())
+            inode = (proc / str(pid) / "root").stat().st_ino
+            top = mount_of(b"/", mounts)
+            if top is not None and (top.device, inode) == (root.device, root.inode):
+                return top.root
+    return None
 
 
 def files_in_use(

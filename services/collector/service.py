@@ -277,7 +277,7 @@ class Collector:
         for container_id in self._tracker.containers - set(listed):
             self._end(container_id, None)
         metrics.UNNAMED_CONTAINERS.set(len(self._unnamed))
-        self._place_volumes()
+        self._look_at_mounts()
 
     async def _begin(self, one: Listed) -> bool:
         """Whether the container is under observation now."""
@@ -312,8 +312,13 @@ class Collector:
             files = await asyncio.to_thread(list, seed.files_in_use(proc, pids, root))
             self._tracker.seed(info.id, files)
 
-    def _place_volumes(self) -> None:
+    def _look_at_mounts(self) -> None:
         proc = self._settings.host_proc
+        for container_id, root in self._tracker.unhoused.items():
+            pids = self._tracker.processes(container_id)
+            directory = seed.root_directory(proc, pids, root)
+            if directory is not None:
+                self._tracker.house(container_id, directory)
         for container_id, paths in self._tracker.unplaced.items():
             pids = self._tracker.processes(container_id)
             for path, device in seed.volume_devices(proc, pids, paths).items():

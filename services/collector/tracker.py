@@ -47,6 +47,8 @@ class _Tracked:
     silent_from_us: int | None = None
     """When it will have been silent for too long."""
     root: FileSystemRoot | None = None
+    directory: bytes = b""
+    """Where on a file system that is not its alone its root is, once that is known."""
     cgroups: set[int] = field(default_factory=set)
     ended_at_us: int | None = None
     exit_code: int | None = None
@@ -74,6 +76,13 @@ def _is_use(event: FileEvent) -> bool:
     return run or (event.interpreted and is_script(event.path))
 
 
+def _credit(owners: list[Observation], event: FileEvent, path: bytes) -> bool:
+    for owner in owners:
+        owner.add(path, event.use)
+    metrics.EVENTS.labels("neighbour").inc()
+    return True
+
+
 class Tracker:
     """The containers of this node under observation."""
 
@@ -99,6 +108,10 @@ class Tracker:
         self._owners: dict[int, str] = {}
         self._alone: dict[int, list[Observation]] = {}
         """Device of a file system -> the container, or the mounted image, whose alone it is."""
+        self._housed: dict[tuple[int, bytes], Observation] = {}
+        """Directory of a file system that many share -> the container that has its root there."""
+        self._roots: dict[FileSystemRoot, Observation] = {}
+        """The same, as events call it."""
         self._unclaimed = Unclaimed(hold.bounds)
         self._now_us = 0
         self._losses: Counter[tuple[int, str]] = Counter()
@@ -127,6 +140,16 @@ class Tracker:
             container_id: tracked.unplaced
             for container_id, tracked in self._tracked.items()
             if tracked.unplaced and tracked.started
+        }
+
+    @property
+    def unhoused(self) -> dict[str, FileSystemRoot]:
+        """Containers whose root is a directory of a file system that is not theirs alone, of which
+        it is not known yet which: to `house`."""
+        return {
+            container_id: tracked.root
+            for container_id, tracked in self._tracked.items()
+            if tracked.root is not None and not tracked.root.is_top and not tracked.directory
         }
 
     def is_late(self, info: ContainerInfo) -> bool:
@@ -185,10 +208,20 @@ class Tracker:
         if device is not None:
             tracked.devices[device] = list(tracked.volumes[path].values())
             for observation in tracked.devices[device]:
+                self._alone.setdefault(device, []).append(observation)
                 self._claim(device, observation)
         waiting, tracked.elsewhere, tracked.told = tracked.elsewhere, [], 0
         for event in waiting:
             self._attribute(container_id, event)
+
+    def house(self, container_id: str, directory: bytes) -> None:
+        """In which directory of its file system a container has its root."""
+        tracked = self._tracked[container_id]
+        if tracked.root is None:
+            return
+        tracked.directory = directory.rstrip(b"/")
+        self._housed[tracked.root.device, tracked.directory] = tracked.observation
+        self._claim(tracked.root.device, tracked.observation, tracked.directory)
 
     def seed(self, container_id: str, files: Iterable[tuple[bytes, Use]]) -> None:
         """What a container that came first had in use."""
@@ -333,23 +366,31 @@ class Tracker:
     def _take_root(self, tracked: _Tracked, root: FileSystemRoot | None) -> None:
         tracked.root = root
         if root is not None and root.is_top:
+            self._alone.setdefault(root.device, []).append(tracked.observation)
             self._claim(root.device, tracked.observation)
+        elif root is not None:
+            self._roots[root] = tracked.observation
 
     def _unmount(self, tracked: _Tracked) -> None:
         if tracked.root is not None and tracked.root.is_top:
             self._disclaim(tracked.root.device, tracked.observation)
+        if tracked.root is not None:
+            self._roots.pop(tracked.root, None)
+            self._housed.pop((tracked.root.device, tracked.directory), None)
         for device, volumes in tracked.devices.items():
             for volume in volumes:
                 self._disclaim(device, volume)
-        tracked.root, tracked.devices = None, {}
+        tracked.root, tracked.directory, tracked.devices = None, b"", {}
 
-    def _claim(self, device: int, observation: Observation) -> None:
-        """It is known now whose a file system is; what others used of it before then is told."""
-        self._alone.setdefault(device, []).append(observation)
-        events, more = self._unclaimed.claim(device, observation.started_at_us)
+    def _claim(self, device: int, observation: Observation, directory: bytes = b"") -> None:
+        """It is known now whose a file system is, or a directory of it; what others used of it
+        before then is told."""
+        below = directory + b"/" if directory else b""
+        events, more = self._unclaimed.claim(device, observation.started_at_us, below)
         for event in (*events, *self._hold.on(device)):
-            if _is_use(event):
-                observation.add(event.path, event.use)
+            used = event.use & _RUN if below else _is_use(event)
+            if used and event.from_top and event.path.startswith(below):
+                observation.add(event.path.removeprefix(directory), event.use)
         if more:
             observation.lose("hold_overflow", 1)
 
@@ -376,7 +417,7 @@ class Tracker:
                 volume.add(event.path, event.use)
             metrics.EVENTS.labels("image_volume").inc()
             return
-        if self._credit_neighbour(event, wait=event.device != root.device):
+        if self._credit_neighbour(event):
             return
         if wait and tracked.unplaced and event.from_top and len(tracked.elsewhere) < _MAX_ELSEWHERE:
             tracked.elsewhere.append(event)
@@ -398,17 +439,25 @@ class Tracker:
 
         Where it may be one and that other is not known (yet), the event waits for it.
         """
+        entered = self._roots.get(event.root) if event.in_root else None
+        if entered is not None and event.device == event.root.device:
+            return _credit([entered], event, event.path)
         if not event.from_top or not _is_use(event):
             return False
         owners = self._alone.get(event.device)
-        if owners is None:
-            if wait and event.device < _FIRST_DISK:
-                self._unclaimed.add(event, self._now_us)
-            return False
-        for owner in owners:
-            owner.add(event.path, event.use)
-        metrics.EVENTS.labels("neighbour").inc()
-        return True
+        if owners is not None:
+            return _credit(owners, event, event.path)
+        path = event.path
+        while path := path.rpartition(b"/")[0]:
+            lodger = self._housed.get((event.device, path))
+            if lodger is not None:
+                # All live on that file system: only what is run is surely used.
+                run = event.use & _RUN
+                return bool(run) and _credit([lodger], event, event.path.removeprefix(path))
+        shared = event.device == event.root.device
+        if wait and (event.use & _RUN if shared else event.device < _FIRST_DISK):
+            self._unclaimed.add(event, self._now_us)
+        return False
 
     def _release_held(self) -> None:
         for cgroup in self._hold.cgroups():

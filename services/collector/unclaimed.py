@@ -34,9 +34,14 @@ class Unclaimed:
         while self._kept and self._is_too_much(now_us):
             self._drop()
 
-    def claim(self, device: int, since_us: int) -> tuple[list[FileEvent], bool]:
-        """What was used of a file system since then, and whether there was more that is gone."""
-        found = [event for at, event in self._kept if event.device == device and at >= since_us]
+    def claim(self, device: int, since_us: int, below: bytes = b"") -> tuple[list[FileEvent], bool]:
+        """What was used of a file system, or below one of its folders, since then; and whether
+        there was more that is gone."""
+        found = [
+            event
+            for at, event in self._kept
+            if event.device == device and at >= since_us and event.path.startswith(below)
+        ]
         dropped_us = max(self._dropped.get(device, -1), self._dropped_any_us)
         return found, dropped_us >= since_us
 

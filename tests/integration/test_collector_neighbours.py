@@ -9,8 +9,10 @@ import pytest
 
 from services.collector.cgroups import find_root
 from services.common.metrics import EVENTS
+from services.local import containerd_setup
 from services.local.containerd import Containerd
 from services.local.image import PROBE
+from services.local.image_archive import ImageArchive
 from tests.support.collecting import Broker, collecting, eventually
 from tests.support.probe import cgroup_of
 from tests.support.trivy import trivy_program
@@ -130,3 +132,38 @@ async def test_what_one_who_lives_among_anothers_files_reads_counts_for_that_one
     assert records.evidence(app).containers[app.id].lost() == 0
     for one in (app, debugger, witness):
         node.stop(one)
+
+
+async def test_on_a_file_system_that_all_share_what_another_runs_counts_for_its_container(
+    broker: Broker, probe_image: ImageArchive, image_cache: Path, short_tmp: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """containerd's snapshotter "native": every root is a directory of the host's file system."""
+    section = '[plugins."io.containerd.grpc.v1.cri".containerd'
+    config = containerd_setup._CONFIG.replace(
+        f"{section}.runtimes.runc]",
+        f'{section}]\n  snapshotter = "native"\n{section}.runtimes.runc]',
+    )
+    monkeypatch.setattr(containerd_setup, "_CONFIG", config)
+    with Containerd(short_tmp / "c", cache=image_cache) as node:
+        node.import_image(probe_image.path, PROBE)
+        witness = node.run(PROBE, "witness")
+        async with collecting(node, broker, "shared.") as records:
+            await eventually(lambda: bool(records.batches[witness.id]))
+            app, debugger = node.run(PROBE, "app"), node.run(PROBE, "debugger")
+            await eventually(
+                lambda: all(b"/usr/bin/sleep" in records.paths(one) for one in (app, debugger))
+            )
+            inside, seen = node.pid(app), node.pid(debugger)
+
+            def run(how: str, mounts: int, *argv: str) -> None:
+                _run(how, cgroup_of(seen), mounts, inside, *argv)
+
+            await asyncio.to_thread(run, "outside", seen, "/bin/cat", "etc/issue")
+            await asyncio.to_thread(run, "program", seen, "/usr/bin/tac", "/etc/issue")
+            await asyncio.to_thread(run, "outside", inside, "/bin/cat", "etc/debian_version")
+            wanted = {b"/usr/bin/tac", b"/etc/debian_version"}
+            await eventually(lambda: wanted <= records.paths(app).keys())
+            assert b"/etc/issue" not in records.paths(app)
+        for one in (app, debugger, witness):
+            node.stop(one)

@@ -17,7 +17,7 @@ from vexstream.batching import Limits, Room
 from vexstream.evidence import Batch, Use
 from vexstream.identity import Image
 
-LATE, FRESH = "1" * 64, "2" * 64
+LATE, FRESH, SHARED = "1" * 64, "2" * 64, "3" * 64
 ROOT = FileSystemRoot(50, 7, is_top=True)
 ODD = b"/odd\n\xff\xe2\x82"
 
@@ -38,6 +38,11 @@ def _recorded(path: Path) -> list[list[Batch]]:
     mounted = ImageVolume(IMAGE, "/plugin")
     tracker.begin(ContainerInfo(FRESH, WEB, IMAGE, 2 * SECOND, 13, volumes=(mounted,)))
     tracker.place(FRESH, "/plugin", 51)
+    shared = FileSystemRoot(8, 70, is_top=False)
+    info = ContainerInfo(SHARED, WEB, IMAGE, 0, 14, copied=("/opt",))
+    tracker.begin(info, shared)
+    tracker.house(SHARED, ODD)
+    tracker.handle([FileEvent(10, ODD + b"/b.so", Use.MAPPED, 8, ROOT, False, True, 3)], 3 * SECOND)
     tracker.handle([FileEvent(10, b"/x.py", Use.OPENED, 51, ROOT, False, True, 3)], 3 * SECOND)
     tracker.learn(FRESH, Image(IMAGE.config_digest, (), ("another:1",)))
     tracker.lose(Counter({(10, "ring_buffer"): 2}), backing_off=True)
@@ -51,6 +56,8 @@ def _recorded(path: Path) -> list[list[Batch]]:
 def test_the_same_batches_come_out(tmp_path: Path) -> None:
     wanted = _recorded(tmp_path / "run.gz")
     assert [batches for batches, _, _ in replayed(tmp_path / "run.gz")] == wanted
+    (lodger,) = (batch for batch in wanted[1] if batch.container_id == SHARED)
+    assert [access.path for access in lodger.accesses] == [b"/b.so"]
     assert wanted[1][1].loss_reasons == ("back_off",)
     assert wanted[0][0].accesses[0].path == ODD
     assert [access.path for access in wanted[1][2].accesses] == [b"/x.py"]

@@ -179,6 +179,36 @@ def test_a_nested_namespace_on_a_shared_file_system_is_a_loss(tracker: Tracker) 
     assert batches[0].lost == 1
 
 
+def test_a_neighbours_file_on_a_file_system_that_all_share_is_told_by_its_directory(
+    roomy: Tracker,
+) -> None:
+    """As with the snapshotter native. All live on it: what is read may be anyone's."""
+    other = FileSystemRoot(device=8, inode=800, is_top=False)
+    of_other = {"device": 8, "root": other}
+
+    def used(path: bytes, use: Use = Use.MAPPED) -> FileEvent:
+        return _event(
+            b"/snapshots/1/fs" + path, 11, use=use, in_root=False, at_home=True, **of_other
+        )
+
+    roomy.begin(_info(OTHER_ID, created_at_us=ATTACHED + 1))
+    first = _event(b"/bin/gdb", 11, use=Use.EXECUTED, from_top=False, **of_other)
+    roomy.handle([_made(11, OTHER_ID), first], ATTACHED + 2)
+    assert roomy.unhoused == {OTHER_ID: other}
+    roomy.house(OTHER_ID, b"/snapshots/11/fs")
+    roomy.handle([used(b"/early.so"), used(b"/early.py", Use.OPENED)], CREATED + 1)
+    roomy.begin(_info())
+    init = _event(INIT, device=8, root=SHARED, from_top=False, use=Use.EXECUTED)
+    roomy.handle([_made(), init], CREATED + 2)
+    roomy.house(ID, b"/snapshots/1/fs")
+    assert roomy.unhoused == {}
+    entered = _event(b"/app.py", 11, device=8, root=SHARED, from_top=False)
+    late = [used(b"/late.so"), used(b"/late.py", Use.OPENED), entered]
+    roomy.handle(late, CREATED + 3)
+    batch = _of(roomy, ID, CREATED + SECOND)
+    assert (_paths([batch]), batch.lost) == ([b"/early.so", b"/late.so", b"/app.py"], 0)
+
+
 def test_what_the_kernel_lost_is_told_once(tracker: Tracker) -> None:
     _start(tracker)
     tracker.handle([_made()], CREATED)
