@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence, Set
 
 from vexstream.claims import JAVA_TYPES, OS_TYPES
 from vexstream.imagefiles import Image
+from vexstream.own import distributed_part
 from vexstream.sbom import Artifact
 
 _MODULES = b"/node_modules/"
@@ -35,6 +36,14 @@ _CHECKPOINTS = ({2, 3}, {4, 5})
 _TAKEN_ALONG = re.compile(
     rb".*\.so(?:\.[0-9.]+)?\Z|/usr/(?:local/)?lib(?:64)?/(?:python|pypy)[^/]*/.*\.py\Z", re.DOTALL
 )
+
+_OF_LANGUAGE = {
+    "python": re.compile(rb".*/(?:site|dist)-packages/.*\.(?:py|so)\Z", re.DOTALL),
+    "npm": re.compile(rb".*/(?:node_modules|nodejs)/.*\.[cm]?js\Z", re.DOTALL),
+    "java-archive": re.compile(rb".*/share/java/.*\.jar\Z", re.DOTALL),
+    "dotnet": re.compile(rb".*\.dll\Z", re.DOTALL),
+}
+"""Where packages of the operating system have those of a language (python3-yaml)."""
 
 
 def in_place_of(
@@ -55,7 +64,7 @@ def in_place_of(
     )  # fmt: skip
     restored = _checkpoint(image)
     held = holders_of(artifacts, owned, image).get("python", ())
-    frozen = next((path for path in held if path in image.natives), None)
+    frozen = next((path for path in held if image.is_program(path)), None)
     found = {}
     for artifact, files in zip(artifacts, owned, strict=True):
         if frozen and artifact.type != "python" and any(map(_TAKEN_ALONG.match, files)):
@@ -88,12 +97,13 @@ def _checkpoint(image: Image) -> bytes | None:
 def holders_of(
     artifacts: Sequence[Artifact], owned: Sequence[Set[bytes]], image: Image
 ) -> Mapping[str, list[bytes]]:
-    """Package type -> the programs that may hold such packages and belong to no other package."""
+    """Package type -> the programs that may hold such packages and belong to no other package but
+    one that was made at home (vexstream/own.py)."""
     if not image.holders:
         return {}
     others: set[bytes] = set().union(
         *(
-            files
+            distributed_part(artifact, files, image) if artifact.type in OS_TYPES else files
             for artifact, files in zip(artifacts, owned, strict=True)
             if not _is_application(artifact) and artifact.type != "binary"
         )
@@ -103,6 +113,20 @@ def holders_of(
         if path not in others:
             found.setdefault(language, []).append(path)
     return found
+
+
+def held_by(
+    artifact: Artifact, files: Set[bytes], holders: Mapping[str, list[bytes]]
+) -> list[bytes]:
+    """The programs that may hold a package; one of the operating system by where its files lie."""
+    if artifact.type not in OS_TYPES or not holders:
+        return holders.get(artifact.type, [])
+    return [
+        path
+        for language, pattern in _OF_LANGUAGE.items()
+        if language in holders and any(map(pattern.match, files))
+        for path in holders[language]
+    ]
 
 
 def _is_application(artifact: Artifact) -> bool:

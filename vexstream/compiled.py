@@ -1,25 +1,29 @@
 """Sources and headers that may have been compiled into the image's own programs.
 
 A compiler leaves no trace by which such code could be told. So where an image has a program that no
-package of a distribution owns, no silence rules out
+distribution built (vexstream/own.py), no silence rules out
 
 1. a package that has nothing but headers, as Eigen or RapidJSON: not only declarations then, unless
    a package of the same source has the code;
-2. a package that has C++ code in its headers, as Boost or libstdc++;
-3. a package of Go or Rust sources, when the program was written in that language.
+2. a package that has code in its headers: C++, as Boost or libstdc++, or functions of C that are
+   not only declared (vexstream/headers.py);
+3. a package of a language that has such headers and no library, as pybind11 or node-addon-api. One
+   that has a library is loaded by what was compiled with its headers, as NumPy is;
+4. a package of Go or Rust sources, when the program was written in that language.
 
-Not the kernel's headers: they declare what the kernel does, and the code is in the kernel. Nor for
-Go programs without C.
+Not the kernel's headers: they declare what the kernel does, and the code is in the kernel. Nor
+those of the C library and of GCC itself: their functions stand for an instruction each or call the
+library, which every program does. Nor for Go programs without C.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence, Set
 from dataclasses import replace
 
 from vexstream.claims import OS_TYPES
-from vexstream.copies import own_programs, text
+from vexstream.copies import text
 from vexstream.filekinds import Kind, kind
-from vexstream.imagefiles import Image
+from vexstream.own import Programs
 from vexstream.recognition import Mark
 from vexstream.sbom import Artifact
 from vexstream.scan import Package
@@ -34,14 +38,21 @@ _HEADER = re.compile(
 _FOR_BUILDS = re.compile(rb".*\.(?:pc|cmake|m4|mk|prf|pri|natvis|supp)\Z", re.DOTALL)
 """What tells a build where the headers are."""
 _KERNEL = re.compile(r"linux-(?:libc-dev|(?:api-)?headers|glibc-devel)|kernel-(?:\w+-)*headers")
+_C_ITSELF = re.compile(r"libc6(?:\.1)?-dev|glibc-(?:headers|devel)|musl-dev|libgcc-\d+-dev|gcc\Z")
+_LIBRARY = re.compile(rb".*\.(?:a|so[0-9.]*|node|dylib|dll)\Z", re.DOTALL)
 _SOURCES = {Mark.GO: (b".go",), Mark.RUST: (b".rs",)}
 
 
 def with_doubts(
-    artifacts: Sequence[Artifact], packages: Sequence[Package], image: Image
+    artifacts: Sequence[Artifact],
+    packages: Sequence[Package],
+    programs: Programs,
+    headers: Set[bytes],
 ) -> tuple[Package, ...]:
-    """The packages, with the reason for those that may be compiled in."""
-    programs = own_programs(packages, image)
+    """The packages, with the reason for those that may be compiled into one of the programs.
+
+    ``headers`` are those of C that define code.
+    """
     by_mark: dict[Mark, bytes] = {}
     native = None
     for path, natives in sorted(programs.items(), reverse=True):
@@ -56,8 +67,11 @@ def with_doubts(
         if any(kind(path) is Kind.CODE for path in package.files)
     }
     return tuple(
-        replace(package, unobservable=_doubt(package, native, by_mark, apart=source in with_code))
-        if package.unobservable is None and package.type in OS_TYPES
+        replace(
+            package,
+            unobservable=_doubt(package, native, by_mark, headers, apart=source in with_code),
+        )
+        if package.unobservable is None
         else package
         for package in packages
         for source in [sources[package.id]]
@@ -65,19 +79,33 @@ def with_doubts(
 
 
 def _doubt(
-    package: Package, native: bytes | None, by_mark: Mapping[Mark, bytes], *, apart: bool
+    package: Package,
+    native: bytes | None,
+    by_mark: Mapping[Mark, bytes],
+    headers: Set[bytes],
+    *,
+    apart: bool,
 ) -> str | None:
     """``apart``: the code that its headers declare is in a package of the same source."""
+    if package.type not in OS_TYPES:
+        inside = not any(map(_LIBRARY.match, package.files)) and _code_in_headers(package, headers)
+        return (
+            f"{text(native)} may have been compiled with its headers" if inside and native else None
+        )
     for mark, suffixes in _SOURCES.items():
         if mark in by_mark and any(path.endswith(suffixes) for path in package.files):
             return f"{text(by_mark[mark])} may have been built with its sources"
     if native is None or _KERNEL.match(package.name):
         return None
-    if any(_CPP.match(path) for path in package.files):
-        return f"{text(native)} may have been compiled with the C++ code in its headers"
+    if _code_in_headers(package, () if _C_ITSELF.match(package.name) else headers):
+        return f"{text(native)} may have been compiled with the code in its headers"
     if not apart and _only_headers(package):
         return f"{text(native)} may have been compiled with its headers"
     return None
+
+
+def _code_in_headers(package: Package, headers: Container[bytes]) -> bool:
+    return any(path in headers or _CPP.match(path) for path in package.files)
 
 
 def _only_headers(package: Package) -> bool:

@@ -4,17 +4,15 @@ A program that holds code of an archive that a package owns is a file of that pa
 package is in use when the program runs, while its own files stay closed. Told by the code itself
 (vexstream/fragments.py, vexstream/linked.py). Where that cannot tell, no silence shows that the
 package is unused.
-
-Programs that a distribution packaged are not looked at: they were linked when the distribution
-built them, with archives of its own, and its advisories name them by themselves.
+Only programs are looked at that no distribution built (vexstream/own.py).
 """
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
-from vexstream.claims import OS_TYPES
 from vexstream.filekinds import owner_path
 from vexstream.imagefiles import Image, Native
+from vexstream.own import Programs
 from vexstream.recognition import Form, Mark
 from vexstream.scan import Package
 
@@ -24,7 +22,7 @@ class Wanted:
     """What has to be read: archives that packages own, and programs that may hold their code."""
 
     archives: Mapping[bytes, Mapping[bytes, Native]] = field(default_factory=dict)
-    programs: Mapping[bytes, Mapping[bytes, Native]] = field(default_factory=dict)
+    programs: Programs = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -41,26 +39,15 @@ class Copies:
     """Program -> why it is not known what it holds."""
 
 
-def own_programs(packages: Iterable[Package], image: Image) -> dict[bytes, Mapping[bytes, Native]]:
-    """The programs and libraries that no package of a distribution owns."""
-    packaged = {path for package in packages if package.type in OS_TYPES for path in package.files}
-    return {
-        path: natives
-        for path, natives in image.natives.items()
-        if path not in packaged and _has(natives, Form.PROGRAM)
-    }
-
-
-def wanted(packages: Sequence[Package], image: Image) -> Wanted:
-    """Nothing when the image has not both."""
+def wanted(packages: Sequence[Package], image: Image, programs: Programs) -> Wanted:
+    """Nothing when the image has not both archives and programs of its own."""
     owned = {path for package in packages for path in package.files}
     archives = {
         path: natives
         for path, natives in image.natives.items()
-        if path in owned and _has(natives, Form.ARCHIVE)
+        if path in owned and any(native.form is Form.ARCHIVE for native in natives.values())
     }
-    programs = own_programs(packages, image) if archives else {}
-    return Wanted(archives, programs) if programs else Wanted()
+    return Wanted(archives, programs) if archives and programs else Wanted()
 
 
 def with_copies(
@@ -99,10 +86,6 @@ def _doubts(read: Wanted, copies: Copies) -> Mapping[bytes, str]:
         if go or archive not in copies.for_go:
             found[archive] = f"programs may have been linked with {text(archive)}: {why}"
     return found
-
-
-def _has(natives: Mapping[bytes, Native], form: Form) -> bool:
-    return any(native.form is form for native in natives.values())
 
 
 def text(path: bytes) -> str:

@@ -123,8 +123,8 @@ class Elf:
         mask = 0xFFFFFFFF if self._wide else 0xFF
         return zip(numbers[::fields], (info & mask for info in numbers[1::fields]), strict=True)
 
-    def code(self) -> list[Segment]:
-        """What of a program is mapped executable.
+    def code(self, *, whole: bool = True) -> list[Segment]:
+        """What of a program is mapped executable; not ``whole`` when only its beginning is here.
 
         Raises:
             ElfError: there is nothing, or it lies outside of the file.
@@ -137,7 +137,7 @@ class Elf:
             else:
                 kind, offset, address, _, size, _, flags = self._unpack("7I", at)
             if kind == _LOAD and flags & _RUNS and size:
-                if offset + size > len(self.data):
+                if whole and offset + size > len(self.data):
                     raise ElfError("its code lies outside of it")
                 found.append(Segment(offset, address, size))
         if not found:

@@ -82,6 +82,8 @@ class Work:
     """What may still be done for one image."""
 
     left: int = MAX_WORK
+    code_bytes: int = 0
+    """Of all sections of code that were read, those of which nothing is kept included."""
 
     def take(self, amount: int) -> None:
         self.left -= amount
@@ -142,6 +144,7 @@ def _of_object(elf: Elf, work: Work) -> Iterator[tuple[Machine, Fragment]]:
             touched.setdefault(section.info, []).append(section)
     for number, section in enumerate(sections):
         name = names[section.name : section.name + len(_APART[0])]
+        work.code_bytes += section.size if section.flags & EXECINSTR else 0
         if section.flags & EXECINSTR and not section.flags & IN_GROUP and name not in _APART:
             tables = touched.get(number, [])
             size = sum(table.size for table in tables)

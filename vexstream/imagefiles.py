@@ -21,6 +21,8 @@ class Native:
     form: Form
     marks: frozenset[Mark]
     layers: tuple[int, ...]
+    code: int | None = None
+    """Equal for programs of equal code."""
 
     @classmethod
     def of(cls, content: Content, layer: int, former: "Native | None") -> "Native | None":
@@ -29,7 +31,8 @@ class Native:
             return None
         marks = frozenset(content.marks)
         both = former is not None and content.form is former.form is Form.ARCHIVE
-        return cls(content.form, marks, (*(former.layers if former and both else ()), layer))
+        return cls(content.form, marks, (*(former.layers if former and both else ()), layer),
+                   content.code)  # fmt: skip
 
 
 class Image:
@@ -43,16 +46,18 @@ class Image:
         holders: Mapping[bytes, str] | None = None,
         natives: Mapping[bytes, Native] | None = None,
         class_archives: Mapping[bytes, int] | None = None,
+        headers: Set[bytes] = frozenset(),
     ) -> None:
         """``contents`` has dpkg's lists and diversions, Python's ``.pth`` files and .NET's
         ``.deps.json``, by path; ``bundles`` the JavaScript that a bundler wrote, ``holders``
         programs that hold copies of packages, with the type of these. ``natives`` and
         ``class_archives`` (with the number of the layer) go by the paths of the layers, which may
-        lead through symlinks."""
+        lead through symlinks. ``headers`` are those of C that define code."""
         self.root = root
         self.contents = contents or {}
         self.bundles = bundles
         self.holders = holders or {}
+        self.headers = headers
         self._natives = natives or {}
         self._class_archives = class_archives or {}
         self.npm_homes: frozenset[bytes] = frozenset()
@@ -72,6 +77,10 @@ class Image:
             if real is not None and not real.by_symlink:
                 found[real.path][path] = native
         return found
+
+    def is_program(self, path: bytes) -> bool:
+        """Whether a real path is a program or a shared library."""
+        return any(one.form is Form.PROGRAM for one in self.natives.get(path, {}).values())
 
     @cached_property
     def class_archives(self) -> Mapping[bytes, Mapping[bytes, tuple[int]]]:

@@ -1,5 +1,6 @@
 """Which static archives a program was linked with, told by pieces of their code in it."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterator, Set
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ MIN_EVIDENCE_BYTES = 64
 MAX_CANDIDATES = 20_000_000
 """Comparisons of a fragment with a place in a program."""
 _UPX, _UPX_WITHIN = b"UPX!", 1024
+_BOLT = re.compile(rb"BOLT revision: |\0\.bolt\.org\.|\0\.note\.bolt_info\0")
+"""What llvm-bolt, which writes functions anew, leaves in a note and in the names of sections."""
 
 
 _Pieces = tuple[tuple[int, bytes], ...]
@@ -40,21 +43,28 @@ class Code:
         self._words: dict[Machine, dict[int, dict[_Pieces, _Known]]] = defaultdict(dict)
         self._steps: dict[Machine, int] = defaultdict(lambda: WORD)
         """The smallest alignment of any word."""
+        self._kept: Counter[bytes] = Counter()
         self._left, self._code_left = MAX_FRAGMENTS, MAX_CODE_BYTES
         self._candidates_left = MAX_CANDIDATES
 
     def add(self, archive: bytes, machine: Machine, fragment: Fragment) -> None:
         """Raises: UnreadableError when there are too many."""
         known = self._words[machine].setdefault(_number(fragment.word), {})
-        if fragment.pieces in known:
-            known[fragment.pieces].archives.add(archive)
-            return
-        self._left -= 1
-        if self._left < 0:
-            raise UnreadableError("the image's archives have too many sections of code")
-        size = sum(len(code) for _, code in fragment.pieces)
-        known[fragment.pieces] = _Known(size, {archive})
+        if fragment.pieces not in known:
+            self._left -= 1
+            if self._left < 0:
+                raise UnreadableError("the image's archives have too many sections of code")
+            size = sum(len(code) for _, code in fragment.pieces)
+            known[fragment.pieces] = _Known(size, set())
+        found = known[fragment.pieces]
+        if archive not in found.archives:
+            found.archives.add(archive)
+            self._kept[archive] += found.size
         self._steps[machine] = min(self._steps[machine], fragment.align)
+
+    def can_be_found(self, archive: bytes) -> bool:
+        """Whether the fragments of an archive are evidence when all of them are in a program."""
+        return self._kept[archive] >= MIN_EVIDENCE_BYTES
 
     def archives_in(self, program: memoryview) -> Set[bytes]:
         """The archives of which the program holds code.
@@ -69,6 +79,8 @@ class Code:
             raise UnsearchableError(str(error)) from error
         if _UPX in bytes(program[:_UPX_WITHIN]):
             raise UnsearchableError("it is packed by UPX")
+        if _BOLT.search(program):
+            raise UnsearchableError("it was rewritten by BOLT after linking")
         words, step = self._words.get(elf.machine, {}), self._steps.get(elf.machine, WORD)
         seen: Counter[bytes] = Counter()
         proven: set[int] = set()

@@ -14,12 +14,14 @@ kernel reports paths without symlinks. Then:
 4. Hard links of an owned file that nobody claims belong to the owners of the file.
 5. Bytecode belongs to the owner of its source: in ``__pycache__`` (``filekinds.owner_path``), in
    the place of a source that was removed, in a tree of its own (PYTHONPYCACHEPREFIX, PHP's
-   opcache.file_cache), or beside a link to the source (Emacs).
+   opcache.file_cache, Guile's cache), or beside a link to the source (Emacs).
 6. A file with the content of a package's code belongs to that package as well: it was copied there
    (``cp libssl.so.3 /app/``), moved there by a later layer, or vendored. Not when its owner is of
    the same name: that is another version of it, with findings of its own. Nor does the original
    belong to the package that vendors it: using idna is no use of pip. Small files
-   (``services.scanner.layers.MIN_ALIKE_BYTES``) and documentation aside.
+   (``services.scanner.layers.MIN_ALIKE_BYTES``) and documentation aside. Nor need a program or a
+   library that nobody owns be alike but in its code: strip and patchelf (Nuitka, auditwheel) change
+   the rest, and makers of single programs append to it.
 7. A program or a library of the operating system that is not where its package lists it, while one
    of its name that nobody owns is elsewhere, was moved before the image was made.
 8. A package of whose claimed code nothing is there was moved, compiled or bundled: its remaining
@@ -30,10 +32,10 @@ kernel reports paths without symlinks. Then:
 import posixpath
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
-from vexstream.bundled import holders_of, in_place_of
+from vexstream.bundled import held_by, holders_of, in_place_of
 from vexstream.claims import OS_TYPES, claim
 from vexstream.claims_directories import npm_homes
 from vexstream.filekinds import Kind, kind, owner_path
@@ -48,8 +50,10 @@ NO_CODE = "none of the code that it installed is in the image"
 
 _IN_TREE = re.compile(
     rb"(?<!/__pycache__)/([^/.]+)\.[a-z]+-\d+(?:\.opt-\w+)?\.pyc\Z|/([^/]+\.[a-z]\w*)\.bin\Z"
+    rb"|/([^/]+\.scm)\.go\Z"
 )
 """Bytecode that is not beside its source."""
+_COMPILED = (b".pyc", b".bin", b".elc", b".scm.go")
 _PROGRAM_OR_LIBRARY = re.compile(
     rb".*(?:/s?bin|/libexec)/[^/]+\Z|.*\.so(?:\.[0-9.]+)?\Z", re.DOTALL
 )
@@ -70,17 +74,18 @@ def assign(artifacts: Sequence[Artifact], image: Image) -> tuple[Package, ...]:
     owned = [one.files for one in found]
     complete = _with_installers(artifacts, claims, owned, image.root)
     _give_link_targets(artifacts, found)
-    _give_hard_links(owned, image.hard_links)
+    _give_orphans(owned, map(set, image.hard_links))
     instead = in_place_of(artifacts, owned, image)
     holders = holders_of(artifacts, owned, image)
     _give_moved(artifacts, found, image.root)
     _give_alike(artifacts, found, image.root)
+    _give_orphans(owned, _of_same_code(image))
     _give_bytecode(owned, image.root)
     return tuple(
         _package(
             artifact,
             one,
-            holders.get(artifact.type, ()),
+            held_by(artifact, one.files, holders),
             (None if whole else made.incomplete) or instead.get(artifact.id),
         )
         for artifact, made, one, whole in zip(artifacts, claims, found, complete, strict=True)
@@ -149,14 +154,15 @@ def _give_link_targets(artifacts: Sequence[Artifact], found: Sequence[_Resolved]
         one.files.update(one.targets - claimed if artifact.type in OS_TYPES else one.targets)
 
 
-def _give_hard_links(owned: Sequence[set[bytes]], hard_links: Iterable[Iterable[bytes]]) -> None:
-    groups = [set(names) for names in hard_links]
+def _give_orphans(owned: Sequence[set[bytes]], groups: Iterable[Set[bytes]]) -> None:
+    """Files of a group that nobody claims go to the owners of the others."""
+    groups = list(groups)
     if not groups:
         return
     claimed = set().union(*owned)
     given: dict[bytes, set[bytes]] = {}
     for names in groups:
-        orphans = names - claimed
+        orphans = set(names - claimed)
         if orphans:
             given |= dict.fromkeys(names & claimed, orphans)
     for files in owned:
@@ -205,6 +211,15 @@ def _give_alike(artifacts: Sequence[Artifact], found: Sequence[_Resolved], root:
                     found[number].files.add(path)
 
 
+def _of_same_code(image: Image) -> Iterable[Set[bytes]]:
+    groups: dict[int, set[bytes]] = defaultdict(set)
+    for path, natives in image.natives.items():
+        for native in natives.values():
+            if native.code is not None:
+                groups[native.code].add(path)
+    return groups.values()
+
+
 def _is_vendored(copy: bytes, original: bytes) -> bool:
     """Whether the one is another package's copy of the other: its path says so, or repeats the
     other's below the package's own (pip/_vendor/idna/core.py of idna/core.py)."""
@@ -219,7 +234,7 @@ def _is_code(path: bytes, *, program: bool) -> bool:
 
 def _give_bytecode(owned: Sequence[set[bytes]], root: RootFs) -> None:
     """Trees of bytecode repeat a source's whole path below their own directory."""
-    compiled = [p for p in root.files_under(b"/") if p.endswith((b".pyc", b".bin", b".elc"))]
+    compiled = [p for p in root.files_under(b"/") if p.endswith(_COMPILED)]
     if not compiled:
         return
     claimed = set().union(*owned)
@@ -230,7 +245,7 @@ def _give_bytecode(owned: Sequence[set[bytes]], root: RootFs) -> None:
             if beside is not None:
                 given[beside.path].add(path)
     for path in filter(_IN_TREE.search, compiled):
-        source = _IN_TREE.sub(lambda m: b"/" + (m[2] or m[1] + b".py"), path)
+        source = _IN_TREE.sub(lambda m: b"/" + (m[2] or m[3] or m[1] + b".py"), path)
         while source and source not in claimed:
             source = source[source.find(b"/", 1) :] if source.count(b"/") > 1 else b""
         if source:

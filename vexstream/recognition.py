@@ -1,5 +1,6 @@
 """What the content of a file says about native code in it."""
 
+import binascii
 import posixpath
 import re
 from enum import StrEnum
@@ -17,19 +18,31 @@ class Form(StrEnum):
 
 
 class Mark(StrEnum):
-    """What a program was written in."""
+    """What a program was written in, or made by."""
 
     GO = "Go"
     GO_ALONE = "Go without C"
     RUST = "Rust"
+    CYTHON = "Cython"
+    MYPYC = "mypyc"
+    NUITKA = "Nuitka"
 
+
+PYTHON_MARKS = frozenset([Mark.CYTHON, Mark.MYPYC, Mark.NUITKA])
+"""Of what may hold modules of Python."""
 
 _MARKS = {
     b"\xff Go buildinf:": Mark.GO,
     b"build\tCGO_ENABLED=0\n": Mark.GO_ALONE,
     b"RUST_BACKTRACE": Mark.RUST,
+    b"__pyx_": Mark.CYTHON,
+    b"cython_runtime": Mark.CYTHON,
+    b"mypyc": Mark.MYPYC,
+    b"__nuitka_version__": Mark.NUITKA,
 }
 _LONGEST = max(map(len, _MARKS))
+MIN_CODE_BYTES = 1024
+"""Less is what every program begins and ends with."""
 _OBJECT_SUFFIXES = (b".o", b".obj", b".lo")
 _START_CODE = re.compile(rb"[A-Za-z]*crt[A-Za-z0-9_]*\.o\Z|libc_nonshared\.a\Z")
 """Beginnings and ends of every C program, and glibc's stubs: every program has copies of them, and
@@ -42,14 +55,20 @@ class Content:
     def __init__(self, path: bytes) -> None:
         self.form: Form | None = None
         self.marks: set[Mark] = set()
+        self.code: int | None = None
+        """Of a program: equal where the code is equal, whatever became of the rest."""
         self._path = path
         self._end: bytes | None = None
+        self._segments: list[tuple[int, int]] = []
+        self._at = 0
 
     def feed(self, part: bytes) -> None:
         """The next part of it."""
         if self._end is None:
             self._begin(part)
             self._end = b""
+        if self.code is not None:
+            self._add_code(part)
         if self.form is Form.PROGRAM:
             window = self._end + part
             self.marks |= {mark for sign, mark in _MARKS.items() if sign in window}
@@ -63,5 +82,24 @@ class Content:
             kind = part[16] | part[17]  # one of them is zero, whatever the order of bytes
             if kind in (elf.EXECUTABLE, elf.SHARED):
                 self.form = Form.PROGRAM
+                self._begin_code(part)
             elif name.endswith(_OBJECT_SUFFIXES) and not _START_CODE.match(name):
                 self.form = Form.ARCHIVE
+
+    def _begin_code(self, part: bytes) -> None:
+        try:
+            segments = elf.Elf(memoryview(part)).code(whole=False)
+        except elf.ElfError:
+            return
+        size = sum(segment.size for segment in segments)
+        if size >= MIN_CODE_BYTES:
+            self._segments = [(one.offset, one.offset + one.size) for one in segments]
+            self.code = size << 32
+
+    def _add_code(self, part: bytes) -> None:
+        code = self.code or 0
+        for start, end in self._segments:
+            piece = part[max(start - self._at, 0) : max(end - self._at, 0)]
+            code = code >> 32 << 32 | binascii.crc32(piece, code & 0xFFFFFFFF)
+        self.code = code
+        self._at += len(part)

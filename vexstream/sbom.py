@@ -46,6 +46,8 @@ class Artifact:
     """Java: where in the archive it was found, as ``WEB-INF/lib/a.jar:org.acme:b``."""
     published: bool = False
     """Java: Maven has left its coordinates."""
+    vendor: str | None = None
+    """rpm: who built it; "" when nobody says so, None when it is not known whether."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ def _artifact(record: Any) -> Artifact:
         source=_source(record, metadata),
         within=_word(metadata.get("virtualPath")).partition(":")[2],
         published=isinstance(metadata.get("pomProperties"), dict),
+        vendor=_word(metadata["vendor"]) if "vendor" in metadata else None,
     )
     if not found.id:
         raise SbomError(f"an artifact of the SBOM has no id: {found.name!r}")

@@ -2,11 +2,12 @@
 
 Such a program runs its copies: the packages that it was made of stay closed. Where the marks are
 from: Node's ``node_snapshotable.cc`` and ``node_sea.cc``, pkg-fetch's patches, the end of what
-``bun build --compile`` writes, Deno's ``standalone.rs``, Nuitka's payload in zstd, the section of
-GraalVM's image heap, PyInstaller's ``pyi_archive.h``, the .NET host's
-``bundle_marker.cpp``, the sections that .NET's compiler ahead of time writes
-(``ObjectNodeSection``), and Python's zipapp, whose form pex and shiv share. Python runs a zip
-archive of any name, after any script, and imports from it.
+``bun build --compile`` writes, Deno's ``standalone.rs``, Nuitka's payload in zstd and the variable
+by which its single file finds its parent, the head of PyOxidizer's resources, the section of
+GraalVM's image heap, PyInstaller's ``pyi_archive.h``, the .NET host's ``bundle_marker.cpp``, the
+sections that .NET's compiler ahead of time writes (``ObjectNodeSection``), and Python's zipapp,
+whose form pex and shiv share. Python runs a zip archive of any name, after any script, and imports
+from it.
 
 Neither a size nor permission to execute is asked for: a shared library is mapped without, and the
 dynamic loader or an interpreter starts anything.
@@ -26,6 +27,8 @@ _MARKS = (
     (b"pkg/prelude/bootstrap.js", "npm"),
     (b"MEI\x0c\x0b\x0a\x0b\x0e", "python"),
     (b"KAY\x28\xb5\x2f\xfd", "python"),
+    (b"NUITKA_ONEFILE_PARENT", "python"),
+    (b"pyembed\x03", "python"),
     (b"\0.svm_heap\0", "java-archive"),
     (b"\0__managedcode\0", "dotnet"),
     (b"\0.dotnet_eh_table\0", "dotnet"),

@@ -21,6 +21,7 @@ import zstandard
 from services.scanner.errors import SbomFailedError, TooLargeError
 from services.scanner.holders import Holder
 from vexstream.classes import ClassArchive
+from vexstream.headers import SUFFIX, Header
 from vexstream.imagefiles import Image, Native
 from vexstream.recognition import Content
 from vexstream.rootfs import Entry, EntryKind, RootFs, RootFsError
@@ -77,11 +78,13 @@ class Unpacked:
     """Programs, and archives that programs may have been linked with."""
     class_archives: dict[bytes, int] = field(default_factory=dict)
     """Zip archives and Java's runtime images, which may hold classes: in which layer."""
+    headers: set[bytes] = field(default_factory=set)
+    """Headers of C that define code."""
 
     def image(self) -> Image:
         """What packages are mapped to."""
         return Image(self.root, self.contents, self.bundles, self.holders, self.natives,
-                     self.class_archives)  # fmt: skip
+                     self.class_archives, self.headers)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -124,6 +127,8 @@ def unpack(
         del unpacked.contents[path]
     found = map(unpacked.root.file_at, unpacked.bundles)
     unpacked.bundles = {file.path for file in found if file is not None}
+    found = map(unpacked.root.file_at, unpacked.headers)
+    unpacked.headers = {file.path for file in found if file is not None}
     unpacked.holders = {
         at.path: language
         for path, language in unpacked.holders.items()
@@ -224,15 +229,17 @@ def _read(
     unpacked.bundles.discard(path)  # of a lower layer
     unpacked.holders.pop(path, None)
     unpacked.class_archives.pop(path, None)
+    unpacked.headers.discard(path)
     former = unpacked.natives.pop(path, None)
     wanted, script = bool(_CONTENTS.match(path)), bool(_SCRIPT.match(path))
+    header = Header() if path.endswith(SUFFIX) else None
     if wanted:
         budget.content_bytes -= size
         if budget.content_bytes < 0:
             raise TooLargeError(
                 f"the lists of packages' files have more than {MAX_CONTENT_BYTES} bytes"
             )
-    elif size < MIN_ALIKE_BYTES:
+    elif size < MIN_ALIKE_BYTES and header is None:
         return entry
     kept: list[bytes] = []
     holder, content = Holder(path), Content(path)
@@ -244,6 +251,8 @@ def _read(
         holder.feed(part)
         content.feed(part)
         archive.feed(part)
+        if header is not None:
+            header.feed(part)
         if wanted:
             kept.append(part)
         if script and not bundle:
@@ -256,6 +265,8 @@ def _read(
         unpacked.bundles.add(path)
     if archive.is_one():
         unpacked.class_archives[path] = number
+    if header is not None and header.has_code:
+        unpacked.headers.add(path)
     if wanted:
         unpacked.contents[path] = b"".join(kept)
     native = Native.of(content, number, former)

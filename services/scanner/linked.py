@@ -13,6 +13,8 @@ MAX_ARCHIVE_BYTES = 2 << 30
 """All archives of an image."""
 MAX_PROGRAM_BYTES = 1 << 30
 """One program."""
+MIN_CODE_BYTES = 256
+"""An archive with less has no code worth the name: stubs such as glibc's libg.a."""
 
 
 def read(wanted: Wanted, blobs: Sequence[Path], max_unpacked_bytes: int, work: Path) -> Copies:
@@ -21,17 +23,20 @@ def read(wanted: Wanted, blobs: Sequence[Path], max_unpacked_bytes: int, work: P
     Raises: as ``layers.unpack``.
     """
     copies, code, budget, left = Copies(), Code(), Work(), MAX_ARCHIVE_BYTES
-    for archive, parts in each(_layers(wanted.archives), blobs, max_unpacked_bytes):
+    for archive, parts in each(layers_of(wanted.archives), blobs, max_unpacked_bytes):
         try:
             data = mapped(parts, work, left)
             left -= len(data)
+            before = budget.code_bytes + MIN_CODE_BYTES
             for machine, fragment in fragments(data, budget):
                 code.add(archive, machine, fragment)
+            if budget.code_bytes >= before and not code.can_be_found(archive):
+                raise UnreadableError("its functions are too short, or compiled from headers")
         except (UnreadableError, LongFileError) as error:
             copies.unreadable[archive] = str(error)
             if isinstance(error, GoArchiveError):
                 copies.for_go.add(archive)
-    for program, parts in each(_layers(wanted.programs), blobs, max_unpacked_bytes):
+    for program, parts in each(layers_of(wanted.programs), blobs, max_unpacked_bytes):
         try:
             found = code.archives_in(mapped(parts, work, MAX_PROGRAM_BYTES))
             copies.held[program] = copies.held.get(program, frozenset()) | found
@@ -40,9 +45,10 @@ def read(wanted: Wanted, blobs: Sequence[Path], max_unpacked_bytes: int, work: P
     return copies
 
 
-def _layers(
+def layers_of(
     wanted: Mapping[bytes, Mapping[bytes, Native]],
 ) -> Mapping[bytes, Mapping[bytes, tuple[int, ...]]]:
+    """As ``each`` takes it."""
     return {
         real: {path: native.layers for path, native in natives.items()}
         for real, natives in wanted.items()

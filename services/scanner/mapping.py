@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from services.scanner import classes, linked
+from services.scanner import classes, linked, modules
 from services.scanner.errors import SbomFailedError
 from services.scanner.layers import Unpacked
-from vexstream import compiled, copies, ownership, sbom, shaded
+from vexstream import compiled, copies, own, ownership, python_modules, sbom, shaded
 from vexstream.scan import Package
 
 
@@ -28,12 +28,20 @@ def packages(
     except sbom.SbomError as error:
         raise SbomFailedError(str(error)) from error
     image = unpacked.image()
-    owned = ownership.assign(made.artifacts, image)
-    if shaded.is_wanted(owned, image):
+    mapped = ownership.assign(made.artifacts, image)
+    if shaded.is_wanted(mapped, image):
         read = classes.read(image, blobs, max_unpacked_bytes, work)
-        owned = shaded.with_classes(made.artifacts, owned, image, read.units, read.unread)
-    mapped = compiled.with_doubts(made.artifacts, owned, image)
-    wanted = copies.wanted(mapped, image)
+        mapped = shaded.with_classes(made.artifacts, mapped, image, read.units, read.unread)
+    distributed = own.distributed_files(made.artifacts, mapped, image)
+    programs = own.own_programs(image, distributed)
+    mapped = compiled.with_doubts(made.artifacts, mapped, programs, image.headers)
+    marked = python_modules.wanted(image, distributed)
+    held = {
+        **python_modules.sourceless(mapped, image),
+        **modules.read(marked, blobs, max_unpacked_bytes, work),
+    }
+    mapped = python_modules.with_modules(made.artifacts, mapped, image, held)
+    wanted = copies.wanted(mapped, image, programs)
     if not wanted.archives:
         return made, mapped
     found = linked.read(wanted, blobs, max_unpacked_bytes, work)

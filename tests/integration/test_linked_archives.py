@@ -57,6 +57,7 @@ int main(int count, char **words) {{
     return {name}_sum((unsigned char *)words[0], 3) & 1;
 }}
 """
+_SHORT = "".join(f"int short_{n}(int x) {{ return x * {n}; }}\n" for n in range(100))
 _STATUS = """Package: {name}
 Status: install ok installed
 Maintainer: Nobody <nobody@example.org>
@@ -78,8 +79,12 @@ class Image:
             "etc/os-release": 'ID=debian\nVERSION_ID="12"\n', "var/lib/dpkg/status": "",
         })  # fmt: skip
 
-    def package(self, name: str, files: Sequence[str], source: str = "") -> None:
-        """Declares files to be a package's."""
+    def package(
+        self, name: str, files: Sequence[str], source: str = "", *, home_made: bool = False
+    ) -> None:
+        """Declares files to be a package's, of a distribution unless it was made at home."""
+        if not home_made:
+            files = [*files, f"usr/share/doc/{name}/copyright"]
         with (self.root / "var/lib/dpkg/status").open("a") as status:
             status.write(_STATUS.format(name=name, source=source or name))
         listed = "".join(f"/{file}\n" for file in files)
@@ -158,6 +163,50 @@ def test_a_program_that_a_distribution_packaged_is_its_own_matter(image: Image) 
     assert b"/usr/bin/server" not in image.scanned()["libalpha-dev"].files
 
 
+def test_a_program_in_a_package_that_was_made_at_home(image: Image) -> None:
+    image.archive("alpha")
+    image.program("usr/bin/server", "alpha")
+    image.package("server", ["usr/bin/server"], home_made=True)
+    assert b"/usr/bin/server" in image.scanned()["libalpha-dev"].files
+
+
+def test_an_archive_of_nothing_but_short_functions_leaves_its_package_open(image: Image) -> None:
+    image.archive("alpha")
+    image.program("app/server", "alpha")
+    source, made = image.base / "short.c", image.root / LIBRARY / "libshort.a"
+    source.write_text(_SHORT)
+    gcc("-O2", "-ffunction-sections", "-c", source, "-o", image.base / "short.o")
+    ecosystems.run(["ar", "rcs", made, image.base / "short.o"], image.base)
+    image.package("libshort-dev", [f"{LIBRARY}/libshort.a"], "short")
+    reason = image.scanned()["libshort-dev"].unobservable
+    assert reason is not None
+    assert "too short" in reason
+
+
+def test_a_program_that_bolt_rewrote(image: Image) -> None:
+    bolt = shutil.which("llvm-bolt") or shutil.which("llvm-bolt-16")
+    if bolt is None:
+        pytest.skip("llvm-bolt is not installed: apt-get install bolt-16")
+    image.archive("alpha")
+    plain = image.program("plain", "alpha", "-Wl,--emit-relocs", "-no-pie")
+    (image.root / "app").mkdir()
+    ecosystems.run([bolt, plain, "-o", image.root / "app/server", "-reorder-blocks=reverse",
+                    "-reorder-functions=exec-count", "-use-old-text=0"], image.base)  # fmt: skip
+    plain.unlink()
+    assert "BOLT" in (image.scanned()["libalpha-dev"].unobservable or "")
+
+
+def test_a_copy_of_a_library_that_was_stripped(image: Image) -> None:
+    source, library = image.base / "alpha.c", image.root / LIBRARY / "libalpha.so.1"
+    source.write_text(_SHORT)
+    library.parent.mkdir(parents=True)
+    gcc("-O2", "-g", "-shared", "-fPIC", source, "-o", library)
+    image.package("libalpha1", [f"{LIBRARY}/libalpha.so.1"], "alpha")
+    ecosystems.write(image.root, {"app/lib/libalpha-1f2e.so.1": library.read_bytes()})
+    ecosystems.run(["strip", image.root / "app/lib/libalpha-1f2e.so.1"], image.base)
+    assert b"/app/lib/libalpha-1f2e.so.1" in image.scanned()["libalpha1"].files
+
+
 def test_code_for_optimisation_at_link_time_leaves_the_package_open(image: Image) -> None:
     image.archive("alpha", "-flto")
     image.archive("beta")
@@ -211,18 +260,25 @@ def test_headers_that_hold_code(image: Image) -> None:
         "boost": ["usr/include/boost/any.hpp", "usr/share/doc/boost/README"],
         "zlib1g-dev": ["usr/include/zlib.h"],
         "linux-libc-dev": ["usr/include/linux/netlink.h"],
+        "libglib-dev": ["usr/include/glib.h"],
+        "libc6-dev": ["usr/include/stdlib.h"],
     }
+    inline = "static inline void clear(char *to, int n) { while (n--) to[n] = 0; }\n"
     for name, files in headers.items():
-        ecosystems.write(image.root, dict.fromkeys(files, "int x;\n"))
-        image.package(name, files, "zlib" if "zlib" in name else "")
+        text = inline if name.startswith("lib") else "int x;\n"
+        ecosystems.write(image.root, dict.fromkeys(files, text))
+        image.package(name, files, "zlib" if "zlib" in name else name.removesuffix("-dev"))
+    for name in ("libglib", "libc6"):
+        ecosystems.write(image.root, {f"{LIBRARY}/{name}.so.1": "library"})
+        image.package(name, [f"{LIBRARY}/{name}.so.1"], name)
     ecosystems.write(image.root, {f"{LIBRARY}/libz.so.1": "library"})
     image.package("zlib1g", [f"{LIBRARY}/libz.so.1"], "zlib")
     image.archive("alpha")
     image.program("app/server", "alpha")
     packages = image.scanned()
     doubted = {name for name, package in packages.items() if package.unobservable}
-    assert doubted == {"eigen", "boost"}
-    assert "compiled with the C++ code in its headers" in str(packages["boost"].unobservable)
+    assert doubted == {"eigen", "boost", "libglib-dev"}
+    assert "compiled with the code in its headers" in str(packages["boost"].unobservable)
 
 
 def _pyinstaller(image: Image) -> None:

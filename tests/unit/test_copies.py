@@ -1,17 +1,22 @@
 """Packages whose code other programs carry: archives, sources, frozen programs."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import pytest
 
-from tests.unit.images import artifact, deb, image
+from tests.unit.images import SITE, artifact, deb, image
 from vexstream.compiled import with_doubts
-from vexstream.copies import Copies, wanted, with_copies
+from vexstream.copies import Copies, Wanted, wanted, with_copies
 from vexstream.imagefiles import Image, Native
+from vexstream.own import Programs, distributed_files, own_programs
 from vexstream.ownership import assign
 from vexstream.recognition import Form, Mark
 from vexstream.sbom import Artifact
 from vexstream.scan import Package
 
-ARCHIVE, PROGRAM = b"usr/lib/liba.a", b"app/server"
+ARCHIVE, PROGRAM = b"usr/lib/liba.a", b"usr/bin/server"
+BIN = b"/" + PROGRAM
 DEV = deb("liba-dev", "/usr/lib/liba.a")
 
 
@@ -26,26 +31,34 @@ def place(*files: bytes, marks: frozenset[Mark] = frozenset(), **more: dict[byte
 
 def mapped(where: Image, copies: Copies, *found: Artifact) -> dict[str, Package]:
     packages = assign(found, where)
-    done = with_copies(packages, where, wanted(packages, where), copies)
+    done = with_copies(packages, where, to_read(packages, found, where), copies)
     return {package.name: package for package in done}
+
+
+def programs(found: Sequence[Artifact], packages: Sequence[Package], where: Image) -> Programs:
+    return own_programs(where, distributed_files(found, packages, where))
+
+
+def to_read(packages: Sequence[Package], found: Sequence[Artifact], where: Image) -> Wanted:
+    return wanted(packages, where, programs(found, packages, where))
 
 
 def test_a_program_that_holds_code_belongs_to_the_archives_package_too() -> None:
     where = place(hard={b"app/again": PROGRAM})
-    copies = Copies(held={b"/app/server": {b"/usr/lib/liba.a"}})
+    copies = Copies(held={BIN: {b"/usr/lib/liba.a"}})
     files = mapped(where, copies, DEV)["liba-dev"].files
-    assert files == (b"/app/again", b"/app/server", b"/usr/lib/liba.a")
+    assert files == (b"/app/again", BIN, b"/usr/lib/liba.a")
 
 
 def test_nothing_is_read_where_archives_or_programs_are_nobodys_concern() -> None:
     where = place()
-    both = [DEV, deb("server", "/app/server")]
-    assert not wanted(assign(both, where), where).archives
-    assert not wanted(assign([], where), where).programs
-    found = wanted(assign([DEV], where), where)
-    assert (set(found.archives), set(found.programs)) == ({b"/usr/lib/liba.a"}, {b"/app/server"})
-    by_syft = artifact("binary", "server", at=("/app/server",))
-    assert set(wanted(assign([DEV, by_syft], where), where).programs) == {b"/app/server"}
+    both = [DEV, deb("server", BIN.decode())]
+    assert not to_read(assign(both, where), both, where).archives
+    assert not to_read(assign([], where), [], where).programs
+    found = to_read(assign([DEV], where), [DEV], where)
+    assert (set(found.archives), set(found.programs)) == ({b"/usr/lib/liba.a"}, {BIN})
+    by_syft = [DEV, artifact("binary", "server", at=(BIN.decode(),))]
+    assert set(to_read(assign(by_syft, where), by_syft, where).programs) == {BIN}
 
 
 def test_what_could_not_be_read_leaves_the_package_open() -> None:
@@ -54,9 +67,9 @@ def test_what_could_not_be_read_leaves_the_package_open() -> None:
     packages = mapped(place(b"usr/lib/other.so"), unreadable, DEV, other)
     assert "it is strange" in str(packages["liba-dev"].unobservable)
     assert packages["other"].unobservable is None
-    unsearched = Copies(unsearched={b"/app/server": "it is packed"})
+    unsearched = Copies(unsearched={BIN: "it is packed"})
     reason = mapped(place(), unsearched, DEV)["liba-dev"].unobservable
-    assert reason == "/app/server may have been linked with its archive: it is packed"
+    assert reason == "/usr/bin/server may have been linked with its archive: it is packed"
 
 
 @pytest.mark.parametrize("go", [True, False])
@@ -74,26 +87,58 @@ SOURCES = {
     "libstdc++-dev": b"usr/include/c++/12/vector",
     "linux-libc-dev": b"usr/include/linux/netlink.h",
     "kernel-headers": b"usr/include/linux/other.h",
+    "libglib-dev": b"usr/include/glib.h",
+    "libssl-dev": b"usr/include/ssl.h",
+    "libc6-dev": b"usr/include/stdlib.h",
 }
+HEADERS = {b"/usr/include/linux/netlink.h", b"/usr/include/glib.h", b"/usr/include/stdlib.h"}
+
+
+HEADERS_ONLY = ("rapidjson", "boost", "libstdc++-dev", "libglib-dev")
 
 
 @pytest.mark.parametrize(
     ("marks", "doubted"),
     [
-        ([], {"rapidjson", "boost", "libstdc++-dev"}),
+        ([], {*HEADERS_ONLY}),
         ([Mark.GO, Mark.GO_ALONE], {"golang-src"}),
-        ([Mark.GO], {"golang-src", "rapidjson", "boost", "libstdc++-dev"}),
-        ([Mark.RUST], {"librust-dev", "rapidjson", "boost", "libstdc++-dev"}),
+        ([Mark.GO], {"golang-src", *HEADERS_ONLY}),
+        ([Mark.RUST], {"librust-dev", *HEADERS_ONLY}),
     ],
 )
 def test_sources_that_may_be_compiled_in(marks: list[Mark], doubted: set[str]) -> None:
-    where = place(*SOURCES.values(), marks=frozenset(marks))
-    found = [deb(name, f"/{path.decode()}") for name, path in SOURCES.items()]
-    done = with_doubts(found, assign(found, where), where)
+    libraries = (b"usr/lib/libssl-dev.so", b"usr/lib/libglib-dev.so", b"usr/lib/libc6-dev.so")
+    where = place(*SOURCES.values(), *libraries, marks=frozenset(marks))
+    found = [replace(deb(name, f"/{path.decode()}"), source=name) for name, path in SOURCES.items()]
+    for name in ("libssl-dev", "libglib-dev", "libc6-dev"):  # each has a library beside it
+        found.append(replace(deb(f"{name}-so", f"/usr/lib/{name}.so"), source=name))
+    packages = assign(found, where)
+    done = with_doubts(found, packages, programs(found, packages, where), HEADERS)
     assert {package.name for package in done if package.unobservable} == doubted
-    packaged = [*found, deb("server", "/app/server")]
-    done = with_doubts(packaged, assign(packaged, where), where)
+    packaged = [*found, deb("server", BIN.decode())]
+    packages = assign(packaged, where)
+    done = with_doubts(packaged, packages, programs(packaged, packages, where), HEADERS)
     assert not [package.name for package in done if package.unobservable]
+
+
+def test_headers_of_a_languages_package_that_has_no_library() -> None:
+    bind, numpy = SITE[1:].encode() + b"/pybind11/", SITE[1:].encode() + b"/numpy/"
+    files = [bind + b"attr.h", bind + b"__init__.py", numpy + b"ndarray.h", numpy + b"core.so"]
+    where = place(*files, numpy + b"__init__.py")
+    found = [
+        artifact("python", name, files=(f"{name}/{f}" for f in names), at=(f"{SITE}/{name}",))
+        for name, names in {
+            "pybind11": ("attr.h", "__init__.py"), "numpy": ("ndarray.h", "core.so"),
+        }.items()
+    ]  # fmt: skip
+    packages = assign(found, where)
+    own = programs(found, packages, where)
+    headers = {b"/" + bind + b"attr.h", b"/" + numpy + b"ndarray.h"}
+    done = with_doubts(found, packages, own, headers)
+    assert [package.name for package in done if package.unobservable] == ["pybind11"]
+    for unchanged in (with_doubts(found, packages, {}, headers),
+                      with_doubts(found, packages, own, set())):  # fmt: skip
+        assert unchanged == packages
 
 
 @pytest.mark.parametrize("native", [True, False])
@@ -101,7 +146,7 @@ def test_a_frozen_python_program_may_hold_libraries_of_the_system(native: bool) 
     found = [deb("libz", "/usr/lib/libz.so.1"), deb("curl", "/usr/bin/curl"),
              deb("python3", "/usr/lib/python3.11/os.py")]  # fmt: skip
     where = place(b"usr/lib/libz.so.1", b"usr/bin/curl", b"usr/lib/python3.11/os.py")
-    where.holders = {b"/app/server" if native else b"/app/zipapp": "python"}
+    where.holders = {BIN if native else b"/app/zipapp": "python"}
     done = assign(found, where)
     doubted = {package.name for package in done if package.unobservable}
     assert doubted == ({"libz", "python3"} if native else set())

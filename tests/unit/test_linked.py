@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.unit.elves import AMD64, Form, Text, archive, object_file, program
 from vexstream import ar, fragments, linked
-from vexstream.elf import AARCH64, IN_GROUP, RISC_V
+from vexstream.elf import AARCH64, EXECINSTR, IN_GROUP, RISC_V
 from vexstream.fragments import UnreadableError, Work
 from vexstream.linked import Code, UnsearchableError
 
@@ -174,6 +174,25 @@ def test_a_packed_program_cannot_be_searched() -> None:
     packed = program(code(300)).replace(bytes(4), b"UPX!", 1)
     with pytest.raises(UnsearchableError, match="UPX"):
         learned(object_file(Text(code(300)))).archives_in(memoryview(packed))
+
+
+@pytest.mark.parametrize(
+    "mark", [b"\0.bolt.org.text\0", b"\0.note.bolt_info\0", b"BOLT revision: 1"]
+)
+def test_a_program_that_was_written_anew_cannot_be_searched(mark: bytes) -> None:
+    rewritten = program(code(300)) + mark
+    with pytest.raises(UnsearchableError, match="BOLT"):
+        learned(object_file(Text(code(300)))).archives_in(memoryview(rewritten))
+
+
+def test_what_can_be_found_is_known_beforehand() -> None:
+    name = b"/usr/lib/liba.a"
+    assert learned(object_file(Text(code(64))), name).can_be_found(name)
+    short = [Text(code(40)), Text(code(40)), Text(code(20, 2))]
+    assert not learned(object_file(*short), name).can_be_found(name)
+    assert not learned(object_file(Text(code(300), flags=EXECINSTR | IN_GROUP)), name).can_be_found(
+        name
+    )
 
 
 def test_fragments_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,9 @@
 import pytest
 
 from tests.unit.images import SITE, artifact, deb, image, one
-from vexstream.imagefiles import Image
+from vexstream.imagefiles import Image, Native
 from vexstream.ownership import NO_FILES, assign
+from vexstream.recognition import Form
 from vexstream.rootfs import Entry, EntryKind, RootFs
 
 
@@ -136,6 +137,19 @@ def test_a_program_that_may_hold_packages_is_theirs() -> None:
     assert found["compose"].files == (b"/usr/bin/compose",)
 
 
+def test_a_program_that_may_hold_packages_of_the_operating_system_too() -> None:
+    """So it is when a package that was made at home owns it."""
+    own = {b"/var/lib/dpkg/info/shop.list": b"/usr/bin/shop"}
+    six = b"usr/lib/python3/dist-packages/six.py"
+    place = image(b"usr/bin/shop", six, b"usr/bin/bash", contents=own,
+                  holders={b"/usr/bin/shop": "python"})  # fmt: skip
+    debs = [deb("shop", "/usr/bin/shop"), deb("bash", "/usr/bin/bash"),
+            deb("python3-six", "/" + six.decode())]  # fmt: skip
+    found = {package.name: package.files for package in assign(debs, place)}
+    assert found["python3-six"] == (b"/usr/bin/shop", b"/" + six)
+    assert found["bash"] == (b"/usr/bin/bash",)
+
+
 def test_bytecode_in_a_tree_of_its_own_or_beside_a_link_belongs_to_its_source() -> None:
     elpa = b"usr/share/emacs/site-lisp/elpa"
     place = image(b"srv/vendor/d/node.module", b"var/cache/1a/srv/vendor/d/node.module.bin",
@@ -170,3 +184,24 @@ def test_a_checkpoint_may_hold_every_package_of_a_language(
     )
     assert (jar.unobservable == "the checkpoint in /var/cr may hold a copy of it") is doubt
     assert tool.unobservable is None
+
+
+def test_what_guile_compiled_at_its_first_run_belongs_to_its_source() -> None:
+    source = b"usr/share/guile/site/3.0/json.scm"
+    cached = b"root/.cache/guile/ccache/3.0-LE-8-4.6/" + source + b".go"
+    found = one(deb("guile-json", "/" + source.decode()), image(source, cached, b"src/json.go"))
+    assert found.files == (b"/" + cached, b"/" + source)
+
+
+def test_a_program_of_the_same_code_is_a_copy_unless_somebody_owns_it() -> None:
+    library, stripped, other = b"usr/lib/libssl.so.3", b"app/libssl.so.3", b"usr/bin/openssl"
+    known = image(library, stripped, other)
+    natives = {
+        b"/" + path: Native(Form.PROGRAM, frozenset(), (0,), code=7)
+        for path in (library, stripped, other)
+    }
+    found = [deb("libssl3", "/usr/lib/libssl.so.3"), deb("openssl", "/usr/bin/openssl")]
+    packages = assign(found, Image(known.root, natives=natives))
+    files = {package.name: package.files for package in packages}
+    assert files["libssl3"] == (b"/app/libssl.so.3", b"/usr/lib/libssl.so.3")
+    assert files["openssl"] == (b"/app/libssl.so.3", b"/usr/bin/openssl")

@@ -14,6 +14,9 @@ MARKS = {
     Mark.GO: b"\xff Go buildinf:",
     Mark.GO_ALONE: b"build\tCGO_ENABLED=0\n",
     Mark.RUST: b"RUST_BACKTRACE",
+    Mark.CYTHON: b"__pyx_module",
+    Mark.MYPYC: b"a__mypyc",
+    Mark.NUITKA: b"__nuitka_version__",
 }
 
 
@@ -50,3 +53,14 @@ def test_marks_of_programs(mark: Mark, cuts: list[int]) -> None:
 )
 def test_forms(whole: bytes, path: bytes, form: Form | None) -> None:
     assert content(whole, path=path).form is form
+
+
+@given(st.lists(st.integers(4000, 9000), max_size=3))
+def test_programs_of_the_same_code_are_told_whatever_became_of_the_rest(cuts: list[int]) -> None:
+    code = bytes(range(256)) * 20
+    plain, more = program(code), program(code) + b"appended" * 900
+    known = content(plain).code
+    assert known is not None
+    assert content(more, *cuts).code == known
+    assert content(program(code[:-1] + b"x")).code not in (known, None)
+    assert content(program(code[:512])).code is None

@@ -1,0 +1,98 @@
+"""What compiled Python says about the modules in them."""
+
+import pytest
+
+from tests.unit.images import SITE, artifact, deb, image
+from vexstream.imagefiles import Image, Native
+from vexstream.ownership import assign
+from vexstream.python_modules import Modules, modules_in, sourceless, wanted, with_modules
+from vexstream.recognition import Form, Mark
+
+SIX = artifact("python", "six", files=("six.py", "six-1.dist-info/RECORD"))
+IDNA = artifact("python", "idna", files=("idna/__init__.py", "idna/core.py"))
+DEBIAN = deb("python3-idna", "/usr/lib/python3/dist-packages/idna/core.py")
+FILES = (
+    SITE.encode() + b"/six.py",
+    SITE.encode() + b"/idna/__init__.py",
+    SITE.encode() + b"/idna/core.py",
+    b"/usr/lib/python3/dist-packages/idna/core.py",
+)
+PROGRAM = b"/app/shop.so"
+
+
+def entry(name: bytes, part: bytes = b"") -> bytes:
+    part = b"\1\0" + part + b"."
+    return name + b"\0" + len(part).to_bytes(4, "little") + part
+
+
+LONG = "site/" * 7 + "dir/ab/six.py"
+BYTECODE = b"\xda\x0cidna/core.pyz" + bytes([len(LONG)]) + LONG.encode() + b"r\0"
+"""As marshal writes it: a letter for the length, and for what comes after."""
+
+
+@pytest.mark.parametrize(
+    ("mark", "content", "names"),
+    [
+        (Mark.CYTHON, b"\0init idna.core\0", {"idna.core"}),
+        (Mark.CYTHON, b"\0src/idna/core.py\0", {"src.idna.core"}),
+        (Mark.CYTHON, b"\0import idna.core\0idna/core.c\0", set()),
+        (Mark.MYPYC, b"\0a__mypyc.init_idna___core\0", {"idna.core"}),
+        (Mark.MYPYC, b"\0CPyInit_a___3_b___c\0", {"a___b.c"}),
+        (Mark.MYPYC, b"\0__init_subclass\0", set()),
+        (Mark.MYPYC, b"\0idna/__init__.py\0", {"idna"}),
+        (Mark.NUITKA, b"\0.bytecode\0x" + entry(b".bytecode") + entry(b"") + entry(b"six"),
+         {".bytecode", "six"}),
+        (Mark.NUITKA, entry(b".bytecode", BYTECODE) + entry(b""),
+         {".bytecode", "idna.core", LONG.removesuffix(".py").replace("/", ".")}),
+    ],
+)  # fmt: skip
+def test_names_of_what_is_held(mark: Mark, content: bytes, names: set[str]) -> None:
+    found = modules_in(memoryview(b"\x7fELF" + content + b"\0 more"), {mark})
+    assert found.readable
+    assert names <= found.names
+    assert not {name for name in found.names - names if "idna" in name}
+
+
+def test_a_table_that_cannot_be_read_may_hold_everything() -> None:
+    for table in (b"", entry(b".bytecode"), entry(b".bytecode") + b"\0\xff\xff\xff\x7f"):
+        assert not modules_in(memoryview(b"__nuitka_version__\0" + table), {Mark.NUITKA}).readable
+
+
+def place(mark: Mark = Mark.CYTHON) -> Image:
+    known = image(*FILES, PROGRAM)
+    return Image(known.root, natives={PROGRAM: Native(Form.PROGRAM, frozenset([mark]), (0,))})
+
+
+def held(*names: str, readable: bool = True) -> set[str]:
+    where, artifacts = place(), [SIX, IDNA, DEBIAN, deb("bash", "/bin/bash")]
+    found = {PROGRAM: Modules(frozenset(names), readable)}
+    done = with_modules(artifacts, assign(artifacts, where), where, found)
+    return {package.name for package in done if PROGRAM in package.files}
+
+
+@pytest.mark.parametrize("name", ["idna.core", "shop._vendor.idna.core"])
+def test_what_holds_a_module_belongs_to_its_packages(name: str) -> None:
+    assert held(name) == {"idna", "python3-idna"}
+
+
+def test_ones_own_modules_add_nothing() -> None:
+    assert held("shop", "shop.core", "idna.other", "sixty") == set()
+    assert held(readable=False) == {"six", "idna", "python3-idna"}
+
+
+def test_bytecode_without_a_source_is_told_by_its_path() -> None:
+    frozen, beside, own = b"/srv/lib/idna/core.pyc", b"/srv/lib/six.pyc", b"/srv/lib/shop.pyc"
+    cached = b"/srv/lib/__pycache__/idna.cpython-311.pyc"
+    where = image(*FILES, frozen, beside, b"/srv/lib/six.py", own, cached)
+    artifacts = [SIX, IDNA]
+    packages = assign(artifacts, where)
+    done = with_modules(artifacts, packages, where, sourceless(packages, where))
+    added = {package.name: set(package.files) - set(before.files)
+             for package, before in zip(done, packages, strict=True)}  # fmt: skip
+    assert added == {"six": set(), "idna": {frozen}}
+
+
+def test_only_what_no_distribution_packaged_is_read() -> None:
+    assert set(wanted(place(), set())) == {PROGRAM}
+    assert not wanted(place(), {PROGRAM})
+    assert not wanted(place(Mark.RUST), set())

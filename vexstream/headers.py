@@ -1,0 +1,69 @@
+"""Headers of C that define code, not only declare it: what includes them has a copy of that code.
+
+Read as text, for the names of macros differ: a function with a body that is ``static`` or inline in
+whatever spelling, or a template of C++. A body that does nothing but calculate and call is none:
+without pointers, arrays, loops and copying nothing goes wrong in it that is not in what it calls.
+Macros, and functions that a macro makes, are not seen.
+"""
+
+import re
+from bisect import bisect
+from collections.abc import Iterator
+
+SUFFIX = b".h"
+"""Of headers that may be either; what others are (``.hpp``), their names say."""
+_MAX_BYTES = 1 << 20
+_LINE = re.compile(rb"//[^\n]*|^[ \t]*#[^\n\\]*(?:\\.[^\n\\]*)*", re.MULTILINE | re.DOTALL)
+_TEMPLATE = re.compile(rb"^[ \t]*template[ \t]*<", re.MULTILINE)
+_BRACE = re.compile(rb"[{}]")
+_HEAD_BYTES = 2000
+_ACTS = re.compile(
+    rb"->|[*\[]|\b(?:for|while|do|goto|asm|__asm__)\b"
+    rb"|\b(?:mem|str|wcs|s\w{0,3}printf|\w{0,20}alloc)\w{0,20}\s{0,9}\("
+)
+_OWN_CODE = re.compile(rb"(?i)\bstatic\b|inline")
+
+
+class Header:
+    """Reads one file part by part."""
+
+    def __init__(self) -> None:
+        self.has_code = False
+        self._end = b""
+
+    def feed(self, part: bytes) -> None:
+        """Takes the next part in."""
+        if not self.has_code:
+            text = self._end + part
+            self.has_code = _has_code(text)
+            self._end = text[-_MAX_BYTES:]
+
+
+def _has_code(text: bytes) -> bool:
+    first, *others = text.split(b"/*")
+    text = _LINE.sub(b"", first + b" ".join(part.partition(b"*/")[2] for part in others))
+    if _TEMPLATE.search(text):
+        return True
+    functions = [pair for pair in _braces(text) if _begins_function(text, pair[0])]
+    if not functions:
+        return False
+    acts = [match.start() for match in _ACTS.finditer(text)]
+    return any(bisect(acts, end) > bisect(acts, start) for start, end in functions)
+
+
+def _braces(text: bytes) -> Iterator[tuple[int, int]]:
+    """Where each pair of braces is; one that is not closed ends with the text."""
+    opened: list[int] = []
+    for match in _BRACE.finditer(text):
+        if match[0] == b"{":
+            opened.append(match.start())
+        elif opened:
+            yield opened.pop(), match.start()
+    yield from ((start, len(text)) for start in opened)
+
+
+def _begins_function(text: bytes, brace: int) -> bool:
+    """Whether what comes before a brace is the head of a function."""
+    before = text[max(brace - _HEAD_BYTES, 0) : brace]
+    head = before[max(map(before.rfind, (b";", b"}", b"{"))) + 1 :]
+    return b")" in head and b"=" not in head and _OWN_CODE.search(head) is not None

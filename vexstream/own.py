@@ -1,0 +1,66 @@
+"""Programs that were not built by a distribution: linked, perhaps, with what is in the image.
+
+What a distribution packaged was linked when it was built there, and its advisories name it by
+itself. Its packages own neither
+
+1. what lies where the FHS and Debian's policy let nobody's packages put files: ``/usr/local``,
+   ``/srv``, ``/home``, ``/root``, ``/app`` (not ``/opt``: that is for vendors, who build elsewhere
+   as well); nor
+2. the files of a deb that brings no ``/usr/share/doc/<name>/copyright``, nor a symlink in that
+   place (Debian's policy, 12.5): checkinstall, fpm and ``dpkg-deb`` make such; nor
+3. those of an rpm without a vendor, which every distribution's build sets.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence, Set
+
+from vexstream.claims import OS_TYPES
+from vexstream.imagefiles import Image, Native
+from vexstream.recognition import Form
+from vexstream.sbom import Artifact
+from vexstream.scan import Package
+
+Programs = Mapping[bytes, Mapping[bytes, Native]]
+
+_LOCAL = re.compile(rb"/(?:usr/local|srv|home|root|app)/")
+
+
+def distributed_files(
+    artifacts: Sequence[Artifact], packages: Sequence[Package], image: Image
+) -> Set[bytes]:
+    """The files of all packages that a distribution built."""
+    return set().union(
+        *(
+            distributed_part(artifact, package.files, image)
+            for artifact, package in zip(artifacts, packages, strict=True)
+        )
+    )
+
+
+def distributed_part(artifact: Artifact, files: Iterable[bytes], image: Image) -> Set[bytes]:
+    """Those of a package's files that a distribution built."""
+    if artifact.type not in OS_TYPES or _is_home_made(artifact, image):
+        return frozenset()
+    return {path for path in files if not _LOCAL.match(path)}
+
+
+def own_programs(image: Image, distributed: Set[bytes]) -> Programs:
+    """The programs and libraries that are in none of those packages."""
+    return {
+        path: natives
+        for path, natives in image.natives.items()
+        if path not in distributed and any(n.form is Form.PROGRAM for n in natives.values())
+    }
+
+
+def _is_home_made(artifact: Artifact, image: Image) -> bool:
+    if artifact.type == "rpm":
+        return artifact.vendor == ""
+    if artifact.type != "deb":
+        return False
+    listed = image.dpkg.files_of(artifact.name, artifact.architecture)
+    if listed is None:
+        return False
+    folder = b"/usr/share/doc/" + artifact.name.encode("utf-8", "replace")
+    below = [path for path in listed if path.startswith(folder + b"/")]
+    return folder + b"/copyright" not in below and bool(below or folder not in listed)

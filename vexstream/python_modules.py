@@ -1,0 +1,200 @@
+"""Python modules that were compiled: copies that run while the packages' files stay closed.
+
+Cython, mypyc and Nuitka compile modules into a program or an extension, which names what is in it:
+
+- Cython in what it shows of an error: ``init requests.adapters``, and the paths of its sources;
+- mypyc likewise, and in the functions by which its modules are made: ``init_requests___adapters``;
+- Nuitka in its table of constants, one entry a module and one for all that stayed bytecode, which
+  has the paths of its sources. Where that table cannot be found (its makers sell one that is
+  encrypted), the program may hold every package;
+- bytecode without a source is told by its path.
+
+What holds a module of a package is a file of that package as well. A module that was moved below
+another (``shop._vendor.requests.adapters``) is taken for the same: the end of its name tells it.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+
+from vexstream.filekinds import BYTECODE, owner_path
+from vexstream.imagefiles import Image, Native
+from vexstream.recognition import PYTHON_MARKS, Mark
+from vexstream.sbom import Artifact
+from vexstream.scan import Package
+
+MAX_NAMES = 500_000
+"""In one file; one with more is taken to hold everything."""
+_MAX_NAME_BYTES = 1024
+
+_CYTHON = re.compile(rb"init ([A-Za-z_][\w.]{0,1000})\0")
+_MYPYC = re.compile(rb"(?<!\w)(?:CPyI|i)nit_([A-Za-z_]\w{0,1000})\0")
+_SOURCE = re.compile(rb"\.pyx?\0")
+_PATH = re.compile(rb"[\w./+-]+\Z")
+_NUITKA = re.compile(rb"\.bytecode\0")
+_ENTRY = re.compile(rb"([^\0]{0,1000})\0(.{4})", re.DOTALL)
+_EMPTY, _END = 3, ord(".")
+"""Size of an entry with nothing in it: a number of two bytes, and the mark of its end."""
+_IN_BYTECODE = re.compile(rb"[\w./+-]{1,1000}?\.py")
+
+_SUFFIX = re.compile(rb"\.(?:py[cwx]?|(?:[\w-]+\.)*so)\Z")
+_SITE = re.compile(rb"/(?:python3?(?:\.\d+)?t?|site-packages|dist-packages)(?:/lib-dynload)?(?=/)")
+
+
+@dataclass(frozen=True, slots=True)
+class Modules:
+    """What a file holds, by full names; ``readable`` is False when more may be in it."""
+
+    names: Set[str]
+    readable: bool = True
+
+
+def wanted(image: Image, distributed: Set[bytes]) -> Mapping[bytes, Mapping[bytes, Native]]:
+    """The files to be read: those with such marks that no distribution built."""
+    return {
+        path: natives
+        for path, natives in image.natives.items()
+        if path not in distributed and any(n.marks & PYTHON_MARKS for n in natives.values())
+    }
+
+
+def sourceless(packages: Sequence[Package], image: Image) -> Mapping[bytes, Modules]:
+    """Bytecode that nobody owns and that runs without its source, as cx_Freeze's and that of
+    ``compileall -b``: its path names the module."""
+    claimed = {path for package in packages for path in package.files}
+    return {
+        path: Modules(frozenset([_dotted(path, whole=False)]))
+        for path in image.root.files_under(b"/")
+        if path.endswith(BYTECODE)
+        and path not in claimed
+        and owner_path(path) == path
+        and not image.root.is_file(path[:-1])
+    }
+
+
+def modules_in(data: memoryview, marks: Set[Mark]) -> Modules:
+    """The modules that a file with these marks holds."""
+    names: set[str] = set()
+    readable = True
+    for mark in marks & PYTHON_MARKS:
+        for name in _READERS[mark](data):
+            if name is None or len(names) >= MAX_NAMES:
+                readable = False
+                break
+            names.add(name)
+    return Modules(frozenset(names), readable)
+
+
+def with_modules(
+    artifacts: Sequence[Artifact],
+    packages: Sequence[Package],
+    image: Image,
+    found: Mapping[bytes, Modules],
+) -> tuple[Package, ...]:
+    """The packages with the files that hold modules of theirs."""
+    if not found:
+        return tuple(packages)
+    own = [_modules_of(*pair) for pair in zip(artifacts, packages, strict=True)]
+    owners: dict[str, list[int]] = defaultdict(list)
+    for number, names in enumerate(own):
+        for name in names:
+            owners[name].append(number)
+    more: dict[int, set[bytes]] = defaultdict(set)
+    for path, modules in found.items():
+        holds = {number for name in modules.names for end in _ends(name) for number in owners[end]}
+        if not modules.readable:
+            holds = {number for number, names in enumerate(own) if names}
+        for number in holds:
+            more[number].update(map(owner_path, image.with_twins(path)))
+    return tuple(
+        replace(package, files=tuple(sorted({*package.files, *more[number]})))
+        if number in more
+        else package
+        for number, package in enumerate(packages)
+    )
+
+
+def _cython(data: memoryview) -> Iterator[str]:
+    for match in _CYTHON.finditer(data):
+        yield match[1].decode()
+    yield from _sources(data)
+
+
+def _mypyc(data: memoryview) -> Iterator[str]:
+    for match in _MYPYC.finditer(data):
+        yield match[1].decode().replace("___", ".").replace(".3_", "___")
+    yield from _sources(data)
+
+
+def _sources(data: memoryview) -> Iterator[str]:
+    for match in _SOURCE.finditer(data):
+        before = bytes(data[max(match.start() - _MAX_NAME_BYTES, 0) : match.start()])
+        path = _PATH.search(before.rpartition(b"\0")[2])
+        if path is not None:
+            yield _dotted(path[0] + b".py", whole=False)
+
+
+def _nuitka(data: memoryview) -> Iterator[str | None]:
+    """None when the table cannot be found."""
+    found = False
+    for match in _NUITKA.finditer(data):
+        table = _table(data, match.start())
+        if b"" in table:
+            found = True
+            yield from (name.decode("utf-8", "replace") for name in table if name)
+            yield from _compiled(data[match.end() + 4 :][: table[b".bytecode"]])
+    if not found:
+        yield None
+
+
+def _table(data: memoryview, at: int) -> Mapping[bytes, int]:
+    """Name and size of each entry; ``at`` is the first."""
+    found: dict[bytes, int] = {}
+    while (entry := _ENTRY.match(data, at)) is not None:
+        size = int.from_bytes(entry[2], "little")
+        at = entry.end() + size
+        if size < _EMPTY or at > len(data) or data[at - 1] != _END:
+            break
+        found[entry[1]] = size
+    return found
+
+
+def _compiled(data: memoryview) -> Iterator[str]:
+    """By the paths in bytecode: before each is its length, which may be a letter."""
+    for match in _IN_BYTECODE.finditer(data):
+        path = match[0]
+        yield _dotted(path, whole=False)
+        for at, length in enumerate(path, 1):
+            if length == len(path) - at:
+                yield _dotted(path[at:], whole=False)
+
+
+_READERS = {Mark.CYTHON: _cython, Mark.MYPYC: _mypyc, Mark.NUITKA: _nuitka}
+
+
+def _modules_of(artifact: Artifact, package: Package) -> Set[str]:
+    """Full names of the modules of a package."""
+    listed = artifact.files if artifact.type == "python" else ()
+    paths = [name.encode("utf-8", "replace") for name in listed if not name.startswith("../")]
+    for path in package.files:
+        paths += _SITE.split(path)[1:][-1:]
+    return {name for name in map(_dotted, paths) if name}
+
+
+def _dotted(path: bytes, *, whole: bool = True) -> str:
+    """The module that a path names, "" when none; unless ``whole``, its end that may be one."""
+    suffix = _SUFFIX.search(path)
+    if suffix is None:
+        return ""
+    parts = path[: suffix.start()].decode("utf-8", "replace").strip("/").split("/")
+    if parts[-1] == "__init__" and len(parts) > 1:
+        parts.pop()
+    first = next((n for n in range(len(parts), 0, -1) if not parts[n - 1].isidentifier()), 0)
+    return "" if whole and first else ".".join(parts[first:])
+
+
+def _ends(name: str) -> Iterator[str]:
+    while name:
+        yield name
+        name = name.partition(".")[2]
