@@ -448,7 +448,7 @@ class Tracker:
         if owners is not None:
             return _credit(owners, event, event.path)
         path = event.path
-        while path := path.rpartition(b"/")[0]:
+        while self._housed and (path := path.rpartition(b"/")[0]):
             lodger = self._housed.get((event.device, path))
             if lodger is not None:
                 # All live on that file system: only what is run is surely used.

@@ -118,6 +118,21 @@ def test_every_variable_of_the_example_is_used() -> None:
     assert names == set(re.findall(r"\$\{(\w+)", text))
 
 
+@pytest.mark.parametrize(("given", "name"), [(None, "-"), ("", ""), ("east", "east")])
+def test_workloads_bear_the_host_only_where_others_share_its_kafka(
+    compose: list[str], tmp_path: Path, given: str | None, name: str
+) -> None:
+    example = (_ROOT / ".env.example").read_text()
+    line = "VEXSTREAM_CLUSTER_NAME=-\n"
+    assert line in example
+    (tmp_path / "env").write_text(
+        example.replace(line, "" if given is None else f"VEXSTREAM_CLUSTER_NAME={given}\n")
+    )
+    done = _run(compose, "--env-file", str(tmp_path / "env"), "config", "--format", "json")
+    environment = json.loads(done.stdout)["services"]["collector"]["environment"]
+    assert environment["VEXSTREAM_CLUSTER_NAME"] == name
+
+
 def test_health_is_asked_at_the_port_that_the_image_listens_on(config: dict[str, Any]) -> None:
     for name in _SERVICES:
         variables = _of_image(name)
