@@ -6,7 +6,9 @@ which of them it holds is not read. Unless it runs, it runs in nobody's place.
 
 A bundle that webpack or esbuild wrote, and a Java archive of shared classes (AppCDS, an AOT cache,
 OpenJ9's cache), name what is in them in no way that can be relied on. So of every package that may
-be in one, no silence of its files shows that it is unused.
+be in one, no silence of its files shows that it is unused: those beside which the bundle lies or,
+where it lies beside none and was minified, all npm packages of the image. Which packages are in one
+that was not minified its lines tell as well (vexstream/bundled_lines.py).
 
 A checkpoint of a process (CRIU's, as CRaC makes of a JVM) holds all that it had loaded: of no
 package of a language is known then whether it runs.
@@ -24,6 +26,7 @@ from vexstream.own import distributed_part
 from vexstream.sbom import Artifact
 
 _MODULES = b"/node_modules/"
+_TOOL = re.compile(rb".*/node_modules/(?:npm|corepack|pnpm|yarn)/", re.DOTALL)
 _SHARED_CLASSES = re.compile(
     rb"(?!.*/lib/server/classes[^/]*\.jsa\Z).*(?:\.jsa|\.aot|/C\d+[MD]\d+\w*_[^/]+_G\d+L\d+)\Z",
     re.DOTALL,
@@ -57,7 +60,11 @@ def in_place_of(
             if not _is_application(artifact)
         )
     )
-    bundles = sorted(image.bundles - by_packages)
+    bundles = sorted(image.bundles.keys() - by_packages)
+    elsewhere = _elsewhere([path for path in bundles if image.bundles[path]], owned)
+    by_system: set[bytes] = set().union(
+        *(f for artifact, f in zip(artifacts, owned, strict=True) if artifact.type in OS_TYPES)
+    )
     classes = next(
         (path for path in image.root.files_under(b"/")
          if _SHARED_CLASSES.match(path) and path not in by_packages), None,
@@ -70,8 +77,10 @@ def in_place_of(
         if frozen and artifact.type != "python" and any(map(_TAKEN_ALONG.match, files)):
             found[artifact.id] = f"the program {_text(frozen)} may hold a copy of it"
         elif artifact.type == "npm" and bundles:
-            homes = tuple({p.partition(_MODULES)[0] + b"/" for p in files if _MODULES in p})
+            homes = _homes(files)
             bundle = next((path for path in bundles if path.startswith(homes)), None)
+            if bundle is None and homes and files.isdisjoint(by_system) and not _of_tool(files):
+                bundle = elsewhere
             if bundle is not None:
                 found[artifact.id] = f"the bundle {_text(bundle)} may hold a copy of it"
         elif restored is not None and artifact.type not in OS_TYPES:
@@ -79,6 +88,25 @@ def in_place_of(
         elif artifact.type in JAVA_TYPES and classes is not None:
             found[artifact.id] = f"the shared classes in {_text(classes)} may be its own"
     return found
+
+
+def _homes(files: Set[bytes]) -> tuple[bytes, ...]:
+    """The directories that have ``node_modules`` with the files."""
+    return tuple({path.partition(_MODULES)[0] + b"/" for path in files if _MODULES in path})
+
+
+def _elsewhere(minified: Sequence[bytes], owned: Sequence[Set[bytes]]) -> bytes | None:
+    """A bundle that was not made from what lies beside it. Nothing is made from the packages that
+    are installed for everybody (``/usr/lib/node_modules``)."""
+    if not minified:
+        return None
+    homes = {home for files in owned for home in _homes(files) if not home.endswith(b"/lib/")}
+    return next((path for path in minified if not path.startswith(tuple(homes))), None)
+
+
+def _of_tool(files: Set[bytes]) -> bool:
+    """A package that came within a package manager: no bundler looks for packages there."""
+    return all(map(_TOOL.match, files))
 
 
 def _checkpoint(image: Image) -> bytes | None:

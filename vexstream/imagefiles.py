@@ -42,24 +42,27 @@ class Image:
         self,
         root: RootFs,
         contents: Mapping[bytes, bytes] | None = None,
-        bundles: Set[bytes] = frozenset(),
+        bundles: Mapping[bytes, bool] | None = None,
         holders: Mapping[bytes, str] | None = None,
         natives: Mapping[bytes, Native] | None = None,
         class_archives: Mapping[bytes, int] | None = None,
         headers: Set[bytes] = frozenset(),
+        scripts: Mapping[bytes, int] | None = None,
     ) -> None:
         """``contents`` has dpkg's lists and diversions, Python's ``.pth`` files and .NET's
-        ``.deps.json``, by path; ``bundles`` the JavaScript that a bundler wrote, ``holders``
-        programs that hold copies of packages, with the type of these. ``natives`` and
-        ``class_archives`` (with the number of the layer) go by the paths of the layers, which may
-        lead through symlinks. ``headers`` are those of C that define code."""
+        ``.deps.json``, by path; ``bundles`` the JavaScript that a bundler wrote, and whether it was
+        minified; ``holders`` programs that hold copies of packages, with the type of these.
+        ``natives``, ``class_archives`` and ``scripts`` (with the number of the layer) go by the
+        paths of the layers, which may lead through symlinks. ``headers`` are those of C that
+        define code."""
         self.root = root
         self.contents = contents or {}
-        self.bundles = bundles
+        self.bundles = bundles or {}
         self.holders = holders or {}
         self.headers = headers
         self._natives = natives or {}
         self._class_archives = class_archives or {}
+        self._scripts = scripts or {}
         self.npm_homes: frozenset[bytes] = frozenset()
         """Canonical directories of the npm packages that have an artifact of their own."""
 
@@ -85,8 +88,16 @@ class Image:
     @cached_property
     def class_archives(self) -> Mapping[bytes, Mapping[bytes, tuple[int]]]:
         """Those that are there: by their real path, then the layer by the path that it uses."""
+        return self._there(self._class_archives)
+
+    @cached_property
+    def scripts(self) -> Mapping[bytes, Mapping[bytes, tuple[int]]]:
+        """JavaScript outside of node_modules, in the same way."""
+        return self._there(self._scripts)
+
+    def _there(self, layers: Mapping[bytes, int]) -> Mapping[bytes, Mapping[bytes, tuple[int]]]:
         found: dict[bytes, dict[bytes, tuple[int]]] = defaultdict(dict)
-        for path, layer in self._class_archives.items():
+        for path, layer in layers.items():
             real = self.root.file_at(path)
             if real is not None and not real.by_symlink:
                 found[real.path][path] = (layer,)

@@ -25,6 +25,7 @@ from vexstream.headers import SUFFIX, Header
 from vexstream.imagefiles import Image, Native
 from vexstream.recognition import Content
 from vexstream.rootfs import Entry, EntryKind, RootFs, RootFsError
+from vexstream.scripts import Script
 
 MAX_ENTRIES = 3_000_000
 MAX_NAME_BYTES = 512 * 1024 * 1024
@@ -44,17 +45,7 @@ _CONTENTS = re.compile(
 which a Python package may lie elsewhere, and .NET's lists of assemblies."""
 MIN_ALIKE_BYTES = 256
 """A file below this has no code of its own worth the name; many are alike by chance."""
-_SCRIPT = re.compile(rb"(?!.*/node_modules/).*\.(?:[cm]?js|jsc)\Z", re.DOTALL)
-_BUNDLE = re.compile(
-    rb"__webpack_|webpackChunk|webpackJsonp|TURBOPACK|parcelRequire|__commonJS"
-    rb"|getDefaultExportFromCjs|exports:\s{0,40}\{\s{0,40}\}\s{0,40}\}"
-    rb"|^[ \t]*// (?:\.\./)*node_modules/",
-    re.MULTILINE,
-)
-"""What bundlers leave: webpack, Turbopack, Parcel, esbuild, Rolldown, Rollup, Browserify."""
-_BUNDLE_LINE_BYTES = 1000
-_BUNDLE_BYTES = 64 * 1024
-"""Nobody writes such a line, or so large a script, by hand; and not every bundler leaves a mark."""
+_PACKAGED = b"/node_modules/"
 _BLOCK = 512
 _STEP = 1024 * 1024
 
@@ -70,8 +61,11 @@ class Unpacked:
     root: RootFs = field(default_factory=RootFs)
     contents: dict[bytes, bytes] = field(default_factory=dict)
     """Content of the files of package databases that exist in the merged tree."""
-    bundles: set[bytes] = field(default_factory=set)
-    """JavaScript outside node_modules that a bundler wrote, copies of packages in it."""
+    bundles: dict[bytes, bool] = field(default_factory=dict)
+    """JavaScript outside node_modules that a bundler wrote, copies of packages in it; whether it
+    was minified."""
+    scripts: dict[bytes, int] = field(default_factory=dict)
+    """All JavaScript outside node_modules: in which layer."""
     holders: dict[bytes, str] = field(default_factory=dict)
     """Programs that hold copies of packages: of which type."""
     natives: dict[bytes, Native] = field(default_factory=dict)
@@ -84,7 +78,7 @@ class Unpacked:
     def image(self) -> Image:
         """What packages are mapped to."""
         return Image(self.root, self.contents, self.bundles, self.holders, self.natives,
-                     self.class_archives, self.headers)  # fmt: skip
+                     self.class_archives, self.headers, self.scripts)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -125,8 +119,11 @@ def unpack(
             before += file.tell()
     for path in [path for path in unpacked.contents if not unpacked.root.is_file(path)]:
         del unpacked.contents[path]
-    found = map(unpacked.root.file_at, unpacked.bundles)
-    unpacked.bundles = {file.path for file in found if file is not None}
+    unpacked.bundles = {
+        at.path: minified
+        for path, minified in unpacked.bundles.items()
+        if (at := unpacked.root.file_at(path)) is not None
+    }
     found = map(unpacked.root.file_at, unpacked.headers)
     unpacked.headers = {file.path for file in found if file is not None}
     unpacked.holders = {
@@ -226,12 +223,13 @@ def _read(
 ) -> Entry:
     """What the content of a file tells; ``number`` is its layer's."""
     path = _normal(entry.path)
-    unpacked.bundles.discard(path)  # of a lower layer
+    unpacked.bundles.pop(path, None)  # of a lower layer
+    unpacked.scripts.pop(path, None)
     unpacked.holders.pop(path, None)
     unpacked.class_archives.pop(path, None)
     unpacked.headers.discard(path)
     former = unpacked.natives.pop(path, None)
-    wanted, script = bool(_CONTENTS.match(path)), bool(_SCRIPT.match(path))
+    wanted = bool(_CONTENTS.match(path))
     header = Header() if path.endswith(SUFFIX) else None
     if wanted:
         budget.content_bytes -= size
@@ -243,8 +241,8 @@ def _read(
         return entry
     kept: list[bytes] = []
     holder, content = Holder(path), Content(path)
-    compiled = path.endswith(b".jsc")  # by bytenode: nothing in it can be told
-    bundle, checksum, end = script and (compiled or size >= _BUNDLE_BYTES), 0, b""
+    script = None if _PACKAGED in path else Script(path, size)
+    checksum = 0
     archive = ClassArchive()
     for part in tape.parts(size):
         checksum = zlib.crc32(part, checksum)
@@ -255,14 +253,17 @@ def _read(
             header.feed(part)
         if wanted:
             kept.append(part)
-        if script and not bundle:
-            bundle = _is_bundled(end + part)
-            end = part[-_BUNDLE_LINE_BYTES:]
+        if script:
+            script.feed(part)
     holder.close()
     if holder.language:
         unpacked.holders[path] = holder.language
-    if bundle:
-        unpacked.bundles.add(path)
+    if script:
+        script.close()
+        if script.is_one:
+            unpacked.scripts[path] = number
+        if script.bundle:
+            unpacked.bundles[path] = script.is_minified()
     if archive.is_one():
         unpacked.class_archives[path] = number
     if header is not None and header.has_code:
@@ -274,12 +275,6 @@ def _read(
         unpacked.natives[path] = native
     # Files that only seem alike share an owner too many: no checksum has to be proof against that.
     return replace(entry, content=size << 32 | checksum) if size >= MIN_ALIKE_BYTES else entry
-
-
-def _is_bundled(script: bytes) -> bool:
-    if _BUNDLE.search(script):
-        return True
-    return any(len(line) >= _BUNDLE_LINE_BYTES for line in script.split(b"\n"))
 
 
 def _plain(file: BinaryIO, stack: ExitStack) -> _Reader:

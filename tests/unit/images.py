@@ -17,7 +17,7 @@ def image(
     hard: dict[bytes, bytes] | None = None,
     contents: dict[bytes, bytes] | None = None,
     alike: dict[bytes, int] | None = None,
-    bundles: frozenset[bytes] = frozenset(),
+    bundles: dict[bytes, bool] | None = None,
     holders: dict[bytes, str] | None = None,
 ) -> Image:
     """``alike`` are files by path, with a number for their content."""

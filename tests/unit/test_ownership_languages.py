@@ -268,13 +268,39 @@ def test_npm_packages_beside_a_bundle_may_run_from_it(bundle: bytes, observable:
     """Not those of another application, and not where a package brought the bundle."""
     ms = "/srv/app/node_modules/ms/"
     place = image(ms.encode() + b"package.json", ms.encode() + b"index.js", b"srv/app/package.json",
-                  bundle, bundles=frozenset({b"/" + bundle}))  # fmt: skip
+                  bundle, bundles={b"/" + bundle: False})  # fmt: skip
     found = assign([artifact("npm", "ms", at=(ms + "package.json",)),
                     artifact("npm", "app", at=("/srv/app/package.json",)),
                     deb("node-x", "/usr/share/nodejs/x/dist/x.js")], place)  # fmt: skip
     assert (found[0].unobservable is None) == observable
     assert found[0].unobservable is None or "/srv/app/dist/main.js" in found[0].unobservable
     assert found[2].unobservable != found[0].unobservable or observable
+
+
+@pytest.mark.parametrize(
+    ("modules", "bundle", "minified", "observable"),
+    [
+        ("/build/node_modules/ms", b"app/dist/main.js", True, False),
+        ("/build/node_modules/ms", b"app/dist/main.js", False, True),  # its lines tell
+        ("/build/node_modules/ms", b"app/node_modules.js", True, False),
+        ("/build/node_modules/ms", b"srv/dist/main.js", True, True),  # made from what is there
+        ("/usr/lib/node_modules/ms", b"app/dist/main.js", True, False),
+        ("/usr/lib/node_modules/ms", b"usr/lib/shop/main.js", True, False),
+        ("/usr/lib/node_modules/npm/node_modules/ms", b"app/dist/main.js", True, True),
+        ("/usr/share/nodejs/ms", b"app/dist/main.js", True, True),
+    ],
+)
+def test_npm_packages_may_run_from_a_minified_bundle_anywhere(
+    modules: str, bundle: bytes, minified: bool, observable: bool
+) -> None:
+    """Unless it lies beside others; of what came with a package manager nothing is bundled."""
+    files = [f"{home}/{name}".encode()[1:] for home in (modules, "/srv/node_modules/qs")
+             for name in ("package.json", "index.js")]  # fmt: skip
+    place = image(*files, bundle, bundles={b"/" + bundle: minified})
+    found = assign([artifact("npm", "ms", at=(f"{modules}/package.json",)),
+                    artifact("npm", "qs", at=("/srv/node_modules/qs/package.json",))],
+                   place)  # fmt: skip
+    assert (found[0].unobservable is None) == observable
 
 
 @pytest.mark.parametrize(

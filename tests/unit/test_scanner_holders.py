@@ -93,4 +93,4 @@ def test_what_bytenode_compiled_is_a_bundle(tmp_path: Path) -> None:
             info = tarfile.TarInfo(name)
             info.size = 300
             archive.addfile(info, io.BytesIO(b"\xa3" * 300))
-    assert unpack([path], PLENTY).bundles == {b"/srv/app.jsc"}
+    assert unpack([path], PLENTY).bundles == {b"/srv/app.jsc": True}

@@ -134,6 +134,8 @@ def test_equal_contents_are_known_over_all_layers(tmp_path: Path) -> None:
         ("./app/.next/server/a.js", b"(()=>{var e={}};t[n]={exports:{}};" + b" " * 999, True),
         ("app/a.mjs", b"// node_modules/x/index.mjs\nvar x = 1;\n" * 20, True),
         ("app/a.cjs", b"a" * 1000, True),
+        ("app/a.cjs", b"a" * 250 + b"\nb\n" * 50, True),
+        ("app/a.cjs", b"a" * 250 + b"\nb\n" * 100, False),
         ("app/a.js", b"let a = 1;\n" * 6000, True),
         ("app/a.js", b"let a = require('x');\n" * 100, False),
         ("app/node_modules/x/dist/x.js", b"a" * 1000, False),
@@ -144,7 +146,33 @@ def test_what_a_bundler_wrote_is_known(
     tmp_path: Path, name: str, content: bytes, bundle: bool
 ) -> None:
     found = unpack([layer(tmp_path, tar((name, content)))], PLENTY).bundles
-    assert found == ({b"/" + name.removeprefix("./").encode()} if bundle else set())
+    assert found.keys() == ({b"/" + name.removeprefix("./").encode()} if bundle else set())
+
+
+@pytest.mark.parametrize(
+    ("content", "minified"),
+    [
+        (b"a" * 1000, True),
+        (b"a" * 1000 + b"\n" + b"b\n" * 400, True),
+        (b"a" * 1000 + b"\n" + b"b\n" * 600, False),
+        (b"// node_modules/x/index.js\n" * 100, False),
+        (b"let a;\n" * 400_000 + b"a" * 4_000_000, True),
+        (b"a" * 5_000_000, True),
+    ],
+)
+def test_a_bundle_was_minified_if_half_of_it_is_in_long_lines(
+    tmp_path: Path, content: bytes, minified: bool
+) -> None:
+    found = unpack([layer(tmp_path, tar(("a.js", content)))], PLENTY).bundles
+    assert found == {b"/a.js": minified}
+
+
+def test_a_script_is_told_by_its_name_or_by_its_first_line(tmp_path: Path) -> None:
+    command = b"#!/usr/bin/env node\n" + b"let a;\n" * 100
+    files = {"bin/tool": command, "bin/x": command.replace(b"node", b"bash"), "a.mjs": command,
+             "node_modules/a.js": command, "a.css": command[2:]}  # fmt: skip
+    scripts = unpack([layer(tmp_path, tar(*files.items()))], PLENTY).scripts
+    assert scripts == {b"/bin/tool": 0, b"/a.mjs": 0}
 
 
 def test_a_mark_of_a_bundler_between_two_parts_is_found(tmp_path: Path) -> None:
@@ -153,16 +181,15 @@ def test_a_mark_of_a_bundler_between_two_parts_is_found(tmp_path: Path) -> None:
     mark = b"// node_modules/x/index.js\n"
     place = layers._STEP - 10 - len(head) % len(lines)
     script = (head[:place] + b"\n" + mark + lines * 100)[-(layers._STEP - 5 + 2000) :]
-    assert layers._is_bundled(script)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(layers, "_BUNDLE_BYTES", 1 << 30)
+        patch.setattr("vexstream.scripts.BUNDLE_BYTES", 1 << 30)
         assert unpack([layer(tmp_path, tar(("a.js", script)))], PLENTY).bundles
 
 
 def test_a_bundle_that_a_later_layer_replaced_is_none(tmp_path: Path) -> None:
     lower = layer(tmp_path, tar(("a.js", b"a" * 1000), ("b.js", b"a" * 1000)), "1")
     upper = layer(tmp_path, tar(("a.js", b"let a\n"), (".wh.b.js", b"")), "2")
-    assert unpack([lower, upper], PLENTY).bundles == set()
+    assert unpack([lower, upper], PLENTY).bundles == {}
 
 
 def test_it_is_told_how_much_was_read(tmp_path: Path) -> None:

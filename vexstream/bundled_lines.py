@@ -1,0 +1,114 @@
+"""Scripts that hold lines of npm packages: bundles that were not minified, wherever they lie.
+
+Such a script is a file of the package as well. ``MIN_LINES`` lines are proof that are long, are not
+what compilers write everywhere, and are in packages of few names. So is a comment with the path of
+a module, as esbuild and webpack write it.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from vexstream import scripts
+from vexstream.claims import OS_TYPES
+from vexstream.imagefiles import Image
+from vexstream.scan import Package
+
+MIN_LINES = 3
+MAX_LINES = 1_500_000
+"""Of all scripts of an image that no package owns."""
+_MAX_NAMES = 3
+_HOMES = (b"/node_modules/", b"/nodejs/", b"/usr/share/javascript/")
+
+
+def owners(packages: Sequence[Package]) -> Mapping[bytes, list[int]]:
+    """Scripts of packages -> whose they are."""
+    found: dict[bytes, list[int]] = defaultdict(list)
+    for number, package in enumerate(packages):
+        if package.type == "npm" or package.type in OS_TYPES:
+            for path in package.files:
+                if path.endswith(scripts.SUFFIXES) and any(home in path for home in _HOMES):
+                    found[path].append(number)
+    return found
+
+
+def own_scripts(
+    packages: Iterable[Package], image: Image
+) -> Mapping[bytes, Mapping[bytes, tuple[int]]]:
+    """Those of no package but the application, as ``Image.scripts``."""
+    owned = {
+        path
+        for package in packages
+        if package.type != "npm" or _is_installed(package)
+        for path in package.files
+    }
+    return {path: place for path, place in image.scripts.items() if path not in owned}
+
+
+def _is_installed(package: Package) -> bool:
+    manifests = [path for path in package.files if path.endswith(b"/package.json")]
+    return b"/node_modules/" in min(manifests, key=len, default=b"")
+
+
+@dataclass(slots=True)
+class Lines:
+    """The lines of scripts, and which packages have them."""
+
+    too_many: bool = False
+    _scripts: dict[int, list[bytes]] = field(default_factory=lambda: defaultdict(list))
+    """By a line's hash."""
+    _packages: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
+    _named: dict[bytes, set[bytes]] = field(default_factory=lambda: defaultdict(set))
+    """Scripts by the packages that their comments name."""
+    _left: int = field(default_factory=lambda: MAX_LINES)
+
+    def add(self, path: bytes, content: bytes) -> None:
+        """A script of the image's own."""
+        for name in scripts.names(content):
+            self._named[name].add(path)
+        for line in scripts.lines(content):
+            if scripts.is_telling(line):
+                self._left -= 1
+                if self._left < 0:
+                    self.too_many = True
+                    return
+                known = self._scripts[hash(line)]
+                if path not in known[-1:]:
+                    known.append(path)
+
+    def compare(self, packages: Iterable[int], content: bytes) -> None:
+        """A script of packages."""
+        for line in scripts.lines(content):
+            if (number := hash(line)) in self._scripts:
+                self._packages[number].update(packages)
+
+    def held(self, packages: Sequence[Package]) -> Iterator[tuple[bytes, int]]:
+        """Scripts, and packages of which they hold lines."""
+        seen: Counter[tuple[bytes, int]] = Counter()
+        for line, numbers in self._packages.items():
+            if len({packages[number].name for number in numbers}) <= _MAX_NAMES:
+                seen.update((path, n) for path in self._scripts[line] for n in numbers)
+        yield from (pair for pair, count in seen.items() if count >= MIN_LINES)
+        for number, package in enumerate(packages):
+            if package.type == "npm":
+                named = self._named.get(package.name.encode("utf-8", "replace"), ())
+                yield from ((path, number) for path in named)
+
+
+def with_bundles(
+    packages: Sequence[Package], image: Image, lines: Lines, compared: Container[int]
+) -> tuple[Package, ...]:
+    """The packages with the scripts that hold lines of them."""
+    more: dict[int, set[bytes]] = defaultdict(set)
+    for path, number in lines.held(packages):
+        more[number].update(image.with_twins(path))
+    doubt = "the image's own scripts have too many lines to be compared with its own"
+    return tuple(
+        replace(
+            package,
+            files=tuple(sorted({*package.files, *more.get(number, ())})),
+            unobservable=package.unobservable
+            or (doubt if lines.too_many and number in compared else None),
+        )
+        for number, package in enumerate(packages)
+    )
