@@ -33,13 +33,14 @@ from services.correlator.continuity import (
     read_again,
 )
 from services.correlator.decisions import DecisionReader
+from services.correlator.fence import Fence
 from services.correlator.publisher import Publisher
 from services.correlator.settings import CorrelatorSettings
 from services.correlator.stages import Stage, minute, stage_of
 from services.correlator.standstill import Standstill, StoodStillError
 from services.correlator.state import EntryGoneError, State
 from services.correlator.tables import TABLES, Receipts, faust_app, table
-from services.correlator.tenure import Tenure
+from services.correlator.tenure import OvertakenError, Tenure
 from services.correlator.topic_ids import topic_ids
 from vexstream.decisions import EVERY
 from vexstream.evidence import Batch
@@ -72,13 +73,22 @@ class Correlator:
     """One worker; ``app`` is its Faust app."""
 
     def __init__(
-        self, settings: CorrelatorSettings, sender: AIOKafkaProducer, standstill: Standstill
+        self,
+        settings: CorrelatorSettings,
+        sender: AIOKafkaProducer,
+        documents: AIOKafkaProducer,
+        standstill: Standstill,
+        fence: Fence,
     ) -> None:
+        """``documents`` is a producer of its own, behind the fence; what else is sent may land
+        late."""
         self._settings = settings
         self._sender = sender
+        self._fence = fence
         self._file_access = Topic.FILE_ACCESS.name_in(settings)
         self._image_scan = Topic.IMAGE_SCAN.name_in(settings)
         self._source_topics = {self._file_access, self._image_scan}
+        self._read_topics = {*self._source_topics, Topic.VEX_DECISION.name_in(settings)}
         self._partition = lru_cache(maxsize=100_000)(self._placed)
         self._dead = DeadLetterBox("correlator", Topic.DEAD_LETTER.name_in(settings), sender)
         self._tenure = Tenure()
@@ -91,14 +101,14 @@ class Correlator:
         self._anew: dict[Place, Anew] = {}
         """Partitions of which it is still to be noted that they began anew."""
         self._topic_ids: dict[str, str] = {}
-        self.app = faust_app(settings)
+        self.app = faust_app(settings, fence)
         evidence, scans, published = (
             table(self.app, name, settings, on_disk=name != "published") for name in TABLES
         )
         self.state = State(evidence, scans, published, settings.files_in_memory, self._partition)
         self._receipts = Receipts([evidence, scans], self._failed)
         self.publisher = Publisher(
-            settings, sender, self.state, self._dead, Receipts([published], self._failed)
+            settings, documents, self.state, self._dead, Receipts([published], self._failed)
         )
         self.publisher.ours, self.publisher.failed = self._ours, self._failed
         self.publisher.behind = lambda digest: self._continuity.behind(self._partition(digest))
@@ -124,10 +134,12 @@ class Correlator:
 
         async def agent(stream: Any) -> None:
             async for event in stream.noack().events():
-                if self.stopping or self._standstill.happened():
+                if self.stopping or self.failure is not None or self._standstill.happened():
                     await asyncio.Event().wait()  # until the agent is cancelled
                 try:
                     await self._take(event.message, handle)
+                except OvertakenError:
+                    continue  # it comes again, to whoever has its partition then
                 except Exception as error:  # not even its burial: a restart begins before it
                     self._failed(error)
                     return
@@ -136,14 +148,15 @@ class Correlator:
         self.app.agent(source, name=f"correlator.{topic}")(agent)
 
     async def _take(self, message: Any, handle: Callable[[Any], Awaitable[None]]) -> None:
-        place = (message.topic, message.partition)
+        place, tenure = (message.topic, message.partition), self._tenure.count
         await self._begin(place)
         if message.value is None and _NUDGE in dict(message.headers or ()):
             skipped = self._continuity.reach(*place, message.offset + 1)
         else:
             skipped = self._continuity.arrive(*place, message.offset)
         if skipped:
-            await self._make_up(*place, skipped, handle)
+            await self._make_up(*place, skipped, handle, tenure)
+        self._tenure.require(tenure)
         await self._use(message, handle)
         self._continuity.used(*place)
 
@@ -188,13 +201,16 @@ class Correlator:
         partition: int,
         offsets: range,
         handle: Callable[[Any], Awaitable[None]],
+        tenure: int,
     ) -> None:
         count = 0
         try:
             async for record in read_again(self._settings, topic, partition, offsets):
+                self._tenure.require(tenure)
                 await self._use(record, handle)
                 count += 1
         except RecordsGoneError as error:
+            self._tenure.require(tenure)
             await self._give_up(topic, partition, error)
         # Else Faust would never commit beyond what it has not seen.
         consumer: Any = self.app.consumer
@@ -220,7 +236,7 @@ class Correlator:
         places = self._sources()
         reached = self._continuity.reached()
         try:
-            ids = await topic_ids(self._sender.client, self._source_topics)
+            ids = await topic_ids(self._sender.client, self._read_topics)
             ends = await self.app.consumer.highwaters(*places)
             fetched = [await self.app.consumer.position(tp) for tp in places]
         except KafkaError as error:
@@ -370,14 +386,14 @@ class Correlator:
             self._failed(error)
 
     async def _recover(self) -> None:
-        recovery = self._tenure.recovering()
+        recovery = self._tenure.count
         mine = {tp.partition for tp in self.app.consumer.assignment()}
         sources = self._sources()
         for topic in self._source_topics:
             if missing := mine - {tp.partition for tp in sources if tp.topic == topic}:
                 # Deleted while the group shared it out; it would stay nobody's.
                 raise BegunAnewError(f"{topic}, without partition {min(missing)} now, begins anew")
-        self._topic_ids = await topic_ids(self._sender.client, self._source_topics)
+        self._topic_ids = await topic_ids(self._sender.client, self._read_topics)
         bounds = await bounds_now(self._settings, self._settings.correlator_group, sources)
         await self.reader.loaded.wait()
         async with self.publisher.publishing:
@@ -426,7 +442,7 @@ class Correlator:
         if self._standstill.happened():
             self._failed(StoodStillError("it stood still for longer than its group waits"))
             return False
-        return self._tenure.holds
+        return self._tenure.holds and self._fence.open
 
     def _failed(self, error: BaseException) -> None:
         """The changelog does not have what a record led to: only a restart brings it back."""

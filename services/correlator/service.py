@@ -12,10 +12,12 @@ from services.common.ops import ops_server
 from services.common.topics import Topic, ensure_topics
 from services.correlator.app import Correlator
 from services.correlator.beginnings import BegunAnewError
+from services.correlator.fence import Fence
+from services.correlator.lease import TERMS, Lease
 from services.correlator.settings import CorrelatorSettings
 from services.correlator.standstill import Standstill, StoodStillError
 from services.correlator.state import EntryGoneError
-from services.correlator.tables import HEARTBEAT_SECONDS, SESSION_SECONDS, changelogs
+from services.correlator.tables import changelogs
 
 log = structlog.get_logger()
 
@@ -48,10 +50,26 @@ async def run(settings: CorrelatorSettings, stop: asyncio.Event) -> None:
             return
         async with producer(settings) as sender:
             await _require_partitions(settings, sender)
-            with Standstill(SESSION_SECONDS - HEARTBEAT_SECONDS).watched() as standstill:
-                running.append(Correlator(settings, sender, standstill))
-                await _correlate(settings, running[0], stop)
+            await _guarded(settings, sender, running, stop)
     log.info("stopped")
+
+
+async def _guarded(
+    settings: CorrelatorSettings,
+    sender: AIOKafkaProducer,
+    running: list[Correlator],
+    stop: asyncio.Event,
+) -> None:
+    fence = Fence(Lease())
+    async with producer(settings) as documents:
+        fence.guard(documents)
+        # The fence is watched until Faust has left the group.
+        with (
+            Standstill(TERMS.session - TERMS.heartbeat).watched() as standstill,
+            fence.watched(),
+        ):
+            running.append(Correlator(settings, sender, documents, standstill, fence))
+            await _correlate(settings, running[0], stop)
 
 
 async def _correlate(

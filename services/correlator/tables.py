@@ -18,15 +18,14 @@ import structlog
 
 from services.common.kafka import tls_context
 from services.common.settings import credentials
+from services.correlator.fence import Fence
+from services.correlator.lease import TERMS
 from services.correlator.settings import CorrelatorSettings
+from services.correlator.transport import FencedApp
 
 log = structlog.get_logger()
 
 TABLES = ("evidence", "scans", "published")
-
-SESSION_SECONDS = 10.0
-"""The group gives the partitions of a worker away that was not heard of for so long."""
-HEARTBEAT_SECONDS = 2.0
 
 _ROCKSDB = {
     # One database a table and partition: the defaults add up to gigabytes (2 GiB of block cache
@@ -49,6 +48,8 @@ class DurableTable(faust.Table[bytes, bytes]):
     def send_changelog(self, *args: Any, **options: Any) -> Any:
         """Sends an entry, and remembers that it is under way."""
         future = super().send_changelog(*args, **options)
+        app: Any = self.app
+        app.fence.track(future)
         event = faust.current_event()
         self.unconfirmed[event.message.topic if event else ""].append(future)
         return future
@@ -99,12 +100,12 @@ class Receipts:
         return [future for table in self._tables for future in table.unconfirmed.pop(topic, ())]
 
 
-def faust_app(settings: CorrelatorSettings) -> faust.App:
+def faust_app(settings: CorrelatorSettings, fence: Fence) -> FencedApp:
     """The app, with an empty local database."""
     shutil.rmtree(settings.state_dir / "tables", ignore_errors=True)
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     servers = settings.kafka_bootstrap_servers.split(",")
-    return faust.App(
+    app = FencedApp(
         settings.correlator_group,
         broker=[f"kafka://{server.strip()}" for server in servers],
         broker_credentials=_credentials(settings),
@@ -118,14 +119,16 @@ def faust_app(settings: CorrelatorSettings) -> faust.App:
         table_standby_replicas=0,
         consumer_auto_offset_reset="earliest",
         broker_commit_interval=1.0,
-        broker_session_timeout=SESSION_SECONDS,
-        broker_heartbeat_interval=HEARTBEAT_SECONDS,
-        broker_rebalance_timeout=12.0,
+        broker_session_timeout=TERMS.session,
+        broker_heartbeat_interval=TERMS.heartbeat,
+        broker_rebalance_timeout=TERMS.rebalance,
         producer_compression_type="zstd",
         producer_acks=-1,
         web_enabled=False,
         stream_wait_empty=False,
     )
+    app.fence = fence
+    return app
 
 
 def changelogs(settings: CorrelatorSettings) -> list[str]:

@@ -5,6 +5,10 @@ recovery that ends after that is one of partitions that are another worker's.
 """
 
 
+class OvertakenError(Exception):
+    """What was begun with partitions that were revoked meanwhile may not touch the state."""
+
+
 class Tenure:
     """Begins with a recovery that nothing has overtaken, and ends when partitions are revoked."""
 
@@ -17,9 +21,15 @@ class Tenure:
         """The state is whole, and of partitions that are this worker's."""
         return self._holds
 
-    def recovering(self) -> int:
-        """A recovery begins; what it returns tells it from others."""
+    @property
+    def count(self) -> int:
+        """Tells this tenure, or the recovery that it begins with, from others."""
         return self._revoked
+
+    def require(self, count: int) -> None:
+        """Raises OvertakenError: partitions were revoked since, or the state is not whole yet."""
+        if self.overtaken(count) or not self._holds:
+            raise OvertakenError
 
     def overtaken(self, recovery: int) -> bool:
         """Partitions were revoked since it began: it is not to touch the state any more."""

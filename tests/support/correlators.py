@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from services.common.settings import CommonSettings
 from services.common.topics import Topic, ensure_topics
 from services.correlator.service import run
 from services.correlator.settings import CorrelatorSettings
-from services.local.ports import free_port
+from services.local.ports import LOOPBACK, free_port
 from services.local.process import Daemon
 from tests.support.validity import check_once
 from tests.unit.factories import CONFIG, package, scan
@@ -97,13 +97,21 @@ async def bench(kafka_settings: CommonSettings) -> AsyncIterator[Bench]:
 
 
 @contextlib.contextmanager
-def correlator(settings: CommonSettings, directory: Path, **environment: str) -> Iterator[Daemon]:
-    """A running correlator with a learning period of ten seconds of observation."""
+def correlator(
+    settings: CommonSettings,
+    directory: Path,
+    *,
+    inside: Sequence[str] = (),
+    host: str = LOOPBACK,
+    **environment: str,
+) -> Iterator[Daemon]:
+    """A running correlator with a learning period of ten seconds of observation; ``inside`` is put
+    before its command, and ``host`` is where it answers."""
     directory.mkdir(exist_ok=True)
     port = free_port()
     daemon = Daemon(
         "correlator",
-        [sys.executable, "-m", "services.correlator"],
+        [*inside, sys.executable, "-m", "services.correlator"],
         log=directory / "correlator.log",
         env=os.environ
         | {
@@ -113,6 +121,7 @@ def correlator(settings: CommonSettings, directory: Path, **environment: str) ->
             "VEXSTREAM_CORRELATOR_GROUP": f"{settings.topic_prefix}correlator",
             "VEXSTREAM_LEARNING_PERIOD_SECONDS": "10",
             "VEXSTREAM_STATE_DIR": str(directory / "state"),
+            "VEXSTREAM_OPS_HOST": host,
             "VEXSTREAM_OPS_PORT": str(port),
         }
         | environment,
@@ -120,7 +129,7 @@ def correlator(settings: CommonSettings, directory: Path, **environment: str) ->
 
     def ready() -> bool:
         with contextlib.suppress(httpx.HTTPError):
-            return httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
+            return httpx.get(f"http://{host}:{port}/readyz").status_code == 200
         return False
 
     with daemon:

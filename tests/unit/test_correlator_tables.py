@@ -8,6 +8,8 @@ import pytest
 from faust.stores import memory, rocksdb
 from faust.types import TP
 
+from services.correlator.fence import Fence
+from services.correlator.lease import Lease
 from services.correlator.settings import CorrelatorSettings
 from services.correlator.tables import DurableTable, Receipts, faust_app, table
 
@@ -71,7 +73,7 @@ async def test_a_record_whose_entry_was_refused_is_never_acknowledged() -> None:
 )
 def test_tables_lie_where_they_should(tmp_path: Path, on_disk: bool, store: type) -> None:
     settings = CorrelatorSettings(state_dir=tmp_path)
-    made = table(faust_app(settings), "evidence", settings, on_disk=on_disk)
+    made = table(faust_app(settings, Fence(Lease())), "evidence", settings, on_disk=on_disk)
     assert isinstance(made, DurableTable)
     data: Any = made.data
     assert isinstance(made.data, store)

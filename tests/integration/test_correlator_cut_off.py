@@ -1,0 +1,162 @@
+"""A worker that the network cuts off: nothing of it lands behind what its successor has said."""
+
+import asyncio
+import contextlib
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer
+
+from services.common.kafka import connection, producer
+from services.common.settings import CommonSettings
+from services.common.topics import ensure_topics
+from services.local.ports import LOOPBACK
+from services.local.process import Daemon, MissingPrerequisiteError
+from tests.support.correlators import Bench, correlator
+from tests.support.cut_off import Link, Proxy, TwoDoors
+from tests.unit.factories import batch, package, scan
+from vexstream.document import DocumentRecord
+from vexstream.scan import Finding
+
+pytestmark = pytest.mark.real
+
+SCAN = scan([package("p0", b"/bin/p0")], [Finding("CVE-1", "p0")])
+SLOW = {"VEXSTREAM_FLUSH_INTERVAL_SECONDS": "5"}
+
+
+@contextlib.asynccontextmanager
+async def bench_at(broker: TwoDoors) -> AsyncIterator[Bench]:
+    """Topics on a broker of the test's own."""
+    settings = CommonSettings(
+        kafka_bootstrap_servers=broker.bootstrap,
+        topic_prefix=f"test-{uuid.uuid4().hex[:12]}.",
+        partitions=1,
+    )
+    await ensure_topics(settings)
+    async with producer(settings) as sender:
+        yield Bench(settings, sender)
+
+
+@contextlib.contextmanager
+def started(broker: TwoDoors) -> Iterator[TwoDoors]:
+    try:
+        with broker:
+            yield broker
+    except MissingPrerequisiteError as error:
+        pytest.skip(str(error))
+
+
+def affected(found: list[DocumentRecord]) -> int:
+    return found[-1].counts.get("affected", 0) if found else 0
+
+
+async def ended(worker: Daemon, seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while worker.alive:
+        assert time.monotonic() < deadline, worker.log.read_text()[-3000:]
+        await asyncio.sleep(0.2)
+
+
+async def entries(bench: Bench) -> list[int]:
+    """Of the changelog, in its order: until when a container had been seen."""
+    topic = f"{bench.settings.topic_prefix}correlator-evidence-changelog"
+    consumer = AIOKafkaConsumer(topic, **connection(bench.settings), auto_offset_reset="earliest")
+    found = []
+    async with consumer:
+        while batches := await consumer.getmany(timeout_ms=700):
+            for message in (message for part in batches.values() for message in part):
+                if message.key.startswith(b"c|"):
+                    found.append(json.loads(message.value)["seen_us"][1])
+    return found
+
+
+async def test_a_document_that_the_cut_has_caught_does_not_land_behind_the_successors(
+    tmp_path: Path,
+) -> None:
+    """It has learnt that nothing is used, and is about to say so; its successor sees a use."""
+    link = Link()
+    with (
+        link.made(),
+        started(TwoDoors(tmp_path / "kafka", link.here, link.here)) as broker,
+    ):
+        async with bench_at(broker) as bench:
+            await bench.scan(SCAN)
+            far = SLOW | {"VEXSTREAM_KAFKA_BOOTSTRAP_SERVERS": broker.far}
+            with correlator(
+                bench.settings, tmp_path / "one", inside=link.inside, host=link.there, **far
+            ) as one:
+                await bench.batch(batch(0, 9))
+                await bench.until(bool)
+                await bench.batch(batch(9, 10, sequence=1))
+                await asyncio.sleep(1.5)  # it has used the record, and waits for its turn
+                link.cut()
+                with correlator(bench.settings, tmp_path / "two"):
+                    await bench.until(lambda found: bool(found[-1].counts.get("not_affected")))
+                    await bench.batch(batch(10, 11, [b"/bin/p0"], sequence=2))
+                    await bench.until(lambda found: affected(found) == 1)
+                    link.mend()
+                    await ended(one)
+                    await asyncio.sleep(1)
+                    counts = [affected([record]) for record in await bench.documents()]
+            assert counts == sorted(counts)
+            assert "the worker ends" in one.log.read_text()
+
+
+async def test_an_entry_that_the_cut_has_caught_does_not_land_behind_the_successors(
+    tmp_path: Path,
+) -> None:
+    """Entries of a container are overwritten: what the next recovery reads is the last one."""
+    proxy = Proxy()
+    broker = TwoDoors(tmp_path / "kafka", LOOPBACK, LOOPBACK, proxy.port)
+    with started(broker), proxy.before(broker.far_port):
+        async with bench_at(broker) as bench:
+            await bench.scan(SCAN)
+            far = SLOW | {"VEXSTREAM_KAFKA_BOOTSTRAP_SERVERS": broker.far}
+            with correlator(bench.settings, tmp_path / "one", **far) as one:
+                await bench.batch(batch(0, 4))
+                await bench.until(bool)
+                proxy.stall()
+                await bench.batch(batch(4, 5, sequence=1))
+                await asyncio.sleep(1.5)  # its entry is under way
+                proxy.cut()
+                with correlator(bench.settings, tmp_path / "two"):
+                    await bench.batch(batch(5, 6, sequence=2))
+                    while (await entries(bench))[-1] < 6_000_000:
+                        assert one.alive, "nothing of it can be late"
+                    proxy.resume()
+                    await ended(one)
+                    await asyncio.sleep(1)
+                    found = await entries(bench)
+            assert found == sorted(found)
+            assert "the worker ends" in one.log.read_text()
+
+
+async def test_partitions_are_not_given_up_while_something_is_under_way(tmp_path: Path) -> None:
+    """Another worker joins; the group can be reached, and the partitions' leader cannot."""
+    proxy = Proxy()
+    broker = TwoDoors(tmp_path / "kafka", LOOPBACK, LOOPBACK, proxy.port)
+    with started(broker), proxy.before(broker.far_port):
+        async with bench_at(broker) as bench:
+            await bench.scan(SCAN)
+            far = SLOW | {"VEXSTREAM_KAFKA_BOOTSTRAP_SERVERS": broker.far}
+            with correlator(bench.settings, tmp_path / "one", **far) as one:
+                await bench.batch(batch(0, 9))
+                await bench.until(bool)
+                await bench.batch(batch(9, 10, sequence=1))
+                await asyncio.sleep(1.5)
+                proxy.stall()
+                await asyncio.sleep(5)  # now it is about to publish
+                with correlator(bench.settings, tmp_path / "two"):
+                    await bench.until(lambda found: bool(found[-1].counts.get("not_affected")))
+                    await bench.batch(batch(10, 11, [b"/bin/p0"], sequence=2))
+                    await bench.until(lambda found: affected(found) == 1)
+                    proxy.resume()
+                    await ended(one)
+                    await asyncio.sleep(1)
+                    counts = [affected([record]) for record in await bench.documents()]
+            assert counts == sorted(counts)
+            assert "the worker ends" in one.log.read_text()
