@@ -288,6 +288,8 @@ def _uncovered(seen: Coverage) -> tuple[Reason, str] | None:
 
 def unread_text(unread: Unread) -> str:
     """What could not be read, and what helps."""
+    if not unread.places and not unread.more:
+        return "a scan that may be newer was not taken whole: scan the image again"
     shown = [*map(str, unread.places), *(["others"] if unread.more else [])]
     return (
         f"records that may be about it could not be read ({', '.join(shown)}): `vexstream "

@@ -73,11 +73,13 @@ class Unread:
     """The first ``MAX_NAMED`` of them."""
     more: bool = False
     dismissed: tuple[tuple[RecordPlace, Dismissal], ...] = ()
+    scan_dropped: bool = False
+    """Nor can a scan that may be newer than the one that holds."""
 
     @property
     def blocks(self) -> bool:
         """Nothing can be ruled out."""
-        return bool(self.places) or self.more
+        return bool(self.places) or self.more or self.scan_dropped
 
     def joined(self, other: "Unread") -> "Unread":
         """What both say."""
@@ -86,6 +88,7 @@ class Unread:
             tuple(places[:MAX_NAMED]),
             self.more or other.more or len(places) > MAX_NAMED,
             tuple(sorted({*self.dismissed, *other.dismissed}, key=lambda note: note[0])),
+            self.scan_dropped or other.scan_dropped,
         )
 
 

@@ -61,6 +61,10 @@ FORWARDED_RECORDS = Counter(
     "vexstream_correlator_forwarded_records",
     "Records found on another partition than their image's",
 )
+DROPPED_SCANS = Counter(
+    "vexstream_correlator_dropped_scans",
+    "Scans of which parts were dropped, for too many others of their image were on their way",
+)
 ASSESS_SECONDS = Histogram(
     "vexstream_correlator_assess_seconds",
     "Time of one assessment",

@@ -5,16 +5,18 @@ anybody else. What is rarely needed, the files and the scan of a digest, is give
 of it is in memory, and comes back from the tables.
 """
 
-import json
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import structlog
 
+from schemas.codec import BadRecordError, CodecError
 from schemas.messages import ScanChunk, decode_chunk, encode_chunk, join_scan
 from services.common import metrics
 from services.correlator import store
+from services.correlator.assembly import ScanAssembly, supersedes
 from services.correlator.beginnings import NO_ID
 from services.correlator.continuity import Place
 from services.correlator.marks import PREFIX, MarkTable, scope_of
@@ -22,6 +24,7 @@ from vexstream.correlation import Correlation
 from vexstream.evidence import Batch, FileUse, Learnt
 from vexstream.identity import Digest, parse_digest
 from vexstream.scan import Scan
+from vexstream.unreadable import Unread
 
 log = structlog.get_logger()
 
@@ -52,7 +55,7 @@ class State:
         self._published = published
         self._limit = files_in_memory
         self._held: dict[Digest, store.Held] = {}
-        self._assembly = store.ScanAssembly()
+        self._assembly = ScanAssembly()
         self._recent: OrderedDict[Digest, int] = OrderedDict()
         self._weight = 0
         self.correlations: dict[Digest, Correlation] = {}
@@ -64,8 +67,8 @@ class State:
         correlation = self.correlations.get(digest)
         if correlation is None:
             correlation = self.correlations[digest] = Correlation(digest, self)
-            correlation.unread = self.unreadable.unread(digest, self._partition_of(digest))
             self._held[digest] = store.Held()
+            correlation.unread = self._unread(digest)
             metrics.DIGESTS.set(len(self.correlations))
         return correlation
 
@@ -90,27 +93,84 @@ class State:
     def take_chunk(self, chunk: ScanChunk) -> Correlation | None:
         """Takes a part of a scan; the correlation whose scan has changed by it, or None."""
         correlation = self.of(chunk.config_digest)
-        held = self._held[correlation.digest]
+        digest, held = correlation.digest, self._held[correlation.digest]
         if chunk.scan_id == held.scan_id:
+            self._go_beside(digest)
             return None
-        chunks = self._assembly.add(chunk)
-        scan = join_scan(chunks)
-        if scan is None:
-            self._scans[store.chunk_key(chunk)] = encode_chunk(chunk)
-            return None
-        outdated = set(self._assembly.done(chunk.config_digest))
-        if not correlation.accept(scan):
+        parts = self._assembly.add(chunk)
+        if not parts.whole:
+            self._scans[store.chunk_name(digest, chunk.scan_id, chunk.index)] = encode_chunk(chunk)
+            return self._drop_one_too_many(correlation)
+        taken = self._assembly.forget(digest, chunk.scan_id)
+        outdated = {store.chunk_name(digest, chunk.scan_id, index) for index in taken}
+        try:
+            scan = self._joined(chunk, taken)
+            holds = self._is_to_hold(correlation, scan, chunk.scan_id)
+        except CodecError:
+            self._delete(self._scans, outdated)
+            raise
+        if not holds or not correlation.accept(scan):
             self._delete(self._scans, outdated)
             return None
-        self._scans[store.chunk_key(chunk)] = encode_chunk(chunk)
-        outdated -= {store.chunk_key(part) for part in chunks}
-        outdated.update(store.chunk_keys(correlation.digest, held.scan_id, held.chunks))
-        held.scan_id, held.chunks = chunk.scan_id, len(chunks)
-        pointer = json.dumps([held.scan_id, held.chunks]).encode()
-        self._scans[store.pointer_key(correlation.digest)] = pointer
+        self._scans[store.chunk_name(digest, chunk.scan_id, chunk.index)] = encode_chunk(chunk)
+        outdated -= set(store.chunk_keys(digest, chunk.scan_id, parts.count))
+        outdated.update(store.chunk_keys(digest, held.scan_id, held.chunks))
+        held.scan_id, held.chunks = chunk.scan_id, parts.count
+        held.beside = self._assembly.under_way(digest)
+        held.dropped &= parts.begun <= held.dropped_at
+        self._scans[store.pointer_key(digest)] = store.pointer_bytes(held)
         self._delete(self._scans, outdated)
+        correlation.unread = self._unread(digest)
         self._use(correlation)
         return correlation
+
+    def _joined(self, last: ScanChunk, indices: list[int]) -> Scan:
+        """The scan of which all chunks have come; the last one is not in the table yet."""
+        chunks = [last]
+        for index in indices:
+            if index != last.index:
+                key = store.chunk_name(last.config_digest, last.scan_id, index)
+                chunks.append(decode_chunk(self._required(self._scans, key)))
+        scan = join_scan(chunks)
+        if scan is None:
+            raise BadRecordError(f"the chunks of the scan {last.scan_id[:80]} do not fit together")
+        return scan
+
+    def _is_to_hold(self, correlation: Correlation, scan: Scan, scan_id: str) -> bool:
+        held = self._held[correlation.digest]
+        at_once = scan_id in held.beside
+        return supersedes(scan, scan_id, correlation.scan, held.scan_id, at_once=at_once)
+
+    def _go_beside(self, digest: Digest) -> None:
+        """A chunk of the scan that holds has come again, after the first ones of these."""
+        held = self._held[digest]
+        if not self._assembly.under_way(digest) <= held.beside:
+            held.beside |= self._assembly.under_way(digest)
+            self._scans[store.pointer_key(digest)] = store.pointer_bytes(held)
+
+    def _drop_one_too_many(self, correlation: Correlation) -> Correlation | None:
+        digest, held = correlation.digest, self._held[correlation.digest]
+        scan_id = self._assembly.too_many(digest)
+        if scan_id is None:
+            return None
+        held.dropped, held.dropped_at = True, self._assembly.begun(digest)
+        self._scans[store.pointer_key(digest)] = store.pointer_bytes(held)
+        taken = self._assembly.forget(digest, scan_id)
+        self._delete(self._scans, [store.chunk_name(digest, scan_id, index) for index in taken])
+        metrics.DROPPED_SCANS.inc()
+        log.warning("too many scans of an image at once: one was dropped", digest=digest)
+        correlation.unread = self._unread(digest)
+        return correlation
+
+    def _unread(self, digest: Digest) -> Unread:
+        unread = self.unreadable.unread(digest, self._partition_of(digest))
+        return replace(unread, scan_dropped=self._held[digest].dropped)
+
+    def _required(self, table: Any, key: bytes) -> bytes:
+        value: bytes | None = table.get(key)
+        if value is None:  # to go on would be to take files for unused, or a document for right
+            raise EntryGoneError(f"a table does not have {key!r} any more")
+        return value
 
     def note_topic(self, place: Place, topic_id: str) -> None:
         """Writes down of which topic the records of a partition are."""
@@ -152,18 +212,13 @@ class State:
     def files(self, digest: Digest) -> Iterator[tuple[bytes, FileUse]]:
         """For the core: what the tables hold of a digest's files."""
         for key in self._held[digest].files:
-            value = self._evidence.get(key)
-            if value is None:  # to go on would be to take these files for unused
-                raise EntryGoneError(f"the table evidence does not have {key!r} any more")
-            yield from store.unpack_files(value)
+            yield from store.unpack_files(self._required(self._evidence, key))
 
     def scan(self, digest: Digest) -> Scan | None:
         """For the core: the scan of a digest out of the tables."""
         held = self._held[digest]
-        values = [
-            self._scans.get(key) for key in store.chunk_keys(digest, held.scan_id, held.chunks)
-        ]
-        return join_scan([decode_chunk(value) for value in values if value is not None])
+        keys = store.chunk_keys(digest, held.scan_id, held.chunks)
+        return join_scan([decode_chunk(self._required(self._scans, key)) for key in keys])
 
     def marked(self, partition: int) -> list[Digest]:
         """Marks of unreadable records came or went: the digests for which it matters."""
@@ -171,7 +226,7 @@ class State:
         for digest, correlation in self.correlations.items():
             if self._partition_of(digest) != partition:
                 continue
-            unread = self.unreadable.unread(digest, partition)
+            unread = self._unread(digest)
             if unread != correlation.unread:
                 correlation.unread = unread
                 concerned.append(digest)
@@ -185,7 +240,7 @@ class State:
 
         self.correlations, self._held, self.topic_ids = {}, {}, {}
         self.unreadable.clear()
-        self._assembly, self._recent, self._weight = store.ScanAssembly(), OrderedDict(), 0
+        self._assembly, self._recent, self._weight = ScanAssembly(), OrderedDict(), 0
         self._rebuild_evidence(mine, owned)
         self._rebuild_scans(owned)
         for key, value in self._published.items():
@@ -193,7 +248,7 @@ class State:
             if owned(digest):
                 self.of(digest).published = store.published_of(value)
         for digest, correlation in self.correlations.items():
-            correlation.unread = self.unreadable.unread(digest, self._partition_of(digest))
+            correlation.unread = self._unread(digest)
         metrics.DIGESTS.set(len(self.correlations))
 
     def _rebuild_evidence(
@@ -230,13 +285,14 @@ class State:
                 continue
             if key.endswith(b"#"):
                 held = self._held[self.of(digest).digest]
-                held.scan_id, held.chunks = json.loads(value)
-                self.correlations[digest].has_scan = True
+                store.restore_pointer(held, value)
+                self.correlations[digest].has_scan = bool(held.scan_id)
             else:
                 in_transit.append((digest, key))
         for digest, key in in_transit:
             if key.split(b"#")[1].decode() != self._held[self.of(digest).digest].scan_id:
-                self._assembly.add(decode_chunk(self._scans[key]))
+                chunk = decode_chunk(self._scans[key])
+                self._assembly.restore(digest, chunk.scan_id, chunk.index, chunk.count)
 
     def _write_files(self, correlation: Correlation, learnt: Learnt) -> None:
         keys = self._held[correlation.digest].files

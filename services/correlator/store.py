@@ -22,14 +22,16 @@ from operator import itemgetter
 
 import zstandard
 
-from schemas.messages import ScanChunk, image_of, image_record
+from schemas.messages import image_of, image_record
 from vexstream.correlation import Correlation, Published
 from vexstream.evidence import Evidence, FileUse, Learnt
 from vexstream.identity import Digest, Image, Workload
 from vexstream.observation import Container, Open
 
 FILES_PER_ENTRY = 4000
-"""So that an entry fits a Kafka record even if every path is 4 KiB long and compresses badly."""
+BYTES_PER_ENTRY = 500_000
+"""Of paths, so that an entry fits a Kafka record even if they do not compress: who builds an image
+chooses their names, and an entry that is refused stops all images of its partition."""
 ENTRIES_PER_DIGEST = 16
 """More entries of files than these are made one, when the files are in memory anyway."""
 
@@ -45,6 +47,13 @@ class Held:
     """Keys of the entries of files."""
     scan_id: str = ""
     chunks: int = 0
+    beside: set[str] = field(default_factory=set)
+    """Scans that were on their way while that one was: the order of chunks does not tell which of
+    them is newer."""
+    dropped: bool = False
+    """Of a scan that may be newer too many others have taken the place."""
+    dropped_at: int = 0
+    """How many scans had begun by then (assembly.py)."""
 
 
 def digest_of(key: bytes) -> bytes:
@@ -62,11 +71,23 @@ def files_entries(
 ) -> Iterator[tuple[bytes, bytes]]:
     """The files as entries, as many as it takes. The key is of the content: an entry never takes
     the place of one that says something else."""
-    rest = iter(files)
-    while chunk := list(islice(rest, FILES_PER_ENTRY)):
+    for chunk in _fitting(files):
         value = pack_files(chunk)
         seal = hashlib.blake2b(value, digest_size=16).hexdigest()
         yield f"f|{digest}|{seal}".encode(), value
+
+
+def _fitting(files: Iterable[tuple[bytes, FileUse]]) -> Iterator[list[tuple[bytes, FileUse]]]:
+    chunk: list[tuple[bytes, FileUse]] = []
+    size = 0
+    for path, use in files:
+        size += len(path)
+        if chunk and (len(chunk) == FILES_PER_ENTRY or size > BYTES_PER_ENTRY):
+            yield chunk
+            chunk, size = [], len(path)
+        chunk.append((path, use))
+    if chunk:
+        yield chunk
 
 
 def learnt_files(correlation: Correlation, learnt: Learnt) -> Iterator[tuple[bytes, bytes]]:
@@ -165,33 +186,28 @@ def published_of(value: bytes) -> Published:
     return Published(*json.loads(value)[: len(fields(Published))])
 
 
-def chunk_key(chunk: ScanChunk) -> bytes:
-    """The key of a chunk: chunks of different scans do not replace each other."""
-    return f"{chunk.config_digest}#{chunk.scan_id}#{chunk.index}".encode()
-
-
 def chunk_keys(digest: Digest, scan_id: str, count: int) -> list[bytes]:
     """The keys of all chunks of a scan."""
-    return [f"{digest}#{scan_id}#{index}".encode() for index in range(count)]
+    return [chunk_name(digest, scan_id, index) for index in range(count)]
+
+
+def pointer_bytes(held: Held) -> bytes:
+    """Which scan of a digest holds, and what tells whether another one takes its place."""
+    return json.dumps([held.scan_id, held.chunks, sorted(held.beside), held.dropped]).encode()
+
+
+def restore_pointer(held: Held, value: bytes) -> None:
+    """The inverse of ``pointer_bytes``; earlier releases wrote the first two."""
+    held.scan_id, held.chunks, *more = json.loads(value)
+    if len(more) >= 2:
+        held.beside, held.dropped = set(more[0]), more[1]
+
+
+def chunk_name(digest: Digest, scan_id: str, index: int) -> bytes:
+    """The key of a chunk: chunks of different scans do not replace each other."""
+    return f"{digest}#{scan_id}#{index}".encode()
 
 
 def pointer_key(digest: Digest) -> bytes:
     """The key that says which scan of a digest holds."""
     return f"{digest}#".encode()
-
-
-class ScanAssembly:
-    """Chunks of scans on their way in, by digest."""
-
-    def __init__(self) -> None:
-        self._chunks: dict[Digest, dict[bytes, ScanChunk]] = {}
-
-    def add(self, chunk: ScanChunk) -> list[ScanChunk]:
-        """Takes a chunk; returns all that are held of its scan."""
-        held = self._chunks.setdefault(chunk.config_digest, {})
-        held[chunk_key(chunk)] = chunk
-        return [other for other in held.values() if other.scan_id == chunk.scan_id]
-
-    def done(self, digest: Digest) -> list[bytes]:
-        """Forgets the chunks of a digest, of which one scan was whole; returns their keys."""
-        return list(self._chunks.pop(digest, {}))

@@ -3,19 +3,25 @@
 import json
 from collections.abc import Iterable
 from dataclasses import replace
+from random import Random
+from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.codec import BadRecordError
 from schemas.messages import split_scan
+from services.common import metrics
 from services.correlator import store
-from services.correlator.state import State
+from services.correlator.assembly import MAX_IN_PARTS
+from services.correlator.state import EntryGoneError, State
 from tests.unit.factories import CONFIG, IMAGE, JOB, PERIOD, WEB, batch, package, scan
 from vexstream.correlation import Correlation, Policy, fingerprint
 from vexstream.evidence import Batch, FileUse
 from vexstream.identity import Digest, Image
 from vexstream.rules import Rules
-from vexstream.scan import Finding, Scan
+from vexstream.scan import FailureReason, Finding, Scan, ScanFailure
 
 POLICY = Policy(Rules(PERIOD))
 OTHER = Image(Digest("sha256:" + "d" * 64))
@@ -148,7 +154,7 @@ def test_chunks_of_two_scans_may_come_mixed() -> None:
         into.take_chunk(chunk)
     found = into.correlations[CONFIG].scan
     assert found is not None
-    assert found.findings in (SCAN.findings, newer.findings)
+    assert found.findings == newer.findings
     again = state(held)
     again.rebuild(lambda _: True)
     rebuilt = again.correlations[CONFIG].scan
@@ -176,6 +182,138 @@ def test_a_scan_in_transit_does_not_hide_the_one_before() -> None:
     assert len(held[1]) == len(newer) + 1
 
 
+DAY_US = 24 * 3600 * 1_000_000
+
+
+def scan_number(number: int, at_us: int) -> Scan:
+    """Scans that differ, in several chunks each."""
+    return replace(SCAN, findings=(Finding(f"CVE-{number}", "p0"),), scanned_at_us=at_us)
+
+
+def holds(into: State) -> Scan | None:
+    correlation = into.correlations.get(CONFIG)
+    return correlation.scan if correlation else None
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(st.integers(1, 4), min_size=2, max_size=5),
+    st.randoms(use_true_random=False),
+    st.sets(st.integers(0, 60), max_size=4),
+    st.booleans(),
+)
+def test_whatever_way_the_chunks_of_scans_come_mixed_the_newest_holds(
+    times: list[int], order: Any, restarts: set[int], again: bool
+) -> None:
+    """Some of the same time; also over restarts, and when all of it comes again."""
+    scans = [scan_number(number, at) for number, at in enumerate(times)]
+    chunks = [split_scan(each, 80) for each in scans]
+    assert all(len(parts) > 2 for parts in chunks)
+    newest = max(
+        zip(scans, chunks, strict=True), key=lambda p: (p[0].scanned_at_us, p[1][0].scan_id)
+    )
+    held = tables()
+    into = state(held)
+    steps = [chunk for parts in chunks for chunk in parts]
+    order.shuffle(steps)
+    for at, chunk in enumerate([*steps, *(steps if again else [])]):
+        if at in restarts:
+            into = state(held)
+            into.rebuild(lambda _: True)
+        into.take_chunk(chunk)
+    assert (found := holds(into)) is not None
+    assert found.findings == newest[0].findings
+    assert not into.correlations[CONFIG].unread.blocks
+    into = state(held)
+    into.rebuild(lambda _: True)
+    assert holds(into) == found
+    assert len(held[1]) == len(newest[1]) + 1
+
+
+def test_an_older_scan_that_lies_a_day_back_and_comes_alone_is_a_wrong_clock() -> None:
+    early, late = scan_number(0, 1), scan_number(1, 2 + DAY_US)
+    into = state(tables())
+    for step in (late, early):
+        for chunk in split_scan(step, 150):
+            into.take_chunk(chunk)
+    assert (found := holds(into)) is not None
+    assert found.findings == early.findings
+    into, parts = state(tables()), split_scan(early, 150)
+    for chunk in [parts[0], *split_scan(late, 150), *parts[1:]]:
+        into.take_chunk(chunk)
+    assert (found := holds(into)) is not None
+    assert found.findings == late.findings
+
+
+def test_what_is_dropped_is_counted_and_rules_out_nothing_until_a_later_scan_is_whole() -> None:
+    held = tables()
+    into = state(held)
+    feed(into, [batch(0, 20)])
+    first = split_scan(scan_number(0, 10), 150)
+    assert into.take_chunk(first[0]) is None
+    before = metrics.DROPPED_SCANS._value.get()
+    begun = [split_scan(scan_number(n, 10 + n), 150) for n in range(1, MAX_IN_PARTS + 1)]
+    changed = [into.take_chunk(parts[0]) for parts in begun]
+    assert changed == [None] * (MAX_IN_PARTS - 1) + [into.correlations[CONFIG]]
+    assert metrics.DROPPED_SCANS._value.get() == before + 1
+    for restarted in (False, True):
+        if restarted:
+            into = state(held)
+            into.rebuild(lambda _: True)
+        record = into.correlations[CONFIG].due(POLICY)
+        assert record is not None
+        assert record.counts["not_affected"] == 0
+        assert b"a scan that may be newer was not taken whole" in record.body
+    for chunk in begun[0][1:]:  # it had begun before that one was dropped
+        into.take_chunk(chunk)
+    record = into.correlations[CONFIG].due(POLICY)
+    assert record is not None
+    assert record.counts["not_affected"] == 0
+    for chunk in split_scan(scan_number(99, 99), 150):
+        into.take_chunk(chunk)
+    record = into.correlations[CONFIG].due(POLICY)
+    assert record is not None
+    assert record.counts["not_affected"] == 1
+
+
+def test_a_failure_takes_the_place_of_no_scan_and_any_scan_takes_that_of_a_failure() -> None:
+    failed = Scan(IMAGE, 50, failure=ScanFailure(FailureReason.MATCH_FAILED, "no database"))
+    for order in ((failed, SCAN), (SCAN, failed)):
+        into = state(tables())
+        for step in order:
+            for chunk in split_scan(step, 60):
+                into.take_chunk(chunk)
+        assert (found := holds(into)) is not None
+        assert found.failure is None
+
+
+def test_a_scan_of_which_a_chunk_is_gone_is_no_reason_to_let_a_document_stand() -> None:
+    """A late use would else never be told of."""
+    held = tables()
+    feed(state(held), [])
+    into = state(held)
+    into.rebuild(lambda _: True)
+    del held[1][next(key for key in held[1] if key.endswith(b"#1"))]
+    with pytest.raises(EntryGoneError):
+        into.correlations[CONFIG].due(POLICY)
+
+
+def test_chunks_that_are_no_scan_leave_nothing_behind() -> None:
+    held = tables()
+    into = state(held)
+    feed(into, [])
+    size = len(held[1])
+    one, *others = split_scan(scan_number(1, 99), 150)
+    into.take_chunk(replace(one, body=b"?"))
+    for chunk in others[:-1]:
+        into.take_chunk(chunk)
+    with pytest.raises(BadRecordError):
+        into.take_chunk(others[-1])
+    assert len(held[1]) == size
+    assert (found := holds(into)) is not None
+    assert found.findings == SCAN.findings
+
+
 _OTHER_SCAN = scan(
     [package("p0", PATHS[1], PATHS[4]), package("p1"), package("p3", PATHS[0]), package("p5")],
     [Finding(f"CVE-{n}", f"p{n}") for n in (0, 1, 3, 5)],
@@ -200,13 +338,13 @@ def test_what_was_used_stays_affected_over_scans_and_restarts(
     held = tables()
     into, current, used = state(held, 3), SCAN, set[bytes]()
     feed(into, [])
-    for step in steps:
+    for at, step in enumerate(steps):
         if step is None:
             into = state(held, 3)
             into.rebuild(lambda _: True)
         elif isinstance(step, Scan):
-            current = step
-            for chunk in split_scan(step, 60):
+            current = replace(step, scanned_at_us=SCAN.scanned_at_us + 1 + at)
+            for chunk in split_scan(current, 60):
                 into.take_chunk(chunk)
         else:
             for item in step:
@@ -244,3 +382,17 @@ def test_what_was_used_stays_affected_over_scans_and_restarts(
 )
 def test_files_survive_the_table(files: dict[bytes, FileUse]) -> None:
     assert dict(store.unpack_files(store.pack_files(files.items()))) == files
+
+
+def test_an_entry_of_files_fits_a_record_whatever_their_names_are() -> None:
+    """One that does not would be refused, and everything of its partition would stop."""
+    random = Random(1)
+    use = FileUse(1, 0, (WEB,))
+    files = {b"/" + random.randbytes(4000).replace(b"\0", b"x"): use for _ in range(1000)}
+    entries = list(store.files_entries(CONFIG, files.items()))
+    assert max(len(value) for _, value in entries) < 900_000
+    assert len(entries) < 10
+    assert {p: u for _, value in entries for p, u in store.unpack_files(value)} == files
+    short = {b"/%d" % n: use for n in range(store.FILES_PER_ENTRY + 1)}
+    assert len(list(store.files_entries(CONFIG, short.items()))) == 2
+    assert list(store.files_entries(CONFIG, ())) == []
