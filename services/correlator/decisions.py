@@ -29,7 +29,10 @@ class DecisionReader:
     async def run(self) -> None:
         """Reads until it is cancelled."""
         partition = TopicPartition(Topic.VEX_DECISION.name_in(self._settings), 0)
-        consumer = AIOKafkaConsumer(**connection(self._settings), enable_auto_commit=False)
+        # Where it has read what is not there any more, decisions hold that nobody takes back.
+        consumer = AIOKafkaConsumer(
+            **connection(self._settings), enable_auto_commit=False, auto_offset_reset="none"
+        )
         async with consumer:
             consumer.assign([partition])
             await consumer.seek_to_beginning(partition)

@@ -8,6 +8,7 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from typer.testing import CliRunner
 
+from schemas.decisions import encode_decision
 from schemas.messages import decode_dead_letter
 from services.cli import app
 from services.common.kafka import connection
@@ -17,6 +18,8 @@ from services.correlator.continuity import RecordsGoneError, read_again
 from services.correlator.service import CorrelatorError
 from tests.support.correlators import SCAN, Bench, in_process
 from tests.unit.factories import CONFIG, batch
+from vexstream.decisions import Decision, DecisionSource
+from vexstream.status import Status
 
 pytestmark = pytest.mark.real
 
@@ -132,3 +135,26 @@ async def test_a_lost_changelog_is_made_up_for_from_the_sources(
     async with in_process(bench.settings, tmp_path):
         found = await bench.until(lambda found: found[-1].counts["affected"] == 2)
     assert found[-1].counts["not_affected"] == 1
+
+
+async def test_decisions_do_not_outlive_their_topic(bench: Bench, tmp_path: Path) -> None:
+    """The topic is made again: what was on it holds no more, and what it rules out neither."""
+    decision = Decision(
+        CONFIG, "CVE-1", "pkg:deb/debian/used@1.0", Status.NOT_AFFECTED, "never parsed", "me",
+        DecisionSource.HUMAN, 5, "vulnerable_code_not_present",
+    )  # fmt: skip
+    topic = Topic.VEX_DECISION.name_in(bench.settings)
+    await bench.scan(SCAN)
+    await bench.batch(batch(0, 10, [b"/bin/used"]))
+    await bench.sender.send_and_wait(topic, key=decision.key, value=encode_decision(decision))
+
+    async def run_through_it() -> None:
+        async with in_process(bench.settings, tmp_path):
+            await bench.until(lambda found: bool(found) and found[-1].counts["not_affected"] == 3)
+            await recreate(bench.settings, Topic.VEX_DECISION)
+            await asyncio.sleep(8)  # it looks every two seconds
+
+    with pytest.raises(CorrelatorError, match=r"begins anew|cannot go on"):
+        await run_through_it()
+    async with in_process(bench.settings, tmp_path):
+        await bench.until(lambda found: found[-1].counts["affected"] == 1)
