@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -132,7 +133,7 @@ async def test_a_document_that_does_not_fit_a_record_is_said_not_to_be_there(
         assert "document_too_large" in str(found[-1].failure)
         (letter,) = [decode_dead_letter(value) for value in await bench.read(Topic.DEAD_LETTER)]
         assert letter.reason == "too_large"
-        await bench.scan(SCAN)
+        await bench.scan(replace(SCAN, scanned_at_us=huge.scanned_at_us + 1))
         found = await bench.until(lambda found: found[-1].state is DocumentState.DOCUMENT)
         assert found[-1].counts["under_investigation"] == 3
 
