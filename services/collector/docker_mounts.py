@@ -47,37 +47,43 @@ def _may_have_been(name: str, image: dict[str, Any]) -> bool:
 
 def copied_code(container: dict[str, Any], host_root: Path) -> tuple[str, ...]:
     """Where a tmpfs was filled with code of the image; where that cannot be looked at, perhaps."""
-    layers = ((container.get("GraphDriver") or {}).get("Data") or {}).get("MergedDir")
+    driver = (container.get("GraphDriver") or {}).get("Data") or {}
+    layers = [*driver.get("LowerDir", "").split(":"), driver.get("UpperDir", "")]
     filled = [
         path
         for path, options in ((container.get("HostConfig") or {}).get("Tmpfs") or {}).items()
         if _COPIED in options.split(",")
     ]
+    known = [host_root / layer.lstrip("/") for layer in layers if layer]
     return tuple(
-        path for path in sorted(filled) if layers is None or _has_code(host_root, layers, path)
+        path
+        for path in sorted(filled)
+        if not known or any(_has_code(layer, path) for layer in known)
     )
 
 
-def _has_code(host_root: Path, layers: str, path: str) -> bool:
+def _has_code(layer: Path, path: str) -> bool:
     try:
-        return any(_is_code(*file) for file in _files(host_root / layers.lstrip("/"), path))
-    except FileNotFoundError:
+        top = os.open(layer, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return True
+    try:
+        return any(_is_code(*file) for file in _files(top, path))
+    except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
         return True
+    finally:
+        os.close(top)
 
 
 def _is_code(path: bytes, mode: int) -> bool:
     return stat.S_ISREG(mode) and (bool(mode & 0o111) or kind(path) is Kind.CODE)
 
 
-def _files(root: Path, path: str) -> Iterator[tuple[bytes, int]]:
+def _files(top: int, path: str) -> Iterator[tuple[bytes, int]]:
     """The files below a directory; of too many the last one stands for the others, as a program."""
-    top = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        found = open_in_root(top, os.fsencode(path), os.O_RDONLY | os.O_DIRECTORY)
-    finally:
-        os.close(top)
+    found = open_in_root(top, os.fsencode(path), os.O_RDONLY | os.O_DIRECTORY)
     count = 0
     try:
         for folder, _, names, here in os.fwalk(".", dir_fd=found):

@@ -25,7 +25,7 @@ def _exactly(observer: Observer, act: str, prefix: str, use: Use) -> None:
     assert done.exit_code == 0, done.stderr
     got = [(event.path, event.use) for event in observer.events() if event.path != OWN]
     marked = use & Use.REWRITTEN
-    kinds = [kind for kind in (Use.OPENED, Use.EXECUTED) if kind & use]
+    kinds = [kind for kind in (Use.OPENED, Use.EXECUTED, Use.MAPPED) if kind & use]
     wanted = [(f"{prefix}{n}".encode(), kind | marked) for n in range(TIMES) for kind in kinds]
     assert sorted(got) == wanted
     assert not observer.lost()
