@@ -9,7 +9,8 @@ distribution built (vexstream/own.py), no silence rules out
    not only declared (vexstream/headers.py);
 3. a package of a language that has such headers and no library, as pybind11 or node-addon-api. One
    that has a library is loaded by what was compiled with its headers, as NumPy is;
-4. a package of Go or Rust sources, when the program was written in that language.
+4. a package of Go or Rust sources, when the program was written in that language, and Cython, mypyc
+   or Nuitka, when it was made by them.
 
 Not the kernel's headers: they declare what the kernel does, and the code is in the kernel. Nor
 those of the C library and of GCC itself: their functions stand for an instruction each or call the
@@ -17,6 +18,7 @@ library, which every program does. Nor for Go programs without C.
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Container, Mapping, Sequence, Set
 from dataclasses import replace
 
@@ -40,6 +42,12 @@ _FOR_BUILDS = re.compile(rb".*\.(?:pc|cmake|m4|mk|prf|pri|natvis|supp)\Z", re.DO
 _KERNEL = re.compile(r"linux-(?:libc-dev|(?:api-)?headers|glibc-devel)|kernel-(?:\w+-)*headers")
 _C_ITSELF = re.compile(r"libc6(?:\.1)?-dev|glibc-(?:headers|devel)|musl-dev|libgcc-\d+-dev|gcc\Z")
 _LIBRARY = re.compile(rb".*\.(?:a|so[0-9.]*|node|dylib|dll)\Z", re.DOTALL)
+_COMPILERS = {
+    Mark.CYTHON: re.compile(r"(?i:cython)\d*\Z"),
+    Mark.MYPYC: re.compile(r"(?:python3-)?mypy\Z"),
+    Mark.NUITKA: re.compile(r"(?i:nuitka)\d*\Z"),
+}
+"""They write code of their own into what they make."""
 _SOURCES = {Mark.GO: (b".go",), Mark.RUST: (b".rs",)}
 
 
@@ -53,13 +61,14 @@ def with_doubts(
 
     ``headers`` are those of C that define code.
     """
-    by_mark: dict[Mark, bytes] = {}
+    by_mark: dict[Mark, list[bytes]] = defaultdict(list)
     native = None
-    for path, natives in sorted(programs.items(), reverse=True):
+    for path, natives in sorted(programs.items()):
         marks = frozenset[Mark]().union(*(one.marks for one in natives.values()))
-        by_mark |= dict.fromkeys(marks, path)
+        for mark in marks:
+            by_mark[mark].append(path)
         if Mark.GO_ALONE not in marks:
-            native = path
+            native = native or path
     sources = {artifact.id: (artifact.type, artifact.source) for artifact in artifacts}
     with_code = {
         sources[package.id]
@@ -81,20 +90,22 @@ def with_doubts(
 def _doubt(
     package: Package,
     native: bytes | None,
-    by_mark: Mapping[Mark, bytes],
+    by_mark: Mapping[Mark, Sequence[bytes]],
     headers: Set[bytes],
     *,
     apart: bool,
 ) -> str | None:
     """``apart``: the code that its headers declare is in a package of the same source."""
+    for mark, compiler in _COMPILERS.items():
+        if compiler.match(package.name):
+            for path in by_mark.get(mark, ()):
+                if path not in package.files:
+                    return f"{text(path)} was made by it and may hold code of its own"
     if package.type not in OS_TYPES:
-        inside = not any(map(_LIBRARY.match, package.files)) and _code_in_headers(package, headers)
-        return (
-            f"{text(native)} may have been compiled with its headers" if inside and native else None
-        )
+        return _of_language(package, native, headers)
     for mark, suffixes in _SOURCES.items():
         if mark in by_mark and any(path.endswith(suffixes) for path in package.files):
-            return f"{text(by_mark[mark])} may have been built with its sources"
+            return f"{text(by_mark[mark][0])} may have been built with its sources"
     if native is None or _KERNEL.match(package.name):
         return None
     if _code_in_headers(package, () if _C_ITSELF.match(package.name) else headers):
@@ -102,6 +113,14 @@ def _doubt(
     if not apart and _only_headers(package):
         return f"{text(native)} may have been compiled with its headers"
     return None
+
+
+def _of_language(package: Package, native: bytes | None, headers: Set[bytes]) -> str | None:
+    if native is None or any(map(_LIBRARY.match, package.files)):
+        return None
+    if not _code_in_headers(package, headers):
+        return None
+    return f"{text(native)} may have been compiled with its headers"
 
 
 def _code_in_headers(package: Package, headers: Container[bytes]) -> bool:

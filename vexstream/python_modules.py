@@ -38,10 +38,10 @@ _EMPTY, _END = 3, ord(".")
 """Size of an entry with nothing in it: a number of two bytes, and the mark of its end."""
 _IN_BYTECODE = re.compile(rb"[\w./+-]{1,1000}?\.py")
 
-_STANDARD = frozenset(
-    "asyncio collections concurrent ctypes curses dbm distutils email encodings ensurepip html http"
-    " idlelib importlib json lib2to3 logging multiprocessing os pathlib pydoc_data re sqlite3"
-    " sysconfig tkinter tomllib unittest urllib venv wsgiref xml xmlrpc zipfile zoneinfo".split()
+_STANDARD = re.compile(
+    r"(?:asyncio|collections|concurrent|ctypes|curses|dbm|distutils|email|encodings|ensurepip|html"
+    r"|http|idlelib|importlib|json|lib2to3|logging|multiprocessing|os|pathlib|pydoc_data|re|sqlite3"
+    r"|sysconfig|tkinter|tomllib|unittest|urllib|venv|wsgiref|xml|xmlrpc|zipfile|zoneinfo)\."
 )
 """Packages of the standard library: ``encodings.idna`` is not PyPI's idna."""
 
@@ -202,8 +202,8 @@ def _dotted(path: bytes, *, whole: bool = True) -> str:
 
 
 def _ends(name: str) -> Iterator[str]:
-    """The modules that a name may stand for: what it ends with, unless the whole is Python's own."""
-    if name.partition(".")[0] in _STANDARD:
+    """The modules that a name may stand for: its ends, unless the whole is Python's own."""
+    if _STANDARD.match(name):
         yield name
         return
     while name:

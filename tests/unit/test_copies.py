@@ -141,6 +141,21 @@ def test_headers_of_a_languages_package_that_has_no_library() -> None:
         assert unchanged == packages
 
 
+@pytest.mark.parametrize("mark", [Mark.CYTHON, Mark.MYPYC])
+def test_compilers_of_python_leave_code_of_their_own(mark: Mark) -> None:
+    site = SITE[1:].encode()
+    where = place(site + b"/Cython.so", b"usr/lib/cython3.so", marks=frozenset([mark]))
+    found = [artifact("python", "Cython", files=["Cython.so"], at=[f"{SITE}/Cython/METADATA"]),
+             deb("cython3", "/usr/lib/cython3.so")]  # fmt: skip
+    packages = assign(found, where)
+    own = programs(found, packages, where)
+    itself = {b"/" + site + b"/Cython.so": own[BIN]}
+    done = with_doubts(found, packages, own, set())
+    doubted = {package.name for package in done if package.unobservable}
+    assert doubted == ({"Cython", "cython3"} if mark is Mark.CYTHON else set())
+    assert not any(p.unobservable for p in with_doubts(found[:1], packages[:1], itself, set()))
+
+
 @pytest.mark.parametrize("native", [True, False])
 def test_a_frozen_python_program_may_hold_libraries_of_the_system(native: bool) -> None:
     found = [deb("libz", "/usr/lib/libz.so.1"), deb("curl", "/usr/bin/curl"),
