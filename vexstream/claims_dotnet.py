@@ -30,9 +30,12 @@ def nuget(artifact: Artifact, image: Image) -> Claim:
             for asset in _assets(image.contents.get(spelt, b""), artifact)
         ]
         home = posixpath.dirname(place)
-        paths += spell_all(image, (posixpath.join(home, asset) for asset in assets))
+        listed = spell_all(image, (posixpath.join(home, asset) for asset in assets))
+        paths += listed
         if not assets:
             incomplete = f"{place} lists no assembly of it"
+        elif not any(map(image.root.is_file, listed)):
+            incomplete = f"{place} lists assemblies of it that lie elsewhere"
     return Claim(paths, incomplete)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from vexstream import jimage, zips
 
-MAX_CLASSES = 1_500_000
+MAX_CLASSES = 750_000
 """Of all archives of an image, nested classes aside."""
 MAX_MEMBERS = 5_000_000
 MAX_NESTED_BYTES = 128 << 20

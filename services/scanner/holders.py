@@ -30,11 +30,18 @@ _MARKS = (
     (b"NUITKA_ONEFILE_PARENT", "python"),
     (b"pyembed\x03", "python"),
     (b"\0.svm_heap\0", "java-archive"),
+    (b"<nexe~~sentinel>", "npm"),
+    (b"/__enclose_io_memfs__", "gem"),
+    (b"/__tebako_memfs__", "gem"),
     (b"\0__managedcode\0", "dotnet"),
     (b"\0.dotnet_eh_table\0", "dotnet"),
 )
 _ZIPAPP = re.compile(rb"#![^\n]{0,1000}python[^\n]{0,1000}\n(?:#[^\n]*\n)?PK\x03\x04")
 _ZIP = b"PK\x03\x04"
+_PHAR = (b"<?php", b"#!")
+_PHAR_END = b"GBMB"
+_COMPOSER = re.compile(rb"(?s).{0,2000}\bmapPhar\(['\"]composer\.phar['\"]\)")
+"""Composer itself: what it installs runs without it."""
 _OVERLAP = 64
 _LOCAL = re.compile(rb"PK\x03\x04.{26}", re.DOTALL)
 _MAX_NAME_BYTES = 1024
@@ -51,13 +58,16 @@ class Holder:
         """Type of the packages that the file may hold, once that is known."""
         self._program = not _GRAAL.match(path)
         self._zip = not _FOR_JAVA.match(path)
-        self._end = b""
+        self._phar = False
+        self._end = self._last = b""
         self._first = True
 
     def feed(self, part: bytes) -> None:
         """Takes the next part in."""
+        self._last = (self._last + part[-len(_PHAR_END) :])[-len(_PHAR_END) :]
         if self._first:
             self._first = False
+            self._phar = part.startswith(_PHAR) and not _COMPOSER.match(part)
             if part.startswith(_SNAPSHOT):
                 self.language = "npm"
             elif _ZIPAPP.match(part):
@@ -75,6 +85,8 @@ class Holder:
 
     def close(self) -> None:
         """The file ends here."""
+        if self._phar and self._last == _PHAR_END:
+            self.language = "php-composer"
         at_end = _BUN.search(self._end) or _DENO.search(self._end)
         if self._program and not self.language and at_end:
             self.language = "npm"

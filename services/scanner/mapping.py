@@ -6,7 +6,7 @@ from pathlib import Path
 from services.scanner import classes, linked, modules, scripts
 from services.scanner.errors import SbomFailedError
 from services.scanner.layers import Unpacked
-from vexstream import compiled, copies, own, ownership, python_modules, sbom, shaded
+from vexstream import compiled, copies, exploded, own, ownership, python_modules, sbom, shaded
 from vexstream.scan import Package
 
 
@@ -32,6 +32,7 @@ def packages(
     if shaded.is_wanted(mapped, image):
         read = classes.read(image, blobs, max_unpacked_bytes, work)
         mapped = shaded.with_classes(made.artifacts, mapped, image, read.units, read.unread)
+    mapped = exploded.with_exploded(made.artifacts, mapped)
     mapped = scripts.with_bundles(mapped, image, blobs, max_unpacked_bytes)
     distributed = own.distributed_files(made.artifacts, mapped, image)
     programs = own.own_programs(image, distributed)

@@ -48,13 +48,17 @@ def pyinstaller(root: Path, work: Path) -> Made:
     return Made("usr/local/bin/shop", [str(root / "usr/local/bin/shop")], ("python", "six"), own)
 
 
-def zipapp(root: Path, work: Path) -> Made:
+def zipapp(root: Path, work: Path, *first_line: str) -> Made:
     _, own = _six(root)
     shutil.copy(root / own, root / "src/app/six.py")
-    ecosystems.run([sys.executable, "-m", "zipapp", "-p", "/usr/bin/env python3", "-o",
-                    root / "opt/shop", root / "src/app"], work)  # fmt: skip
+    ecosystems.run([sys.executable, "-m", "zipapp", *first_line, "-o", root / "opt/shop",
+                    root / "src/app"], work)  # fmt: skip
     (root / "src/app/six.py").unlink()
     return Made("opt/shop", [sys.executable, "-S", str(root / "opt/shop")], ("python", "six"), own)
+
+
+def executable_zip(root: Path, work: Path) -> Made:
+    return zipapp(root, work, "-p", "/usr/bin/env python3")
 
 
 def snapshot(root: Path, work: Path) -> Made:
@@ -69,7 +73,27 @@ def snapshot(root: Path, work: Path) -> Made:
     return Made("srv/shop.blob", command, ("npm", "ms"), "srv/node_modules/ms/index.js")
 
 
-@pytest.mark.parametrize("make", [pyinstaller, zipapp, snapshot])
+def phar(root: Path, work: Path) -> Made:
+    (work / "source").mkdir()
+    home = ecosystems.composer(root, work / "source", "acme/zeta")
+    ecosystems.write(
+        work,
+        {
+            "build.php": f"""<?php
+$phar = new Phar('{home}/shop.phar');
+$phar->buildFromDirectory('{home}/vendor');
+$phar->setDefaultStub('main.php');
+$phar['main.php'] = "<?php require 'phar://{home}/shop.phar/autoload.php'; new Acme\\\\Answer;";
+"""
+        },
+    )
+    ecosystems.run(["php", "-d", "phar.readonly=0", "build.php"], work)
+    command = ["php", str(home / "shop.phar")]
+    own = "srv/php/vendor/acme/zeta/src/Answer.php"
+    return Made("srv/php/shop.phar", command, ("php-composer", "acme/zeta"), own)
+
+
+@pytest.mark.parametrize("make", [pyinstaller, executable_zip, zipapp, snapshot, phar])
 def test_the_copy_runs_and_the_package_is_in_use(
     make: Callable[[Path, Path], Made], syft: Path, tmp_path: Path
 ) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.images import SITE, artifact, deb, image, one
 from vexstream.claims import CLAIMANTS
-from vexstream.ownership import NO_CODE, NO_FILES, assign
+from vexstream.ownership import NO_CODE, assign
 
 _ASSETS = {
     "runtime": {"lib/net6.0/Json.dll": {}},
@@ -346,7 +346,7 @@ def test_nuget_packages_own_what_the_list_of_assemblies_names() -> None:
         (deps([1]), "lists no assembly of it"),
         ({b"/srv/app.deps.json": b"[" * 100_000}, "lists no assembly of it"),
         ({b"/srv/app.deps.json": b"[]"}, "lists no assembly of it"),
-        (deps({"x": {"json/1": _ASSETS}}), NO_FILES),
+        (deps({"x": {"json/1": _ASSETS}}), "lists assemblies of it that lie elsewhere"),
     ],
 )  # fmt: skip
 def test_nuget_packages_without_assemblies_are_not_observable(
@@ -357,6 +357,18 @@ def test_nuget_packages_without_assemblies_are_not_observable(
     found = one(artifact("dotnet", "json", at=("/srv/app.deps.json",)), place)
     assert found.unobservable is not None
     assert reason in found.unobservable
+
+
+def test_a_nuget_package_that_one_application_has_from_a_store_is_not_observable() -> None:
+    listed = deps({"x": {"json/1": _ASSETS}})[b"/srv/app.deps.json"]
+    place = image(b"srv/Json.dll", b"srv/app.deps.json", b"opt/web.deps.json",
+                  b"usr/share/dotnet/store/x64/net6.0/json/1/lib/net6.0/Json.dll",
+                  contents={b"/srv/app.deps.json": listed,
+                            b"/opt/web.deps.json": listed})  # fmt: skip
+    at = ("/srv/app.deps.json", "/opt/web.deps.json")
+    found = one(artifact("dotnet", "json", at=at), place)
+    assert found.files == (b"/srv/Json.dll",)
+    assert found.unobservable == "/opt/web.deps.json lists assemblies of it that lie elsewhere"
 
 
 def test_bytecode_in_the_place_of_a_removed_source_is_owned() -> None:

@@ -47,6 +47,11 @@ def held(folder: Path, content: bytes, name: str = "app/shop", *, mode: int = 0o
         (ELF + b"\0" * 8 + DOTNET, None),
         (ELF + b"\0__modules\0__managedcode\0.hydrated\0", "dotnet"),
         (ELF + b"\0__managedcode_a\0", None),
+        (ELF + b"<nexe~~sentinel>" + b"x" * 16, "npm"),
+        (ELF + b"/__tebako_memfs__/local", "gem"),
+        (b"#!/usr/bin/env php\n<?php\n" + b"x" * 300 + b"\3\0\0\0GBMB", "php-composer"),
+        (b"<?php Phar::mapPhar('composer.phar');" + b"x" * 300 + b"\3\0\0\0GBMB", None),
+        (b"<?php\n" + b"x" * 300 + b"GBMB;", None),
         (b"FUSE" + FUSE + b"1" + ELF, None),
     ],
 )
