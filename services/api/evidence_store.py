@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, and_, delete, null, or_, select
+from sqlalchemy import delete, null, select
 from sqlalchemy.dialects.postgresql import insert
 
-from services.api.changes import Deletion, EvidenceUpsert, Source
+from services.api.changes import Deletion, EvidenceUpsert
 from services.api.database import ReadConnection, WriteConnection
+from services.api.source_rows import doubt, is_doubted, older_than
 from services.api.tables import EvidenceRow, NamespaceRow
 
 
@@ -50,7 +51,7 @@ async def put_evidence(connection: WriteConnection, change: EvidenceUpsert) -> b
         added.on_conflict_do_update(
             index_elements=[EvidenceRow.config_digest],
             set_={name: added.excluded[name] for name in values},
-            where=_older_than(change.source),
+            where=older_than(EvidenceRow, change.source),
         ).returning(EvidenceRow.config_digest)
     )
     if written.one_or_none() is None:
@@ -73,7 +74,10 @@ async def delete_evidence(connection: WriteConnection, change: Deletion) -> bool
     """Deletes an image's evidence; False when there is none that is older."""
     gone = await connection.execute(
         delete(EvidenceRow)
-        .where(EvidenceRow.config_digest == change.config_digest, _older_than(change.source))
+        .where(
+            EvidenceRow.config_digest == change.config_digest,
+            older_than(EvidenceRow, change.source),
+        )
         .returning(EvidenceRow.config_digest)
     )
     return gone.one_or_none() is not None
@@ -87,15 +91,11 @@ async def forget_evidence(connection: WriteConnection, partition: int | None) ->
     await connection.execute(forgotten)
 
 
-def _older_than(source: Source) -> ColumnElement[bool]:
-    """As for documents: another partition's offsets do not compare, its timestamps do."""
-    return or_(
-        and_(
-            EvidenceRow.source_partition == source.partition,
-            EvidenceRow.source_offset < source.offset,
-        ),
-        and_(
-            EvidenceRow.source_partition != source.partition,
-            EvidenceRow.source_timestamp_ms < source.timestamp_ms,
-        ),
-    )
+async def doubt_evidence(connection: WriteConnection) -> None:
+    """Marks all of it as older than any record."""
+    await connection.execute(doubt(EvidenceRow))
+
+
+async def sweep_evidence(connection: WriteConnection) -> None:
+    """Deletes what no record has confirmed since."""
+    await connection.execute(delete(EvidenceRow).where(is_doubted(EvidenceRow)))

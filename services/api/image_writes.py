@@ -1,19 +1,15 @@
-"""SQL that writes images and their newest documents.
-
-A row is replaced only by a newer record: of the same partition one with a higher offset, of
-another partition (a topic may be given more) one with a later timestamp. So records may come
-twice, late, or all over again, and the rows stay what the newest records say.
-"""
+"""SQL that writes images and their newest documents; a newer record replaces a row."""
 
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, func, or_
+from sqlalchemy import delete, func
 from sqlalchemy.dialects.postgresql import insert
 
 from services.api import change_log, history, statement_store, urgency
-from services.api.changes import Deletion, Source, Upsert
+from services.api.changes import Deletion, Upsert
 from services.api.database import WriteConnection
+from services.api.source_rows import doubt, is_doubted, older_than
 from services.api.tables import AliasRow, DocumentRow
 from vexstream.document import DocumentState
 
@@ -35,7 +31,7 @@ async def put_document(connection: WriteConnection, change: Upsert, versions_kep
         upsert.on_conflict_do_update(
             index_elements=[DocumentRow.config_digest],
             set_=replaced | {"projected_at": func.now()},
-            where=_older_than(change.source),
+            where=older_than(DocumentRow, change.source),
         ).returning(DocumentRow.config_digest)
     )
     if written.one_or_none() is None:
@@ -62,7 +58,10 @@ async def delete_document(connection: WriteConnection, change: Deletion) -> bool
     """Deletes an image's row and its aliases; False when there is none that is older."""
     gone = await connection.execute(
         delete(DocumentRow)
-        .where(DocumentRow.config_digest == change.config_digest, _older_than(change.source))
+        .where(
+            DocumentRow.config_digest == change.config_digest,
+            older_than(DocumentRow, change.source),
+        )
         .returning(DocumentRow.config_digest)
     )
     if gone.one_or_none() is None:
@@ -71,18 +70,18 @@ async def delete_document(connection: WriteConnection, change: Deletion) -> bool
     return True
 
 
-def _older_than(source: Source) -> ColumnElement[bool]:
-    """The row comes from an older record than this one."""
-    return or_(
-        and_(
-            DocumentRow.source_partition == source.partition,
-            DocumentRow.source_offset < source.offset,
-        ),
-        and_(
-            DocumentRow.source_partition != source.partition,
-            DocumentRow.source_timestamp_ms < source.timestamp_ms,
-        ),
+async def doubt_documents(connection: WriteConnection) -> None:
+    """Marks all documents as older than any record."""
+    await connection.execute(doubt(DocumentRow))
+
+
+async def sweep_documents(connection: WriteConnection) -> None:
+    """Deletes the documents that no record has confirmed since."""
+    gone = await connection.execute(
+        delete(DocumentRow).where(is_doubted(DocumentRow)).returning(DocumentRow.config_digest)
     )
+    for digest in gone.scalars().all():
+        await change_log.log_change(connection, digest, deleted=True)
 
 
 def _values(change: Upsert) -> dict[str, Any]:

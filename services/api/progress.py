@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import delete, extract, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from services.api.database import ReadConnection, WriteConnection
@@ -32,6 +32,16 @@ async def has_caught_up(connection: ReadConnection, topic: str) -> bool:
     return found is not None
 
 
+async def lock_marks(connection: WriteConnection, topic: str) -> dict[int, Mark]:
+    """How far each partition has been projected; nobody changes it before this transaction ends."""
+    rows = await connection.execute(
+        select(OffsetRow.partition, OffsetRow.next_offset, OffsetRow.last_timestamp_ms)
+        .where(OffsetRow.topic == topic)
+        .with_for_update()
+    )
+    return {partition: Mark(offset, timestamp) for partition, offset, timestamp in rows}
+
+
 async def marks(connection: ReadConnection | WriteConnection, topic: str) -> dict[int, Mark]:
     """How far each partition has been projected."""
     rows = await connection.execute(
@@ -40,6 +50,24 @@ async def marks(connection: ReadConnection | WriteConnection, topic: str) -> dic
         )
     )
     return {partition: Mark(offset, timestamp) for partition, offset, timestamp in rows}
+
+
+async def away_s(connection: ReadConnection, topic: str) -> dict[int, float]:
+    """For how long nobody has followed each partition."""
+    age = extract("epoch", func.now() - OffsetRow.followed_at)
+    rows = await connection.execute(
+        select(OffsetRow.partition, age).where(OffsetRow.topic == topic)
+    )
+    return {partition: float(seconds) for partition, seconds in rows}
+
+
+async def note_followed(connection: WriteConnection, topic: str, partitions: set[int]) -> None:
+    """Notes that these partitions are followed now."""
+    await connection.execute(
+        update(OffsetRow)
+        .where(OffsetRow.topic == topic, OffsetRow.partition.in_(partitions))
+        .values(followed_at=func.now())
+    )
 
 
 async def forget_other_topics(connection: WriteConnection, topic: str, suffix: str) -> bool:

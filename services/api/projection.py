@@ -13,8 +13,11 @@ letters are sent before the transaction ends and may therefore come twice, never
 
 A topic that was deleted and created again begins at offset 0. It is told by its end, which lies
 before our offset, or by the last record we projected, which has another timestamp; what came from
-the old topic is then forgotten. (A consumer that is away for longer than the topic keeps
-tombstones, a day by default, can miss a deletion: then empty the tables.)
+the old topic is then forgotten.
+
+Compaction takes tombstones away too, after a day by default. So where nobody has followed a topic
+for half of that, as after a long outage or when an old backup was restored, a deletion may have
+been missed: the topic is gone through once more, and what it does not confirm is deleted.
 """
 
 import asyncio
@@ -50,6 +53,10 @@ START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 5
 STEADY_S = 60.0
 """A session that lasted this long had no trouble starting: the next pause is a short one again."""
+AWAY_S = 12 * 3600.0
+"""Half the time for which Kafka keeps tombstones (delete.retention.ms) unless told otherwise."""
+FOLLOWED_S = 60.0
+"""How often it is noted that we follow."""
 CHECK_S = 5.0
 """How often the offsets in Postgres are compared with ours, to see whether it was emptied."""
 SILENCE_S = 30.0
@@ -62,6 +69,10 @@ class _BegunAnewError(Exception):
     def __init__(self, partition: int) -> None:
         super().__init__(f"partition {partition} begins anew: its topic was created again")
         self.partition = partition
+
+
+class _AwayTooLongError(Exception):
+    """Nobody has followed the topic for so long that deletions may have been missed."""
 
 
 @dataclass(slots=True)
@@ -111,6 +122,10 @@ class Projection:
                 log.warning("forgetting a partition", reason=str(error))
                 metrics.PROJECTION_RESTARTS.labels("topic").inc()
                 await self._forget(error.partition)
+            except _AwayTooLongError:
+                log.warning("going through the topic again", topic=self._topic, away_s=AWAY_S)
+                metrics.PROJECTION_RESTARTS.labels("away").inc()
+                await self._doubt()
             except (KafkaError, ApiError, OSError, TimeoutError) as error:
                 self.trouble = _trouble(error)
                 kind = "database" if isinstance(error, ApiError) else "kafka"
@@ -133,6 +148,12 @@ class Projection:
             async with self._database.write() as write:
                 await self._subject.forget(write, partition)
                 await progress.forget_offset(write, self._topic, partition)
+
+    async def _doubt(self) -> None:
+        with contextlib.suppress(DatabaseUnavailableError):  # found again by the next session
+            async with self._database.write() as write:
+                await progress.forget_topic(write, self._topic)
+                await self._subject.doubt(write)
 
     @contextlib.asynccontextmanager
     async def _session(self) -> AsyncIterator[_Session]:
@@ -260,17 +281,31 @@ class Projection:
         """
         async with self._database.read() as read:
             stored = await progress.marks(read, self._topic)
+            away_s = await progress.away_s(read, self._topic)
+        longest_s = max((away_s.get(number, 0.0) for number in session.marks), default=0.0)
+        if longest_s > AWAY_S:
+            raise _AwayTooLongError
+        if longest_s > FOLLOWED_S and self.trouble is None:
+            async with self._database.write() as write:
+                await progress.note_followed(write, self._topic, set(session.marks))
         for number, mark in session.marks.items():
             stood = stored.get(number, Mark())
             if stood.next_offset < mark.next_offset:
                 raise PlaceLostError(number, stood, mark)
-        ends = session.ends.items()
-        if session.caught_up or any(stored.get(p, Mark()).next_offset < end for p, end in ends):
+        if session.caught_up or not _reach(stored, session.ends):
             return
         async with self._database.write() as write:
+            # Another replica may have begun to go through the topic again in this very moment.
+            if not _reach(await progress.lock_marks(write, self._topic), session.ends):
+                return
+            await self._subject.sweep(write)
             await progress.mark_caught_up(write, self._topic)
         session.caught_up = True
         log.info("caught up", topic=self._topic)
+
+
+def _reach(marks: dict[int, Mark], ends: dict[int, int]) -> bool:
+    return all(marks.get(partition, Mark()).next_offset >= end for partition, end in ends.items())
 
 
 def _partitions(topic: str, numbers: Iterable[int]) -> set[TopicPartition]:

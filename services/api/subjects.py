@@ -37,6 +37,12 @@ class Subject(Protocol):
     async def forget(self, write: WriteConnection, partition: int | None) -> None:
         """Empties what came from a partition, or from all of them."""
 
+    async def doubt(self, write: WriteConnection) -> None:
+        """Marks all rows as older than any record: each may have been deleted unseen."""
+
+    async def sweep(self, write: WriteConnection) -> None:
+        """Deletes what is still doubted: the topic, read to its end, does not have it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Documents:
@@ -68,6 +74,15 @@ class Documents:
         """Empties the documents and all that goes with them."""
         await image_writes.forget_documents(write, partition)
 
+    async def doubt(self, write: WriteConnection) -> None:
+        """Marks the documents; their versions stay."""
+        await image_writes.doubt_documents(write)
+
+    async def sweep(self, write: WriteConnection) -> None:
+        """Deletes documents, and says so on the stream."""
+        await change_log.take_turn(write)
+        await image_writes.sweep_documents(write)
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
@@ -95,6 +110,14 @@ class Evidence:
     async def forget(self, write: WriteConnection, partition: int | None) -> None:
         """Empties the evidence."""
         await evidence_store.forget_evidence(write, partition)
+
+    async def doubt(self, write: WriteConnection) -> None:
+        """Marks the evidence."""
+        await evidence_store.doubt_evidence(write)
+
+    async def sweep(self, write: WriteConnection) -> None:
+        """Deletes evidence."""
+        await evidence_store.sweep_evidence(write)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +148,12 @@ class Comments:
     async def forget(self, write: WriteConnection, partition: int | None) -> None:
         """Empties the comments: the topic has one partition."""
         await comment_store.forget_comments(write)
+
+    async def doubt(self, write: WriteConnection) -> None:
+        """Nothing: a comment too many changes no status."""
+
+    async def sweep(self, write: WriteConnection) -> None:
+        """Nothing either."""
 
 
 def subjects(versions_kept: int) -> tuple[Subject, Subject, Subject]:

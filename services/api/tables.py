@@ -249,6 +249,8 @@ class OffsetRow(Base):
     next_offset: Mapped[int] = mapped_column(BigInteger)
     last_timestamp_ms: Mapped[int] = mapped_column(BigInteger)
     """Of the last record projected; tells a topic from another one created under its name."""
+    followed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    """When somebody was last at the end of it, to the minute."""
 
 
 class CaughtUpRow(Base):

@@ -166,6 +166,34 @@ async def test_a_restart_goes_on_where_it_stood(
             assert (await client.get(f"/vex/{digest('b')}")).status_code == 200
 
 
+async def test_a_deletion_that_compaction_took_before_it_was_read_is_made_up_for(
+    kafka_settings: CommonSettings, postgres_url: str
+) -> None:
+    """Who is away for longer than the broker keeps tombstones never sees them."""
+    async with api_under_test(kafka_settings, postgres_url) as api:
+        await api.publish(document("a", version=1), document("gone"))
+        async with api.running() as client:
+            await api.settled()
+            await ready(client)
+        await api.delete_records()
+        await api.publish(document("a", version=2, body=openvex(note="while it was away")))
+        async with api.running() as client:  # soon: whatever was deleted has its tombstone still
+            await api.settled()
+            await ready(client)
+            assert (await client.get(f"/vex/{digest('gone')}")).status_code == 200
+        await api.sql("UPDATE projection_offset SET followed_at = now() - interval '13 hours'")
+        async with api.running() as client:
+            gone = f"/vex/{digest('gone')}"
+            await until(lambda: _answers(client, gone, 404), "a deleted document is served")
+            await ready(client)
+            versions = (await client.get(f"/vex/{digest('a')}/versions")).json()["items"]
+            assert [one["version"] for one in versions] == [2, 1]
+            assert (await client.get(f"/images/{digest('gone')}")).status_code == 404
+        ages = await api.sql("SELECT now() - followed_at < interval '1 hour' AS new "
+                             "FROM projection_offset")  # fmt: skip
+        assert all(row["new"] for row in ages)
+
+
 async def test_without_kafka_what_was_projected_is_served(
     kafka_settings: CommonSettings, postgres_url: str
 ) -> None:

@@ -12,6 +12,8 @@ import asyncpg
 import httpx
 import uvicorn
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from sqlalchemy import make_url
 
 from schemas.documents import encode_document
@@ -174,6 +176,21 @@ class ApiUnderTest:
         finally:
             server.should_exit = True
             await serving
+
+    async def delete_records(self) -> None:
+        """Takes all that was published from the topics, as compaction takes records away."""
+        admin = AIOKafkaAdminClient(**connection(self.settings))
+        await admin.start()
+        try:
+            deleting = {"cleanup.policy": "compact,delete"}  # or the broker would not
+            for topic in {topic for topic, _ in self._ends}:
+                resource = ConfigResource(ConfigResourceType.TOPIC, topic, configs=deleting)
+                await admin.alter_configs([resource])
+            await admin.delete_records(
+                {TopicPartition(*place): RecordsToDelete(end) for place, end in self._ends.items()}
+            )
+        finally:
+            await admin.close()
 
     async def settled(self) -> None:
         """Waits until all that was published has been projected."""
