@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,8 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
-from services.local import grype_db
 from services.local.image_archive import ImageArchive
 from services.local.ports import free_port
-from services.local.tools import find_tool, obstacles
 from services.publish.keyless import verify_identity
 from tests.support.sigstore import WORKFLOW, Sigstore
 
@@ -39,22 +36,11 @@ _INPUTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
-    """Grype's database of the demo, as variables."""
-    if why := obstacles():
-        pytest.skip("no containers can be observed here: " + "; ".join(why))
-    folder = tmp_path_factory.mktemp("grype")
-    built = grype_db.build(grype_db.FACTS, folder / "build", datetime.now(UTC))
-    grype_db.install(built, folder / "db", find_tool("grype"))
-    return grype_db.environment(folder / "db")
-
-
 def test_its_steps_observe_a_container_and_set_the_outputs(
-    database: Mapping[str, str], probe_image: ImageArchive, tmp_path: Path
+    demo_database: Mapping[str, str], probe_image: ImageArchive, tmp_path: Path
 ) -> None:
     """The last step; the first one is what every test run here begins with (scripts/bootstrap)."""
-    step = _Step(tmp_path, {**_INPUTS, "image": str(probe_image.path)}, database)
+    step = _Step(tmp_path, {**_INPUTS, "image": str(probe_image.path)}, demo_database)
     assert step.done.returncode == 1, step.done.stderr  # policy violated: the tests used tar
     outputs = step.outputs
     assert set(outputs) == set(_action()["outputs"])
@@ -69,11 +55,11 @@ def test_its_steps_observe_a_container_and_set_the_outputs(
 
 
 def test_its_step_signs_as_the_workflow_that_it_runs_in(
-    database: Mapping[str, str], probe_image: ImageArchive, tmp_path: Path, sigstore: Sigstore
+    demo_database: Mapping[str, str], probe_image: ImageArchive, tmp_path: Path, sigstore: Sigstore
 ) -> None:
     inputs = {"sign": "keyless", "sigstore-trust-config": str(sigstore.trust_config)}
     given = {**_INPUTS, **inputs, "image": str(probe_image.path)}
-    step = _Step(tmp_path, given, {**database, **sigstore.github.job()})
+    step = _Step(tmp_path, given, {**demo_database, **sigstore.github.job()})
     assert step.done.returncode == 1, step.done.stderr
     bundle = (tmp_path / step.outputs["attestation"]).read_bytes()
     who, issuer = f"https://github.com/{WORKFLOW}", sigstore.github.url
@@ -116,7 +102,7 @@ def _filled(value: str, inputs: Mapping[str, str]) -> str:
 
 
 def test_a_runner_takes_it(
-    database: Mapping[str, str], probe_image: ImageArchive, tmp_path: Path
+    demo_database: Mapping[str, str], probe_image: ImageArchive, tmp_path: Path
 ) -> None:
     """As examples/ci/github.yml names it; the repository stands in for the released one."""
     act = shutil.which("act", path=f"{_ROOT / '.cache/bin'}:{os.environ['PATH']}")
@@ -144,7 +130,7 @@ def test_a_runner_takes_it(
         },
     }
     _repository(tmp_path / "project", {".github/workflows/image.yml": yaml.safe_dump(workflow)})
-    variables = [part for n, v in database.items() for part in ("--env", f"{n}={v}")]
+    variables = [part for n, v in demo_database.items() for part in ("--env", f"{n}={v}")]
     done = subprocess.run(
         [act, "push", "-P", "ubuntu-latest=-self-hosted", "--container-daemon-socket", "-",
          "--local-repository", f"{uses}={released}", *variables],
@@ -192,7 +178,7 @@ def _repository(folder: Path, files: Mapping[str, str]) -> None:
 
 
 def test_the_jobs_of_the_gitlab_example_run_and_merge(
-    database: Mapping[str, str], demo_image: ImageArchive, tmp_path: Path
+    demo_database: Mapping[str, str], demo_image: ImageArchive, tmp_path: Path
 ) -> None:
     """All but the build, as GitLab's shell executor runs them; the image and its tests are ours.
     It signs with a key: what a job's token does is in test_keyless.py."""
@@ -212,7 +198,7 @@ def test_the_jobs_of_the_gitlab_example_run_and_merge(
         (programs / name).write_text(f"#!/bin/sh\n{body}\n")
         (programs / name).chmod(0o755)
     environment = {
-        **os.environ, **database, "PATH": f"{programs}:{os.environ['PATH']}",
+        **os.environ, **demo_database, "PATH": f"{programs}:{os.environ['PATH']}",
         "PYTHONPATH": f"{_ROOT}:{os.environ['PYTHONPATH']}", "CI_COMMIT_SHORT_SHA": "0123abcd",
         "VEXSTREAM_SIGNING_KEY_FILE": str(tmp_path / "key"),
     }  # fmt: skip

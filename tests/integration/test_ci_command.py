@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -23,10 +22,8 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from services.local import grype_db
 from services.local.image_archive import ImageArchive
 from services.local.ports import free_port
-from services.local.tools import find_tool, obstacles
 from services.publish.attach import fallback_tag
 from services.publish.credentials import DockerConfig
 from services.publish.registry import RegistryClient
@@ -65,19 +62,10 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
-    """Grype's database of the demo, as variables."""
-    if why := obstacles():
-        pytest.skip("no containers can be observed here: " + "; ".join(why))
-    folder = tmp_path_factory.mktemp("grype")
-    built = grype_db.build(grype_db.FACTS, folder / "build", datetime.now(UTC))
-    grype_db.install(built, folder / "db", find_tool("grype"))
-    return grype_db.environment(folder / "db")
-
-
-@pytest.fixture(scope="module")
 def on_host(
-    database: Mapping[str, str], demo_image: ImageArchive, tmp_path_factory: pytest.TempPathFactory
+    demo_database: Mapping[str, str],
+    demo_image: ImageArchive,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Run:
     """Tests on the host against the application; they use its Requests, never its Pillow."""
     port = str(free_port())
@@ -94,7 +82,7 @@ def on_host(
     arguments = ["--sign", "--rule-out", "--tests-in", "host", "--env", f"PORT={port}",
                  "--port", port, "--job", "Unit #1", "--product", published]  # fmt: skip
     return _ci(
-        {**database, "VEXSTREAM_SIGNING_KEY_FILE": str(folder / "key.pem")}, demo_image.path,
+        {**demo_database, "VEXSTREAM_SIGNING_KEY_FILE": str(folder / "key.pem")}, demo_image.path,
         folder, arguments, [sys.executable, "-c", script],
     )  # fmt: skip
 
@@ -151,11 +139,12 @@ def test_the_files_that_the_tests_added_are_told(on_host: Run) -> None:
 
 
 def test_a_program_as_the_containers_command_violates_the_policy(
-    database: Mapping[str, str], probe_image: ImageArchive, tmp_path: Path
+    demo_database: Mapping[str, str], probe_image: ImageArchive, tmp_path: Path
 ) -> None:
     """The command lives for a moment and is the container's first process."""
     run = _ci(
-        database, probe_image.path, tmp_path, ["--rule-out", "--fail-on", "affected:negligible"],
+        demo_database, probe_image.path, tmp_path,
+        ["--rule-out", "--fail-on", "affected:negligible"],
         ["/bin/sh", "-c", "echo tested && /usr/bin/tar --version"],
     )  # fmt: skip
     assert run.status == 1, run.stderr
@@ -169,10 +158,10 @@ def test_a_program_as_the_containers_command_violates_the_policy(
 
 
 def test_tests_within_the_container_that_fail_rule_nothing_out(
-    database: Mapping[str, str], probe_image: ImageArchive, tmp_path: Path
+    demo_database: Mapping[str, str], probe_image: ImageArchive, tmp_path: Path
 ) -> None:
     run = _ci(
-        database, probe_image.path, tmp_path, ["--tests-in", "exec", "--fail-on", "affected"],
+        demo_database, probe_image.path, tmp_path, ["--tests-in", "exec", "--fail-on", "affected"],
         ["/bin/sh", "-c", "exit 7"],
     )  # fmt: skip
     assert run.status == 3, run.stderr
@@ -181,7 +170,7 @@ def test_tests_within_the_container_that_fail_rule_nothing_out(
 
 
 def test_the_document_is_attached_to_the_image_in_its_registry(
-    database: Mapping[str, str],
+    demo_database: Mapping[str, str],
     probe_image: ImageArchive,
     registry: LocalRegistry,
     tmp_path: Path,
@@ -191,8 +180,8 @@ def test_the_document_is_attached_to_the_image_in_its_registry(
     name = f"{registry.host}/ci/probe"
     _make_key(tmp_path)
     run = _ci(
-        {**database, "VEXSTREAM_SIGNING_KEY_FILE": str(tmp_path / "key.pem")}, probe_image.path,
-        tmp_path,
+        {**demo_database, "VEXSTREAM_SIGNING_KEY_FILE": str(tmp_path / "key.pem")},
+        probe_image.path, tmp_path,
         ["--attach", f"{name}:1", "--product", f"{name}@{probe_image.manifest_digest}"],
         ["/bin/sh", "-c", "/usr/bin/tar --version"],
     )  # fmt: skip
@@ -217,12 +206,12 @@ def test_an_image_that_is_not_there_is_no_verdict(tmp_path: Path) -> None:
 
 
 def test_a_port_that_is_taken_is_no_verdict(
-    database: Mapping[str, str], probe_image: ImageArchive, tmp_path: Path
+    demo_database: Mapping[str, str], probe_image: ImageArchive, tmp_path: Path
 ) -> None:
     """Whatever listens there would be tested in place of the container."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         arguments = ["--tests-in", "host", "--port", str(taken.getsockname()[1])]
-        run = _ci(database, probe_image.path, tmp_path, arguments, ["true"])
+        run = _ci(demo_database, probe_image.path, tmp_path, arguments, ["true"])
     assert run.status == 4
     assert "listens on port" in run.stderr
 

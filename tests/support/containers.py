@@ -3,16 +3,18 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
-from services.local import image
+from services.local import grype_db, image
 from services.local.containerd import Containerd
 from services.local.image_archive import ImageArchive
 from services.local.process import MissingPrerequisiteError
+from services.local.tools import find_tool, obstacles
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
@@ -52,6 +54,17 @@ def demo_image(image_cache: Path) -> ImageArchive:
 def probe_image(image_cache: Path) -> ImageArchive:
     """A small Debian that sleeps; see ``image.probe_image`` for one with programs in it."""
     return _or_skip(lambda: image.probe_image(image_cache))
+
+
+@pytest.fixture(scope="session")
+def demo_database(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+    """Grype's database of the demo, as variables, where containers can be observed."""
+    if why := obstacles():
+        pytest.skip("no containers can be observed here: " + "; ".join(why))
+    folder = tmp_path_factory.mktemp("grype")
+    built = grype_db.build(grype_db.FACTS, folder / "build", datetime.now(UTC))
+    grype_db.install(built, folder / "db", find_tool("grype"))
+    return grype_db.environment(folder / "db")
 
 
 def _or_skip(action: Callable[[], T]) -> T:

@@ -1,5 +1,6 @@
 """Daemons: started, waited for, stopped, and never left behind."""
 
+import io
 import os
 import signal
 import subprocess
@@ -10,8 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from services.local.process import Daemon, DaemonError
+from services.local import up
+from services.local.process import Daemon, DaemonError, MissingPrerequisiteError
 
 
 def _shell(tmp_path: Path, script: str, **more: object) -> Daemon:
@@ -143,3 +146,8 @@ def test_it_does_not_outlive_a_killed_parent(tmp_path: Path) -> None:
 
 def _exists(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
+
+
+def test_up_says_at_once_that_there_is_nothing_to_watch(tmp_path: Path) -> None:
+    with pytest.raises(MissingPrerequisiteError, match="--cri-endpoint"):
+        up.run(f"unix://{tmp_path}/none.sock", 1, Console(file=io.StringIO()))

@@ -1,0 +1,71 @@
+"""``vexstream up``: what it says of a container that runs here, from its first program on."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+
+from services.local.containerd import Containerd
+from services.local.image_archive import ImageArchive
+
+pytestmark = pytest.mark.real
+
+T = TypeVar("T")
+_WAIT_S = 150.0
+
+
+def test_a_container_of_this_machine_gets_its_document(
+    containerd: Containerd,
+    probe_image: ImageArchive,
+    demo_database: Mapping[str, str],
+    tmp_path: Path,
+) -> None:
+    said = tmp_path / "said"
+    command = [sys.executable, "-m", "services.cli", "up", "--cri-endpoint", containerd.endpoint,
+               "--learning-seconds", "5"]  # fmt: skip
+    environment = {**os.environ, **demo_database, "COLUMNS": "300"}
+    with (
+        said.open("wb") as output,
+        subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment) as up,
+    ):
+        try:
+            url = _until(lambda: re.search(r"(http://\S+)/images", said.read_text()), up)[1]
+            name = "registry.example/up/probe:1"
+            containerd.import_image(probe_image.path, name)
+            container = containerd.run(name, "up", args=("sleep", "120"))
+            address = f"{url}/images/{probe_image.config_digest}"
+            found = _until(lambda: _learnt(address), up)
+            containerd.stop(container)
+            assert found["counts"]["not_affected"] > 0
+            assert httpx.get(f"{url}/vex/{probe_image.config_digest}").status_code == 200
+        finally:
+            up.send_signal(signal.SIGINT)
+            assert up.wait(60) == 0, said.read_text()
+    assert said.read_text().rstrip().endswith("Stopped.")
+
+
+def _learnt(address: str) -> dict[str, Any] | None:
+    with contextlib.suppress(httpx.HTTPError):
+        answer = httpx.get(address)
+        found = answer.json() if answer.status_code == 200 else {}
+        return found if found.get("counts", {}).get("not_affected") else None
+    return None
+
+
+def _until(found: Callable[[], T | None], up: "subprocess.Popen[bytes]") -> T:
+    end = time.monotonic() + _WAIT_S
+    while time.monotonic() < end:
+        assert up.poll() is None, "it ended by itself"
+        if there := found():
+            return there
+        time.sleep(0.3)
+    raise AssertionError("it did not come to be in time")
