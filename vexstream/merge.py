@@ -16,8 +16,9 @@ say so: one that is silent did not know the vulnerability, and may have seen the
 
 The notes keep every source, one a line, so that a merged document can be merged again: merging is
 commutative, associative and idempotent, byte for byte. Statements are the same when they share a
-name of the vulnerability and a package; all aliases and spellings are kept. A statement that rules
-out names what its sources that rule out name, and any other every product.
+name of the vulnerability and a package, whichever way different scanners spell it
+(vexstream/twins.py); all aliases and spellings are kept. A statement that rules out names what its
+sources that rule out name, and any other every product.
 """
 
 import hashlib
@@ -34,6 +35,7 @@ from vexstream.openvex import CONTEXT
 from vexstream.openvex_shape import flaw
 from vexstream.purl import without_architecture
 from vexstream.status import RULES_OUT
+from vexstream.twins import alike
 
 _ORDER = {status: rank for rank, status in enumerate(Status)}
 _HEAD = "Merged from:"
@@ -80,6 +82,10 @@ Edition = tuple[str, int, str]
 """A document's id, version and content."""
 
 
+_Key = tuple[str, tuple[str, str]]
+"""Name of a vulnerability, package as consumers tell it from others."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Outcome:
     """What holds: the status, and the source whose words it has, unless silence decided."""
@@ -98,8 +104,9 @@ class _Claim:
     """(package, purl as the scanner wrote it)."""
     sources: frozenset[Source]
 
-    def keys(self) -> Iterable[tuple[str, str]]:
-        return ((name, package) for name in self.names for package in self.packages)
+    def keys(self) -> Iterable["_Key"]:
+        packages = {alike(package) for package in self.packages}
+        return ((name, package) for name in self.names for package in packages)
 
     def joined(self, other: "_Claim") -> "_Claim":
         return _Claim(
@@ -241,7 +248,7 @@ def _closed(claims: Iterable[_Claim]) -> list[_Claim]:
 
     A join can make two others meet, so it goes on; the end does not depend on the order.
     """
-    by_key: dict[tuple[str, str], _Claim] = {}
+    by_key: dict[_Key, _Claim] = {}
     waiting = list(claims)
     while waiting:
         claim = waiting.pop()

@@ -370,3 +370,12 @@ def test_documents_of_different_images_are_refused() -> None:
 def test_there_must_be_something_to_merge() -> None:
     with pytest.raises(MergeError, match="nothing to merge"):
         merge_documents([])
+
+
+def test_use_is_use_whichever_way_a_scanner_spells_the_package() -> None:
+    production = _document("", [_statement("not_affected", packages=["pkg:pypi/foo-bar@1"])])
+    tests = _document("/ci/unit", [_statement("affected", packages=["pkg:pypi/Foo_Bar@1"])])
+    (statement,) = _merge(production, tests)["statements"]
+    assert statement["status"] == "affected"
+    named = {part["@id"] for p in statement["products"] for part in p["subcomponents"]}
+    assert named == {"pkg:pypi/foo-bar@1", "pkg:pypi/Foo_Bar@1"}
