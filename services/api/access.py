@@ -63,7 +63,8 @@ class Tokens:
         """Reads the file and the variable.
 
         Raises:
-            TokenError: there is no such file, or a line is no token.
+            TokenError: there is no such file, a line is no token, or two give one token different
+                scopes: which of them hold, nobody could tell.
         """
         lines: list[str] = []
         if settings.api_tokens_file is not None:
@@ -73,7 +74,17 @@ class Tokens:
                 raise TokenError(f"VEXSTREAM_API_TOKENS_FILE: {error}") from error
         if settings.api_tokens is not None:
             lines += settings.api_tokens.get_secret_value().splitlines()
-        known = dict(_token(line, number) for number, line in enumerate(lines, 1) if _says(line))
+        known: dict[str, Token] = {}
+        for number, line in enumerate(lines, 1):
+            if not _says(line):
+                continue
+            sha256, token = _token(line, number)
+            if known.get(sha256, token) != token:
+                raise TokenError(
+                    f"line {number} of the API's tokens: the token of {token.name} is there "
+                    "already, with another name or other scopes"
+                )
+            known[sha256] = token
         return cls(known)
 
     def find(self, authorization: str) -> Token | None:

@@ -73,6 +73,13 @@ def test_a_token_is_known_by_its_hash_alone(tmp_path: Path) -> None:
         assert tokens.find(other) is None
 
 
+def test_a_token_with_two_lines_that_differ_has_neither() -> None:
+    assert Tokens.load(_settings(api_tokens=f"{LINE}\n{LINE}"))
+    for other in (LINE.replace("rescan", "decide"), LINE.replace("ci ", "me ")):
+        with pytest.raises(TokenError, match="line 2"):
+            Tokens.load(_settings(api_tokens=f"{LINE}\n{other}"))
+
+
 @pytest.mark.parametrize("line", ["ci read", "ci root " + "0" * 64, f"ci read {SECRET}"])
 def test_a_line_that_is_no_token_is_named_without_showing_it(line: str) -> None:
     with pytest.raises(TokenError, match="line 1") as refused:
