@@ -225,7 +225,7 @@ class ApiUnderTest:
             "alias": "*",
             "statement": "*",
             "document_version": "config_digest, version, sha256, packed, counts",
-            "projection_offset": "*",
+            "projection_offset": "topic, partition, next_offset, last_timestamp_ms",
         }
         return {
             table: [
