@@ -5,6 +5,7 @@ anybody else. What is rarely needed, the files and the scan of a digest, is give
 of it is in memory, and comes back from the tables.
 """
 
+import json
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -16,7 +17,7 @@ from schemas.codec import BadRecordError, CodecError
 from schemas.messages import ScanChunk, decode_chunk, encode_chunk, join_scan
 from services.common import metrics
 from services.correlator import store
-from services.correlator.assembly import ScanAssembly, supersedes
+from services.correlator.assembly import MAX_IN_PARTS, ScanAssembly, supersedes
 from services.correlator.beginnings import NO_ID
 from services.correlator.continuity import Place
 from services.correlator.marks import PREFIX, MarkTable, scope_of
@@ -97,6 +98,8 @@ class State:
         if chunk.scan_id == held.scan_id:
             self._go_beside(digest)
             return None
+        if chunk.scan_id in held.past:
+            return None
         parts = self._assembly.add(chunk)
         if not parts.whole:
             self._scans[store.chunk_name(digest, chunk.scan_id, chunk.index)] = encode_chunk(chunk)
@@ -111,14 +114,17 @@ class State:
             raise
         if not holds or not correlation.accept(scan):
             self._delete(self._scans, outdated)
+            self._note_others(digest, chunk.scan_id)
             return None
         self._scans[store.chunk_name(digest, chunk.scan_id, chunk.index)] = encode_chunk(chunk)
         outdated -= set(store.chunk_keys(digest, chunk.scan_id, parts.count))
         outdated.update(store.chunk_keys(digest, held.scan_id, held.chunks))
-        held.scan_id, held.chunks = chunk.scan_id, parts.count
+        before, held.scan_id, held.chunks = held.scan_id, chunk.scan_id, parts.count
         held.beside = self._assembly.under_way(digest)
         held.dropped &= parts.begun <= held.dropped_at
-        self._scans[store.pointer_key(digest)] = store.pointer_bytes(held)
+        pointer = json.dumps([held.scan_id, held.chunks]).encode()
+        self._scans[store.pointer_key(digest)] = pointer
+        self._note_others(digest, before)
         self._delete(self._scans, outdated)
         correlation.unread = self._unread(digest)
         self._use(correlation)
@@ -146,7 +152,7 @@ class State:
         held = self._held[digest]
         if not self._assembly.under_way(digest) <= held.beside:
             held.beside |= self._assembly.under_way(digest)
-            self._scans[store.pointer_key(digest)] = store.pointer_bytes(held)
+            self._note_others(digest)
 
     def _drop_one_too_many(self, correlation: Correlation) -> Correlation | None:
         digest, held = correlation.digest, self._held[correlation.digest]
@@ -154,13 +160,25 @@ class State:
         if scan_id is None:
             return None
         held.dropped, held.dropped_at = True, self._assembly.begun(digest)
-        self._scans[store.pointer_key(digest)] = store.pointer_bytes(held)
+        self._note_others(digest)
         taken = self._assembly.forget(digest, scan_id)
         self._delete(self._scans, [store.chunk_name(digest, scan_id, index) for index in taken])
         metrics.DROPPED_SCANS.inc()
         log.warning("too many scans of an image at once: one was dropped", digest=digest)
         correlation.unread = self._unread(digest)
         return correlation
+
+    def _note_others(self, digest: Digest, past: str = "") -> None:
+        """Writes down what is known of scans that do not hold; ``past`` is one that was whole."""
+        held = self._held[digest]
+        if past:
+            held.past = [*held.past, past][-MAX_IN_PARTS:]
+        key, value = store.others_key(digest), store.others_bytes(held)
+        if value is not None:
+            self._evidence[key] = value
+        elif held.noted:
+            self._evidence.pop(key, None)
+        held.noted = value is not None
 
     def _unread(self, digest: Digest) -> Unread:
         unread = self.unreadable.unread(digest, self._partition_of(digest))
@@ -263,6 +281,10 @@ class State:
                 _, partition, topic = key.decode().split("|", 2)
                 if mine(int(partition)):
                     self.topic_ids[topic, int(partition)] = value.decode()
+            elif key.startswith(b"s|"):
+                digest = Digest(store.digest_of(key).decode())
+                if owned(digest):
+                    store.restore_others(self._held[self.of(digest).digest], value)
             elif key.startswith((b"c|", b"f|")):  # what else there is, a newer release has written
                 self._rebuild_entry(key, value, owned)
 
@@ -285,8 +307,8 @@ class State:
                 continue
             if key.endswith(b"#"):
                 held = self._held[self.of(digest).digest]
-                store.restore_pointer(held, value)
-                self.correlations[digest].has_scan = bool(held.scan_id)
+                held.scan_id, held.chunks = json.loads(value)
+                self.correlations[digest].has_scan = True
             else:
                 in_transit.append((digest, key))
         for digest, key in in_transit:

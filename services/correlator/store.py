@@ -5,7 +5,8 @@ Three tables, all keyed so that every entry of a digest is on the digest's parti
 - evidence: ``f|<digest>|<hash>`` -> the files of one batch of which something was new, or many
   such entries made one; ``c|<digest>|<container>`` -> what is known of one container's
   observation; ``u|...`` -> marks of unreadable records (marks.py); ``t|<partition>|<topic>`` ->
-  the id of a source topic (beginnings.py);
+  the id of a source topic (beginnings.py); ``s|<digest>|`` -> what is known of scans that do not
+  hold (assembly.py), which an older release leaves aside;
 - scans: ``<digest>#<scan>#<index>`` -> a chunk of a scan, as it was on the wire, and
   ``<digest>#`` -> which scan holds, and how many chunks it has;
 - published: ``<digest>`` -> version and digests of what was last published.
@@ -54,6 +55,10 @@ class Held:
     """Of a scan that may be newer too many others have taken the place."""
     dropped_at: int = 0
     """How many scans had begun by then (assembly.py)."""
+    past: list[str] = field(default_factory=list)
+    """The last scans that were whole and do not hold: what comes of them again is nothing new."""
+    noted: bool = False
+    """There is an entry of all that."""
 
 
 def digest_of(key: bytes) -> bytes:
@@ -191,16 +196,23 @@ def chunk_keys(digest: Digest, scan_id: str, count: int) -> list[bytes]:
     return [chunk_name(digest, scan_id, index) for index in range(count)]
 
 
-def pointer_bytes(held: Held) -> bytes:
-    """Which scan of a digest holds, and what tells whether another one takes its place."""
-    return json.dumps([held.scan_id, held.chunks, sorted(held.beside), held.dropped]).encode()
+def others_key(digest: Digest) -> bytes:
+    """The key of what is known of scans that do not hold."""
+    return f"s|{digest}|".encode()
 
 
-def restore_pointer(held: Held, value: bytes) -> None:
-    """The inverse of ``pointer_bytes``; earlier releases wrote the first two."""
-    held.scan_id, held.chunks, *more = json.loads(value)
-    if len(more) >= 2:
-        held.beside, held.dropped = set(more[0]), more[1]
+def others_bytes(held: Held) -> bytes | None:
+    """Its value; None where nothing is."""
+    if not held.beside and not held.dropped and not held.past:
+        return None
+    told = {"beside": sorted(held.beside), "dropped": held.dropped, "past": held.past}
+    return json.dumps(told).encode()
+
+
+def restore_others(held: Held, value: bytes) -> None:
+    """The inverse of ``others_bytes``."""
+    told, held.noted = json.loads(value), True
+    held.beside, held.dropped, held.past = set(told["beside"]), told["dropped"], told["past"]
 
 
 def chunk_name(digest: Digest, scan_id: str, index: int) -> bytes:

@@ -276,6 +276,22 @@ def test_what_is_dropped_is_counted_and_rules_out_nothing_until_a_later_scan_is_
     assert record.counts["not_affected"] == 1
 
 
+def test_what_was_dropped_before_the_first_scan_is_forgotten_with_it() -> None:
+    held = tables()
+    into = state(held)
+    for number in range(MAX_IN_PARTS + 1):
+        into.take_chunk(split_scan(scan_number(number, number), 80)[0])
+    assert into.correlations[CONFIG].unread.blocks
+    for number in range(MAX_IN_PARTS + 1):
+        for chunk in split_scan(scan_number(number, number), 80):
+            into.take_chunk(chunk)
+    for chunk in split_scan(scan_number(99, 99), 80):
+        into.take_chunk(chunk)
+    into = state(held)
+    into.rebuild(lambda _: True)
+    assert not into.correlations[CONFIG].unread.blocks
+
+
 def test_a_failure_takes_the_place_of_no_scan_and_any_scan_takes_that_of_a_failure() -> None:
     failed = Scan(IMAGE, 50, failure=ScanFailure(FailureReason.MATCH_FAILED, "no database"))
     for order in ((failed, SCAN), (SCAN, failed)):
@@ -296,6 +312,23 @@ def test_a_scan_of_which_a_chunk_is_gone_is_no_reason_to_let_a_document_stand() 
     del held[1][next(key for key in held[1] if key.endswith(b"#1"))]
     with pytest.raises(EntryGoneError):
         into.correlations[CONFIG].due(POLICY)
+
+
+def test_what_comes_again_of_a_scan_that_was_whole_stays_no_scan_under_way() -> None:
+    """After each restart the last chunks come again: they would at last drop a scan that does."""
+    held = tables()
+    for number in range(3 * MAX_IN_PARTS):
+        into = state(held)
+        into.rebuild(lambda _: True)
+        before, now = (split_scan(scan_number(n, n + 1), 80) for n in (number - 1, number))
+        for chunk in [before[-1] if number else now[0], *now]:
+            into.take_chunk(chunk)
+    assert len(held[1]) == len(now) + 1
+    assert not into.correlations[CONFIG].unread.blocks
+    again = state(held)
+    again.rebuild(lambda _: True)
+    again.take_chunk(before[-1])
+    assert len(held[1]) == len(now) + 1
 
 
 def test_chunks_that_are_no_scan_leave_nothing_behind() -> None:
