@@ -103,12 +103,14 @@ class Reader:
     _nested_left: int = field(default_factory=lambda: MAX_ALL_NESTED_BYTES)
 
     def read(self, path: bytes, data: memoryview) -> None:
-        """Takes an archive in."""
+        """Takes an archive in, or what looks like one at its end."""
         try:
             if data[:4] in jimage.MAGICS:
                 self._keep(self._unit(Unit(path), jimage.classes(data)))
             else:
                 self._zip(path, (), data)
+        except zips.NoZipError:
+            return
         except (zips.ZipError, jimage.JimageError, TooManyError) as error:
             self.unread[path] = str(error)
 
@@ -144,6 +146,8 @@ class Reader:
         if zips.END in bytes(inner[-zips.END_BYTES :]):
             try:
                 self._zip(path, (*within, member.name), inner)
+            except zips.NoZipError:
+                return
             except zips.ZipError as error:
                 self.unread[path] = str(error)
 

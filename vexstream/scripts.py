@@ -28,8 +28,10 @@ _COMMENT = re.compile(rb"^[ \t]*(?://|/?\*|!\*)[^\n]*node_modules/[^\n]*", re.MU
 _NAME = re.compile(rb"node_modules/((?:@[\w.-]+/)?\w[\w.-]*)/")
 _NO_MATTER = b" \t\r\v\f;,'\"`"
 _HELPER = re.compile(
-    rb"__|generator|Generator|adopt\(|\bop\[|_\.(?:label|ops|trys)|verb\(|_typeof|Symbol\.iterator"
-    rb"|^(?:\*|//|/\*)|Object\.define|^(?:import|export|require\()"
+    rb"__|[gG]enerator|adopt\(|\bop=?\[|_={label|_\.(?:label|ops|trys)|verb\(|_typeof|Symbol\.iterator"
+    rb"|extendStatics|_super|arguments\.length|hasOwnProperty|Promise\)?\)?\(function|===void0"
+    rb"|awaitReturn|asyncIterator|resume\(|\(_=0\)|receiver|rivate(?:member|accessor)|returnm\[k\]"
+    rb"|^(?:\*|//|/\*)|Object\.(?:define|getOwnProp)|^(?:import|export|require\()"
 )
 """Comments, imports, and lines that TypeScript and Babel write into every script."""
 

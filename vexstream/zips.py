@@ -13,6 +13,7 @@ from dataclasses import dataclass
 END = b"PK\x05\x06"
 END_BYTES = 22 + 0xFFFF
 """The end of the archive's directory begins within so many bytes of the end of the file."""
+_END_SIZE = 22
 _MEMBER = b"PK\x01\x02"
 _LOCATOR, _END_64 = b"PK\x06\x07", b"PK\x06\x06"
 _LOCAL = b"PK\x03\x04"
@@ -20,7 +21,11 @@ _STORED, _DEFLATED = 0, 8
 
 
 class ZipError(ValueError):
-    """It is no zip archive, or a damaged one."""
+    """An archive cannot be read."""
+
+
+class NoZipError(ZipError):
+    """It is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +45,10 @@ def members(data: memoryview) -> Iterator[Member]:
     """What the directory lists, files and folders.
 
     Raises:
-        ZipError: the archive, or its directory from here on, cannot be read.
+        NoZipError: it is no archive.
+        ZipError: its directory, from here on, cannot be read.
     """
-    end = _end(data)
-    place, start, stop = _directory(data, end)
+    place, start, stop = _directory(data)
     while place < stop:
         if place + 46 > stop or data[place : place + 4] != _MEMBER:
             raise ZipError("its directory is damaged")
@@ -78,26 +83,39 @@ def content(data: memoryview, member: Member, max_bytes: int) -> memoryview:
         raise ZipError(f"{_text(member.name)} in it is damaged") from error
 
 
-def _end(data: memoryview) -> int:
+def _ends(data: memoryview) -> Iterator[int]:
+    """Where the end of a directory may begin, the last one first."""
     first = max(0, len(data) - END_BYTES)
     tail = bytes(data[first:])
     place = tail.rfind(END)
-    if place < 0 or len(tail) - place < 22:
-        raise ZipError("it has no directory")
-    return first + place
+    while place >= 0:
+        if len(tail) - place >= _END_SIZE:
+            yield first + place
+        place = tail.rfind(END, 0, place + len(END) - 1)
 
 
-def _directory(data: memoryview, end: int) -> tuple[int, int, int]:
-    """Where the directory begins, where the archive does, where the directory ends."""
-    size, offset = struct.unpack_from("<2I", data, end + 12)
-    stop = end
-    if end >= 76 and data[end - 20 : end - 16] == _LOCATOR and data[end - 76 : end - 72] == _END_64:
-        stop = end - 76
-        size, offset = struct.unpack_from("<2Q", data, stop + 40)
-    place = stop - size
-    if place < 0 or place < offset:
-        raise ZipError("its directory is damaged")
-    return place, place - offset, stop
+def _directory(data: memoryview) -> tuple[int, int, int]:
+    """Where the directory begins, where the archive does, where the directory ends.
+
+    The sign of its end stands in other files by chance: what follows it has to reach to the end of
+    the file, or the directory to be where it says, as for Java and Python.
+    """
+    for end in _ends(data):
+        size, offset = struct.unpack_from("<2I", data, end + 12)
+        stop = end
+        if (
+            end >= 76
+            and data[end - 20 : end - 16] == _LOCATOR
+            and data[end - 76 : end - 72] == _END_64
+        ):
+            stop = end - 76
+            size, offset = struct.unpack_from("<2Q", data, stop + 40)
+        place = stop - size
+        if place >= offset and (not size or data[place : place + 4] == _MEMBER):
+            return place, place - offset, stop
+        if end + _END_SIZE + struct.unpack_from("<H", data, end + 20)[0] == len(data):
+            raise ZipError("its directory is damaged")
+    raise NoZipError("it has no directory")
 
 
 def _text(name: bytes) -> str:

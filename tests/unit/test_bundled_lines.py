@@ -82,6 +82,8 @@ def test_spaces_and_quotes_do_not_matter(tmp_path: Path) -> None:
     [
         "var __importDefault = (this && this.__importDefault{}) || other;\n",
         "function fulfilled(value) {{ try {{ step(generator.next({})); }} }}\n",
+        "for (var s, i = 1, n = arguments.length + {}; i < n; i++) {{\n",
+        "return new (P || (P = Promise))(function (resolve{}, reject) {{\n",
         " * Permission is hereby granted, free of charge, to any person {}\n",
         "// Permission is hereby granted, free of charge, to any person {}\n",
         "import {{ something, another }} from 'some-module-or-other{}';\n",

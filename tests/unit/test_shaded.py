@@ -250,6 +250,17 @@ def test_a_damaged_archive_is_told_of(tmp_path: Path) -> None:
     assert found.unobservable == "/opt/cut.jar may hold a copy of it: its directory is damaged"
 
 
+def test_the_sign_of_an_archives_end_in_another_file_is_no_archive(tmp_path: Path) -> None:
+    content = b"\x7fELF" + b"x" * 300 + b"PK\5\6" + b"y" * 99
+    assert not holds(tmp_path, "usr/lib/phar.so", content)
+    assert not holds(tmp_path, "opt/shop.jar", jar(nested={"a.zip": content}))
+
+
+def test_what_stands_behind_an_archive_does_not_matter(tmp_path: Path) -> None:
+    for after in (b"x" * 300, b"PK\5\6" + b"y" * 99, b"PK\5\6"):
+        assert holds(tmp_path, "opt/shop.jar", jar(f"{HOME}/LentReader.class") + after)
+
+
 def jimage(paths: Iterable[tuple[str, str, str]], order: str = "<") -> bytes:
     """As jlink writes it, the table by hash in any order."""
     strings, places, table = bytearray(b"\0class\0" + bytes(300)), bytearray(b"\0"), []
