@@ -42,6 +42,7 @@ _TAKEN_ALONG = re.compile(
 
 _OF_LANGUAGE = {
     "python": re.compile(rb".*/(?:site|dist)-packages/.*\.(?:py|so)\Z", re.DOTALL),
+    "perl": re.compile(rb".*/perl(?:5|-base)?/.*\.pm\Z", re.DOTALL),
     "npm": re.compile(rb".*/(?:node_modules|nodejs)/.*\.[cm]?js\Z", re.DOTALL),
     "java-archive": re.compile(rb".*/share/java/.*\.jar\Z", re.DOTALL),
     "dotnet": re.compile(rb".*\.dll\Z", re.DOTALL),

@@ -7,7 +7,8 @@ Cython, mypyc and Nuitka compile modules into a program or an extension, which n
 - Nuitka in its table of constants, one entry a module and one for all that stayed bytecode, which
   has the paths of its sources. Where that table cannot be found (its makers sell one that is
   encrypted), the program may hold every package;
-- bytecode without a source is told by its path.
+
+Bytecode without a source, and what lies in a directory of vendored packages, is told by its path.
 
 What holds a module of a package is a file of that package as well. A module that was moved below
 another (``shop._vendor.requests.adapters``) is taken for the same: the end of its name tells it.
@@ -46,6 +47,7 @@ _STANDARD = re.compile(
 """Packages of the standard library: ``encodings.idna`` is not PyPI's idna."""
 
 _SUFFIX = re.compile(rb"\.(?:py[cwx]?|(?:[\w-]+\.)*so)\Z")
+_VENDOR = re.compile(rb".*/(?:_?vendor(?:ed|ized)?|_?third_?party|_?extern(?:al|s)?)/", re.DOTALL)
 _SITE = re.compile(rb"/(?:python3?(?:\.\d+)?t?|site-packages|dist-packages)(?:/lib-dynload)?(?=/)")
 
 
@@ -66,18 +68,19 @@ def wanted(image: Image, distributed: Set[bytes]) -> Mapping[bytes, Mapping[byte
     }
 
 
-def sourceless(packages: Sequence[Package], image: Image) -> Mapping[bytes, Modules]:
-    """Bytecode that nobody owns and that runs without its source, as cx_Freeze's and that of
-    ``compileall -b``: its path names the module."""
+def by_path(packages: Sequence[Package], image: Image) -> Mapping[bytes, Modules]:
+    """What nobody owns but its path names: bytecode that runs without its source, as that of
+    ``compileall -b``, and what is in a directory of vendored packages, edited perhaps."""
     claimed = {path for package in packages for path in package.files}
-    return {
-        path: Modules(frozenset([_dotted(path, whole=False)]))
-        for path in image.root.files_under(b"/")
-        if path.endswith(BYTECODE)
-        and path not in claimed
-        and owner_path(path) == path
-        and not image.root.is_file(path[:-1])
-    }
+    found = {}
+    for path in image.root.files_under(b"/"):
+        if path.endswith((b".py", BYTECODE)) and path not in claimed and owner_path(path) == path:
+            below = _VENDOR.search(path)
+            if below is not None:
+                found[path] = Modules(frozenset([_dotted(path[below.end() :])]))
+            elif path.endswith(BYTECODE) and not image.root.is_file(path[:-1]):
+                found[path] = Modules(frozenset([_dotted(path, whole=False)]))
+    return found
 
 
 def modules_in(data: memoryview, marks: Set[Mark]) -> Modules:

@@ -3,11 +3,11 @@
 Such a program runs its copies: the packages that it was made of stay closed. Where the marks are
 from: Node's ``node_snapshotable.cc`` and ``node_sea.cc``, pkg-fetch's patches, the end of what
 ``bun build --compile`` writes, Deno's ``standalone.rs``, Nuitka's payload in zstd and the variable
-by which its single file finds its parent, the head of PyOxidizer's resources, the section of
-GraalVM's image heap, PyInstaller's ``pyi_archive.h``, the .NET host's ``bundle_marker.cpp``, the
-sections that .NET's compiler ahead of time writes (``ObjectNodeSection``), and Python's zipapp,
-whose form pex and shiv share. Python runs a zip archive of any name, after any script, and imports
-from it.
+by which its single file finds its parent, the head of PyOxidizer's resources, the end of what
+Perl's ``pp`` writes, the section of GraalVM's image heap, PyInstaller's ``pyi_archive.h``, the .NET
+host's ``bundle_marker.cpp``, the sections that .NET's compiler ahead of time writes
+(``ObjectNodeSection``), and Python's zipapp, whose form pex and shiv share. Python runs a zip
+archive of any name, after any script, and imports from it.
 
 Neither a size nor permission to execute is asked for: a shared library is mapped without, and the
 dynamic loader or an interpreter starts anything.
@@ -19,6 +19,7 @@ import re
 _ELF = b"\x7fELF"
 _SNAPSHOT = b"\x19\xda\x43\x01"
 _DENO = re.compile(rb"d3n0l4nd.{0,48}\Z", re.DOTALL)
+_PAR = b"\nPAR.pm\n"
 _BUN = re.compile(rb"\n---- Bun! ----\n.{8}\Z", re.DOTALL)
 _DOTNET = bytes.fromhex("8b1202b96a612038727b930214d7a03213f5b9e6efae3318ee3b2dce24b36aae")
 """After the place of the bundle, in 8 bytes: 0 in a host that has none."""
@@ -87,9 +88,11 @@ class Holder:
         """The file ends here."""
         if self._phar and self._last == _PHAR_END:
             self.language = "php-composer"
-        at_end = _BUN.search(self._end) or _DENO.search(self._end)
-        if self._program and not self.language and at_end:
-            self.language = "npm"
+        if self._program and not self.language:
+            if _BUN.search(self._end) or _DENO.search(self._end):
+                self.language = "npm"
+            elif self._end.endswith(_PAR):
+                self.language = "perl"
 
 
 def _language(content: bytes) -> str:

@@ -39,7 +39,7 @@ def packages(
     mapped = compiled.with_doubts(made.artifacts, mapped, programs, image.headers)
     marked = python_modules.wanted(image, distributed)
     held = {
-        **python_modules.sourceless(mapped, image),
+        **python_modules.by_path(mapped, image),
         **modules.read(marked, blobs, max_unpacked_bytes, work),
     }
     mapped = python_modules.with_modules(made.artifacts, mapped, image, held)

@@ -5,7 +5,7 @@ import pytest
 from tests.unit.images import SITE, artifact, deb, image
 from vexstream.imagefiles import Image, Native
 from vexstream.ownership import assign
-from vexstream.python_modules import Modules, modules_in, sourceless, wanted, with_modules
+from vexstream.python_modules import Modules, by_path, modules_in, wanted, with_modules
 from vexstream.recognition import Form, Mark
 
 SIX = artifact("python", "six", files=("six.py", "six-1.dist-info/RECORD"))
@@ -80,16 +80,18 @@ def test_ones_own_modules_add_nothing() -> None:
     assert held(readable=False) == {"six", "idna", "python3-idna"}
 
 
-def test_bytecode_without_a_source_is_told_by_its_path() -> None:
+def test_bytecode_without_a_source_and_vendored_modules_are_told_by_their_path() -> None:
     frozen, beside, own = b"/srv/lib/idna/core.pyc", b"/srv/lib/six.pyc", b"/srv/lib/shop.pyc"
     cached = b"/srv/lib/__pycache__/idna.cpython-311.pyc"
-    where = image(*FILES, frozen, beside, b"/srv/lib/six.py", own, cached)
+    edited = b"/srv/shop/_vendor/six.py"
+    others = (b"/srv/lib/six.py", b"/srv/shop/six.py")
+    where = image(*FILES, frozen, beside, edited, own, cached, *others)
     artifacts = [SIX, IDNA]
     packages = assign(artifacts, where)
-    done = with_modules(artifacts, packages, where, sourceless(packages, where))
+    done = with_modules(artifacts, packages, where, by_path(packages, where))
     added = {package.name: set(package.files) - set(before.files)
              for package, before in zip(done, packages, strict=True)}  # fmt: skip
-    assert added == {"six": set(), "idna": {frozen}}
+    assert added == {"six": {edited}, "idna": {frozen}}
 
 
 def test_only_what_no_distribution_packaged_is_read() -> None:

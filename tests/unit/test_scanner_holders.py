@@ -36,6 +36,8 @@ def held(folder: Path, content: bytes, name: str = "app/shop", *, mode: int = 0o
         (b"\x19\xda\x43\x01" + b"x" * 300, "npm"),
         (ELF + b"MEI\x0c\x0b\x0a\x0b\x0e" + b"x" * 80, "python"),
         (ELF + b"KAY\x28\xb5\x2f\xfd" + b"x" * 80, "python"),
+        (ELF + b"x" * 80 + b"\nPAR.pm\n", "perl"),
+        (ELF + b"\nPAR.pm\n" + b"x" * 80, None),
         (ELF + b"pyembed\x03" + b"x" * 80, "python"),
         (ELF + b"\0NUITKA_ONEFILE_PARENT\0" + b"KAX" + ELF, "python"),
         (ELF + b"d3n0l4nd" + bytes(16), "npm"),
