@@ -57,7 +57,7 @@ class Size:
 
 FULL = Size(
     rounds=7,
-    work_rounds=150,
+    work_rounds=60,
     seconds=4,
     rates=(0, 1_000, 10_000, 100_000),
     new_rates=(5_000, 10_000, 20_000, 30_000, 40_000, 60_000, 80_000, 100_000),

@@ -1,7 +1,8 @@
 """Real work with and without the probe: a build, and a web server with its client.
 
 Both run on an overlay of this machine's root, which the probe takes for a container's. A worker
-stays, and the probe comes and goes every half a second: what drifts on the machine meets both.
+stays, and the probe comes and goes every second: what drifts on the machine meets both. Before a
+bare round it comes as well, and goes again: to load it is work that leaves its traces in caches.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import IO, cast
 
-from benchmarks.collector.stage import nobody, probe
+from benchmarks.collector.stage import probe
 
 _WORKER = Path(__file__).with_name("worker.py")
 _SOURCE = Path(__file__).parents[2] / "tests/support/uses.c"
@@ -29,8 +30,8 @@ class _Work:
 
 
 _KINDS = {
-    "build": _Work(("build", str(_SOURCE)), first=1, measured=5),
-    "serve": _Work(("serve",), first=100, measured=1000),
+    "build": _Work(("build", str(_SOURCE)), first=1, measured=10),
+    "serve": _Work(("serve",), first=100, measured=2000),
 }
 
 
@@ -59,6 +60,14 @@ def _worker(work: _Work) -> Iterator[Callable[[int], float]]:
             orders.close()
 
 
+@contextlib.contextmanager
+def _gone() -> Iterator[None]:
+    """No observer, after one that was."""
+    with probe():
+        pass
+    yield
+
+
 def _error_of_median(values: list[float]) -> float:
     """Standard error, by the median distance from it, which no single slow round disturbs."""
     middle = median(values)
@@ -75,7 +84,7 @@ def measured(rounds: int) -> dict[str, dict[str, float]]:
         with _worker(work) as do:
             for n in range(rounds):
                 # In turns, and who begins takes turns too.
-                for observer, times in ((nobody, bare), (probe, seen))[:: -1 if n % 2 else 1]:
+                for observer, times in ((_gone, bare), (probe, seen))[:: -1 if n % 2 else 1]:
                     with observer():
                         do(work.first)
                         times.append(do(work.measured))
