@@ -18,6 +18,7 @@ from services.local.ports import LOOPBACK
 from services.local.process import Daemon, MissingPrerequisiteError
 from tests.support.correlators import Bench, correlator
 from tests.support.cut_off import Link, Proxy, TwoDoors
+from tests.support.slow import slow
 from tests.unit.factories import batch, package, scan
 from vexstream.document import DocumentRecord
 from vexstream.scan import Finding
@@ -106,6 +107,7 @@ async def test_a_document_that_the_cut_has_caught_does_not_land_behind_the_succe
             assert "the worker ends" in one.log.read_text()
 
 
+@slow
 async def test_an_entry_that_the_cut_has_caught_does_not_land_behind_the_successors(
     tmp_path: Path,
 ) -> None:
@@ -135,6 +137,7 @@ async def test_an_entry_that_the_cut_has_caught_does_not_land_behind_the_success
             assert "the worker ends" in one.log.read_text()
 
 
+@slow
 async def test_partitions_are_not_given_up_while_something_is_under_way(tmp_path: Path) -> None:
     """Another worker joins; the group can be reached, and the partitions' leader cannot."""
     proxy = Proxy()

@@ -18,6 +18,7 @@ from services.scanner.layers import unpack
 from services.scanner.settings import ScannerSettings
 from services.scanner.tools import Tools
 from tests.support import ecosystems
+from tests.support.slow import slow
 
 pytestmark = pytest.mark.real
 
@@ -73,7 +74,7 @@ def _moved(work: Path, to: Path, pattern: str) -> Path:
     return Path(shutil.copy(made, to))
 
 
-@pytest.mark.parametrize("make", [cython, mypyc, nuitka])
+@pytest.mark.parametrize("make", [cython, mypyc, pytest.param(nuitka, marks=slow)])
 def test_the_copy_runs_and_belongs_to_its_package_only(
     make: Callable[[Path, Path], Path], syft: Path, tmp_path: Path
 ) -> None:
