@@ -2,85 +2,30 @@
 
 No clock: times are given. A file counts when it is on the container's root file system. That one is
 learnt from the container's first event: a runtime has pivoted into it by then, and the probe says
-nothing of tasks that still have the host's root. What another container runs of it (a debugging
-container, through /proc/<pid>/root) counts too; what that one only reads does not: a scanner of
-other containers' files is no use of all of them.
-
-Silence is evidence only of a container that can be heard. So nothing is said of one before a
-program of its image was seen to start in it, and one that runs without is told as a loss: a runtime
-with a kernel of its own (gVisor, Kata) may run it.
+nothing of tasks that still have the host's root. What another container runs of it counts too
+(neighbours.py); what of a container can be told, and when, is in tracked.py.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 
 from services.collector.annotations import learning_period_us
 from services.collector.cgroups import CgroupIndex, candidates
 from services.collector.events import CgroupEvent, FileEvent, FileSystemRoot, RawEvent
 from services.collector.hold import Hold
+from services.collector.neighbours import RUN, Neighbours
 from services.collector.runtime import ContainerInfo, ImageVolume
 from services.collector.source import ANY_CGROUP
-from services.collector.unclaimed import Unclaimed
+from services.collector.tracked import Tracked
 from services.common import metrics
 from vexstream.batching import Limits, Observation, Room
 from vexstream.evidence import Batch, Use
-from vexstream.identity import Digest, Image, Workload
-from vexstream.relocated import is_code, is_script, within_volume
+from vexstream.identity import Image
+from vexstream.relocated import is_code, within_volume
 
 _SCAN_INTERVAL_US = 1_000_000
-_RUN = Use.EXECUTED | Use.MAPPED
-_START_US = 30_000_000
-"""How long a runtime's word that a container runs may precede the sight of it."""
-_FIRST_DISK = 1 << 20
-"""Device numbers below are of file systems that lie on no disk of their own, as overlays do."""
 _MAX_ELSEWHERE = 5000
 """Events kept of a container until it is known where its volumes are."""
-
-
-@dataclass(slots=True)
-class _Tracked:
-    observation: Observation
-    heard: bool
-    """A program of its image was seen to start, or it is too old for that."""
-    started: bool = False
-    silent_from_us: int | None = None
-    """When it will have been silent for too long."""
-    root: FileSystemRoot | None = None
-    directory: bytes = b""
-    """Where on a file system that is not its alone its root is, once that is known."""
-    cgroups: set[int] = field(default_factory=set)
-    ended_at_us: int | None = None
-    exit_code: int | None = None
-    copied: bool = False
-    """A tmpfs has a copy of some of its code."""
-    volumes: dict[str, dict[Digest, Observation]] = field(default_factory=dict)
-    """Images that are mounted into it, or may be, by their path there."""
-    unplaced: set[str] = field(default_factory=set)
-    """Those of which it is not known yet on which device they are."""
-    devices: dict[int, list[Observation]] = field(default_factory=dict)
-    """Those that are file systems of their own."""
-    elsewhere: list[FileEvent] = field(default_factory=list)
-    """What it used on other file systems, as long as volumes are unplaced."""
-    told: int = 0
-    """How many of these have been told already, as what they are if they are on no such volume."""
-
-    def mounted(self) -> list[Observation]:
-        """All images that are, or may be, mounted into it."""
-        return [image for images in self.volumes.values() for image in images.values()]
-
-
-def _is_use(event: FileEvent) -> bool:
-    """Whether a file that lies elsewhere than the task's own is used, not only looked at."""
-    run = bool(event.use & _RUN) or event.at_home
-    return run or (event.interpreted and is_script(event.path))
-
-
-def _credit(owners: list[Observation], event: FileEvent, path: bytes) -> bool:
-    for owner in owners:
-        owner.add(path, event.use)
-    metrics.EVENTS.labels("neighbour").inc()
-    return True
 
 
 class Tracker:
@@ -104,15 +49,9 @@ class Tracker:
         self._hold = hold
         self._limits = limits
         self._room = room or Room()
-        self._tracked: dict[str, _Tracked] = {}
+        self._tracked: dict[str, Tracked] = {}
         self._owners: dict[int, str] = {}
-        self._alone: dict[int, list[Observation]] = {}
-        """Device of a file system -> the container, or the mounted image, whose alone it is."""
-        self._housed: dict[tuple[int, bytes], Observation] = {}
-        """Directory of a file system that many share -> the container that has its root there."""
-        self._roots: dict[FileSystemRoot, Observation] = {}
-        """The same, as events call it."""
-        self._unclaimed = Unclaimed(hold.bounds)
+        self._neighbours = Neighbours(hold)
         self._now_us = 0
         self._losses: Counter[tuple[int, str]] = Counter()
         self._scanned_at_us = 0
@@ -163,7 +102,7 @@ class Tracker:
         first event may come from a nested container then.
         """
         late = self.is_late(info)
-        self._tracked[info.id] = _Tracked(
+        self._tracked[info.id] = Tracked(
             Observation(
                 node=self._node,
                 run=self._run,
@@ -186,20 +125,7 @@ class Tracker:
 
     def mount(self, container_id: str, volumes: Iterable[ImageVolume]) -> None:
         """Images are mounted into a container; those that are known already stay."""
-        tracked = self._tracked[container_id]
-        observed = tracked.observation
-        of = observed.workload
-        for volume in volumes:
-            images = tracked.volumes.setdefault(volume.path, {})
-            if volume.image.config_digest in images:
-                continue
-            images[volume.image.config_digest] = replace(
-                observed,
-                container_id=container_id + volume.path,
-                workload=Workload(of.namespace, of.name, f"{of.container}:{volume.path}"),
-                image=volume.image, sequence=0, _pending={}, _pending_bytes=0, _lost=Counter(),
-            )  # fmt: skip
-            tracked.unplaced.add(volume.path)
+        self._tracked[container_id].mount(volumes)
 
     def place(self, container_id: str, path: str, device: int | None) -> None:
         """Where a volume of a container is; None when it is no file system of its own."""
@@ -208,8 +134,7 @@ class Tracker:
         if device is not None:
             tracked.devices[device] = list(tracked.volumes[path].values())
             for observation in tracked.devices[device]:
-                self._alone.setdefault(device, []).append(observation)
-                self._claim(device, observation)
+                self._neighbours.own(device, observation)
         waiting, tracked.elsewhere, tracked.told = tracked.elsewhere, [], 0
         for event in waiting:
             self._attribute(container_id, event)
@@ -220,8 +145,7 @@ class Tracker:
         if tracked.root is None:
             return
         tracked.directory = directory.rstrip(b"/")
-        self._housed[tracked.root.device, tracked.directory] = tracked.observation
-        self._claim(tracked.root.device, tracked.observation, tracked.directory)
+        self._neighbours.house(tracked.root, tracked.directory, tracked.observation)
 
     def seed(self, container_id: str, files: Iterable[tuple[bytes, Use]]) -> None:
         """What a container that came first had in use."""
@@ -261,7 +185,8 @@ class Tracker:
             owner = self._owner(event.cgroup)
             if owner is None:
                 # A neighbour may be gone by the time that it is known who used its file.
-                self._credit_neighbour(event, wait=not self._hold.add(event, now_us))
+                wait = not self._hold.add(event, now_us)
+                self._neighbours.credit(event, now_us, wait=wait)
             else:
                 self._attribute(owner, event)
         self._look_again(now_us)
@@ -294,11 +219,9 @@ class Tracker:
             for event in tracked.elsewhere[tracked.told :]:  # they belong to this interval
                 self._attribute(container_id, event, wait=False)
             tracked.told = len(tracked.elsewhere)
-            over = tracked.ended_at_us is not None
             if self._can_be_told(container_id, tracked, until_us):
-                batches += self._cut(tracked, until_us)
-                batches += self._cut_volumes(tracked, until_us)
-            if over:
+                batches += tracked.cut(until_us)
+            if tracked.is_over:
                 self._forget(container_id)
         return batches
 
@@ -317,7 +240,7 @@ class Tracker:
         for cgroup in gone:
             self.index.forget(cgroup)
             for event in self._hold.take(cgroup)[0]:
-                self._credit_neighbour(event)
+                self._neighbours.credit(event, self._now_us)
             if owner := self._owners.pop(cgroup, None):
                 self._tracked[owner].cgroups.discard(cgroup)
         for key in [key for key in self._losses if key[0] in gone]:
@@ -342,62 +265,18 @@ class Tracker:
                 return candidate
         return None
 
-    def _cut(self, tracked: _Tracked, until_us: int) -> list[Batch]:
-        observation = tracked.observation
-        if tracked.copied:
-            observation.lose("tmpfs_copy", 1)
-        if tracked.ended_at_us is None:
-            return observation.cut(until_us)
-        ended_at = min(tracked.ended_at_us, until_us)
-        known = tracked.exit_code is not None
-        if known or observation.has_news or ended_at > observation.observed_from_us:
-            return observation.cut(ended_at, tracked.exit_code)
-        return []
-
-    @staticmethod
-    def _cut_volumes(tracked: _Tracked, until_us: int) -> list[Batch]:
-        until = min(tracked.ended_at_us or until_us, until_us)
-        batches: list[Batch] = []
-        for observation in tracked.mounted():
-            observation.lose("image_volume", 1)
-            batches += observation.cut(until)
-        return batches
-
-    def _take_root(self, tracked: _Tracked, root: FileSystemRoot | None) -> None:
+    def _take_root(self, tracked: Tracked, root: FileSystemRoot | None) -> None:
         tracked.root = root
-        if root is not None and root.is_top:
-            self._alone.setdefault(root.device, []).append(tracked.observation)
-            self._claim(root.device, tracked.observation)
-        elif root is not None:
-            self._roots[root] = tracked.observation
+        if root is not None:
+            self._neighbours.root(root, tracked.observation)
 
-    def _unmount(self, tracked: _Tracked) -> None:
-        if tracked.root is not None and tracked.root.is_top:
-            self._disclaim(tracked.root.device, tracked.observation)
+    def _unmount(self, tracked: Tracked) -> None:
         if tracked.root is not None:
-            self._roots.pop(tracked.root, None)
-            self._housed.pop((tracked.root.device, tracked.directory), None)
+            self._neighbours.unroot(tracked.root, tracked.directory, tracked.observation)
         for device, volumes in tracked.devices.items():
             for volume in volumes:
-                self._disclaim(device, volume)
+                self._neighbours.disown(device, volume)
         tracked.root, tracked.directory, tracked.devices = None, b"", {}
-
-    def _claim(self, device: int, observation: Observation, directory: bytes = b"") -> None:
-        """It is known now whose a file system is, or a directory of it; what others used of it
-        before then is told."""
-        below = directory + b"/" if directory else b""
-        events, more = self._unclaimed.claim(device, observation.started_at_us, below)
-        for event in (*events, *self._hold.on(device)):
-            used = event.use & _RUN if below else _is_use(event)
-            if used and event.from_top and event.path.startswith(below):
-                observation.add(event.path.removeprefix(directory), event.use)
-        if more:
-            observation.lose("hold_overflow", 1)
-
-    def _disclaim(self, device: int, observation: Observation) -> None:
-        left = [one for one in self._alone.pop(device, []) if one is not observation]
-        if left:
-            self._alone[device] = left
 
     def _attribute(self, container_id: str, event: FileEvent, *, wait: bool = True) -> None:
         tracked = self._tracked[container_id]
@@ -417,13 +296,13 @@ class Tracker:
                 volume.add(event.path, event.use)
             metrics.EVENTS.labels("image_volume").inc()
             return
-        if self._credit_neighbour(event):
+        if self._neighbours.credit(event, self._now_us):
             return
         if wait and tracked.unplaced and event.from_top and len(tracked.elsewhere) < _MAX_ELSEWHERE:
             tracked.elsewhere.append(event)
             return
-        on_volume = same_root and event.device not in self._alone
-        if on_volume and is_code(event.path, run=bool(event.use & _RUN)):
+        on_volume = same_root and not self._neighbours.is_known(event.device)
+        if on_volume and is_code(event.path, run=bool(event.use & RUN)):
             # On a volume: what the runtime or an earlier container has copied there, perhaps.
             tracked.observation.add(within_volume(event.path), event.use | Use.REWRITTEN)
             metrics.EVENTS.labels("volume").inc()
@@ -433,31 +312,6 @@ class Tracker:
         # where that part is in the image cannot be told.
         if event.device == root.device and not same_root:
             tracked.observation.lose("nested_root", 1)
-
-    def _credit_neighbour(self, event: FileEvent, *, wait: bool = True) -> bool:
-        """Whether it is a use of a file of another container than the one that the task is in.
-
-        Where it may be one and that other is not known (yet), the event waits for it.
-        """
-        entered = self._roots.get(event.root) if event.in_root else None
-        if entered is not None and event.device == event.root.device:
-            return _credit([entered], event, event.path)
-        if not event.from_top or not _is_use(event):
-            return False
-        owners = self._alone.get(event.device)
-        if owners is not None:
-            return _credit(owners, event, event.path)
-        path = event.path
-        while self._housed and (path := path.rpartition(b"/")[0]):
-            lodger = self._housed.get((event.device, path))
-            if lodger is not None:
-                # All live on that file system: only what is run is surely used.
-                run = event.use & _RUN
-                return bool(run) and _credit([lodger], event, event.path.removeprefix(path))
-        shared = event.device == event.root.device
-        if wait and (event.use & _RUN if shared else event.device < _FIRST_DISK):
-            self._unclaimed.add(event, self._now_us)
-        return False
 
     def _release_held(self) -> None:
         for cgroup in self._hold.cgroups():
@@ -478,34 +332,18 @@ class Tracker:
             self._release_held()
         for cgroup, events in self._hold.expire(now_us).items():
             # No container's: a service of the host, which may have entered one (nsenter).
-            strange = [event for event in events if not self._credit_neighbour(event)]
+            strange = [e for e in events if not self._neighbours.credit(e, self._now_us)]
             metrics.EVENTS.labels("unattributed").inc(len(strange))
             if self.index.path(cgroup) is None:  # it may have been any container's
                 self._lose_everywhere("unattributed", len(events))
 
-    def _can_be_told(self, container_id: str, tracked: _Tracked, until_us: int) -> bool:
-        """Whether there is anything to say of a container now; counts what it cannot be heard of.
-
-        Without a cgroup its events cannot be told, and without a start it has not been heard yet:
-        silence would be no evidence then.
-        """
-        if not tracked.heard and not tracked.started:
-            for observation in (tracked.observation, *tracked.mounted()):
-                observation.begin(until_us)
+    def _can_be_told(self, container_id: str, tracked: Tracked, until_us: int) -> bool:
+        if tracked.wait_for_start(until_us):
             return False
         if not tracked.cgroups:
             for cgroup in self.index.ids_of(container_id):
                 self._owner(cgroup)
-        if tracked.silent_from_us is None:
-            tracked.silent_from_us = until_us + _START_US
-        over = tracked.ended_at_us is not None
-        if not tracked.heard and not over and until_us < tracked.silent_from_us:
-            return False
-        if not tracked.cgroups and tracked.started:
-            tracked.observation.lose("cgroup_unknown", 1)
-        elif not tracked.heard:
-            tracked.observation.lose("not_heard", 1)
-        return True
+        return tracked.can_be_told(until_us)
 
     def _lose_everywhere(self, reason: str, count: int) -> None:
         for tracked in self._tracked.values():

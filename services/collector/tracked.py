@@ -1,0 +1,123 @@
+"""A container under observation, with the images that are mounted into it: what there is to tell of
+it, and from when on.
+
+Silence is evidence only of a container that can be heard. So nothing is said of one before a
+program of its image was seen to start in it, and one that runs without is told as a loss: a runtime
+with a kernel of its own (gVisor, Kata) may run it.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from services.collector.events import FileEvent, FileSystemRoot
+from services.collector.runtime import ImageVolume
+from vexstream.batching import Observation
+from vexstream.evidence import Batch
+from vexstream.identity import Digest, Workload
+
+_START_US = 30_000_000
+"""How long a runtime's word that a container runs may precede the sight of it."""
+
+
+@dataclass(slots=True)
+class Tracked:
+    """What the tracker knows of one container."""
+
+    observation: Observation
+    heard: bool
+    """A program of its image was seen to start, or it is too old for that."""
+    started: bool = False
+    silent_from_us: int | None = None
+    """When it will have been silent for too long."""
+    root: FileSystemRoot | None = None
+    directory: bytes = b""
+    """Where on a file system that is not its alone its root is, once that is known."""
+    cgroups: set[int] = field(default_factory=set)
+    ended_at_us: int | None = None
+    exit_code: int | None = None
+    copied: bool = False
+    """A tmpfs has a copy of some of its code."""
+    volumes: dict[str, dict[Digest, Observation]] = field(default_factory=dict)
+    """Images that are mounted into it, or may be, by their path there."""
+    unplaced: set[str] = field(default_factory=set)
+    """Those of which it is not known yet on which device they are."""
+    devices: dict[int, list[Observation]] = field(default_factory=dict)
+    """Those that are file systems of their own."""
+    elsewhere: list[FileEvent] = field(default_factory=list)
+    """What it used on other file systems, as long as volumes are unplaced."""
+    told: int = 0
+    """How many of these have been told already, as what they are if they are on no such volume."""
+
+    @property
+    def is_over(self) -> bool:
+        """Its last process is gone."""
+        return self.ended_at_us is not None
+
+    def mounted(self) -> list[Observation]:
+        """All images that are, or may be, mounted into it."""
+        return [image for images in self.volumes.values() for image in images.values()]
+
+    def mount(self, volumes: Iterable[ImageVolume]) -> None:
+        """Images are mounted into it; those that are known already stay."""
+        observed = self.observation
+        of = observed.workload
+        for volume in volumes:
+            images = self.volumes.setdefault(volume.path, {})
+            if volume.image.config_digest in images:
+                continue
+            images[volume.image.config_digest] = replace(
+                observed,
+                container_id=observed.container_id + volume.path,
+                workload=Workload(of.namespace, of.name, f"{of.container}:{volume.path}"),
+                image=volume.image, sequence=0, _pending={}, _pending_bytes=0, _lost=Counter(),
+            )  # fmt: skip
+            self.unplaced.add(volume.path)
+
+    def wait_for_start(self, until_us: int) -> bool:
+        """Whether nothing has run in it yet; its life begins later then."""
+        if self.heard or self.started:
+            return False
+        for observation in (self.observation, *self.mounted()):
+            observation.begin(until_us)
+        return True
+
+    def can_be_told(self, until_us: int) -> bool:
+        """Whether there is anything to say of it now; counts what it cannot be heard of.
+
+        Without a cgroup its events cannot be told, and without a start it has not been heard yet:
+        silence would be no evidence then.
+        """
+        if self.silent_from_us is None:
+            self.silent_from_us = until_us + _START_US
+        if not self.heard and not self.is_over and until_us < self.silent_from_us:
+            return False
+        if not self.cgroups and self.started:
+            self.observation.lose("cgroup_unknown", 1)
+        elif not self.heard:
+            self.observation.lose("not_heard", 1)
+        return True
+
+    def cut(self, until_us: int) -> list[Batch]:
+        """Ends its interval, and those of the images that are mounted into it."""
+        return self._cut(until_us) + self._cut_volumes(until_us)
+
+    def _cut(self, until_us: int) -> list[Batch]:
+        observation = self.observation
+        if self.copied:
+            observation.lose("tmpfs_copy", 1)
+        if self.ended_at_us is None:
+            return observation.cut(until_us)
+        ended_at = min(self.ended_at_us, until_us)
+        known = self.exit_code is not None
+        if known or observation.has_news or ended_at > observation.observed_from_us:
+            return observation.cut(ended_at, self.exit_code)
+        return []
+
+    def _cut_volumes(self, until_us: int) -> list[Batch]:
+        until = min(self.ended_at_us or until_us, until_us)
+        batches: list[Batch] = []
+        for observation in self.mounted():
+            observation.lose("image_volume", 1)
+            batches += observation.cut(until)
+        return batches
