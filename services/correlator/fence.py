@@ -34,6 +34,7 @@ from aiokafka.protocol.group import (
 from aiokafka.protocol.produce import ProduceRequest
 
 from services.correlator.lease import TERMS, Lease, Terms
+from services.correlator.ticks import ticking
 
 log = structlog.get_logger()
 
@@ -119,19 +120,9 @@ class Fence:
     @contextlib.contextmanager
     def watched(self) -> Iterator["Fence"]:
         """A thread of its own looks whether the lease has ended while the block runs."""
-        loop, done = asyncio.get_running_loop(), threading.Event()
-
-        def watch() -> None:
-            while not done.wait(self._terms.tick):
-                self.look(loop.call_soon_threadsafe)
-
-        thread = threading.Thread(target=watch, name="fence", daemon=True)
-        thread.start()
-        try:
+        in_loop = asyncio.get_running_loop().call_soon_threadsafe
+        with ticking("fence", self._terms.tick, lambda: self.look(in_loop)):
             yield self
-        finally:
-            done.set()
-            thread.join()
 
     def look(self, in_loop: Callable[[Callable[[], None]], object]) -> None:
         """Has what is on the wire taken back when the lease is over."""

@@ -7,9 +7,10 @@ meanwhile would be taken back. So it ends instead, and begins anew from the chan
 """
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Iterator
+
+from services.correlator.ticks import ticking
 
 _BEAT_SECONDS = 0.5
 
@@ -40,17 +41,6 @@ class Standstill:
     @contextlib.contextmanager
     def watched(self) -> Iterator["Standstill"]:
         """Beats while the block runs."""
-        done = threading.Event()
-
-        def beat() -> None:
-            while not done.wait(_BEAT_SECONDS):
-                self.beat()
-
-        thread = threading.Thread(target=beat, name="standstill", daemon=True)
         self.beat()
-        thread.start()
-        try:
+        with ticking("standstill", _BEAT_SECONDS, self.beat):
             yield self
-        finally:
-            done.set()
-            thread.join()

@@ -5,7 +5,7 @@ import contextlib
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -75,6 +75,22 @@ async def entries(bench: Bench) -> list[int]:
     return found
 
 
+async def nothing_lands_behind_the_successor(
+    bench: Bench, folder: Path, one: Daemon, mend: Callable[[], None]
+) -> None:
+    """Another worker rules the package out, and then sees it used; the first is heard again."""
+    with correlator(bench.settings, folder):
+        await bench.until(lambda found: bool(found[-1].counts.get("not_affected")))
+        await bench.batch(batch(10, 11, [b"/bin/p0"], sequence=2))
+        await bench.until(lambda found: affected(found) == 1)
+        mend()
+        await ended(one)
+        await asyncio.sleep(1)
+        counts = [affected([record]) for record in await bench.documents()]
+    assert counts == sorted(counts)
+    assert "the worker ends" in one.log.read_text()
+
+
 async def test_a_document_that_the_cut_has_caught_does_not_land_behind_the_successors(
     tmp_path: Path,
 ) -> None:
@@ -95,16 +111,7 @@ async def test_a_document_that_the_cut_has_caught_does_not_land_behind_the_succe
                 await bench.batch(batch(9, 10, sequence=1))
                 await asyncio.sleep(1.5)  # it has used the record, and waits for its turn
                 link.cut()
-                with correlator(bench.settings, tmp_path / "two"):
-                    await bench.until(lambda found: bool(found[-1].counts.get("not_affected")))
-                    await bench.batch(batch(10, 11, [b"/bin/p0"], sequence=2))
-                    await bench.until(lambda found: affected(found) == 1)
-                    link.mend()
-                    await ended(one)
-                    await asyncio.sleep(1)
-                    counts = [affected([record]) for record in await bench.documents()]
-            assert counts == sorted(counts)
-            assert "the worker ends" in one.log.read_text()
+                await nothing_lands_behind_the_successor(bench, tmp_path / "two", one, link.mend)
 
 
 @slow
@@ -153,13 +160,4 @@ async def test_partitions_are_not_given_up_while_something_is_under_way(tmp_path
                 await asyncio.sleep(1.5)
                 proxy.stall()
                 await asyncio.sleep(5)  # now it is about to publish
-                with correlator(bench.settings, tmp_path / "two"):
-                    await bench.until(lambda found: bool(found[-1].counts.get("not_affected")))
-                    await bench.batch(batch(10, 11, [b"/bin/p0"], sequence=2))
-                    await bench.until(lambda found: affected(found) == 1)
-                    proxy.resume()
-                    await ended(one)
-                    await asyncio.sleep(1)
-                    counts = [affected([record]) for record in await bench.documents()]
-            assert counts == sorted(counts)
-            assert "the worker ends" in one.log.read_text()
+                await nothing_lands_behind_the_successor(bench, tmp_path / "two", one, proxy.resume)

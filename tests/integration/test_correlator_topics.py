@@ -110,7 +110,7 @@ async def test_a_source_topic_that_is_created_again_meanwhile_ends_the_worker(
         async with in_process(bench.settings, tmp_path):
             await bench.scan(SCAN)
             await bench.until(bool)
-            monkeypatch.setattr("services.correlator.app.topic_ids", another)
+            monkeypatch.setattr("services.correlator.stream.topic_ids", another)
             await asyncio.sleep(5)  # it looks every two seconds
 
     with pytest.raises(CorrelatorError, match="begins anew"):
