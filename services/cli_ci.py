@@ -74,11 +74,13 @@ def ci(
     """Run an image's tests under observation and write VEX, SARIF, JUnit and a summary.
 
     Exit status: 0 passed, 1 the policy is violated, 2 wrong usage, 3 the tests failed, 4 there is
-    no evidence.
+    no evidence, 5 the document could not be signed or attached.
     """
     from services.ci.errors import CiError
     from services.ci.gate import BadPolicyError, parse_gate
-    from services.ci.run import Exit, Options, job_name, run
+    from services.ci.options import Options, job_name
+    from services.ci.reports import Exit
+    from services.ci.run import run
     from services.ci.trial import Plan, Where
     from services.common.logs import configure
     from vexstream.openvex import Publisher

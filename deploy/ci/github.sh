@@ -72,6 +72,9 @@ print(f"sarif={folder}/vexstream.sarif")
 print(f"junit={folder}/junit.xml")
 for warning in result["warnings"]:
     print(f"::warning title=vexstream::{warning}", file=sys.stderr)
+if result.get("not_published"):
+    why = " ".join(result["not_published"].split())
+    print(f"::error title=vexstream::not published: {why}", file=sys.stderr)
 PYTHON
 else
   echo "outcome=no_evidence" >>"$GITHUB_OUTPUT"

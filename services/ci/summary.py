@@ -19,10 +19,14 @@ _HEADINGS = {
 }
 
 
-def render(result: Result, gate: Gate, violations: Collection[Statement]) -> str:
+def render(
+    result: Result, gate: Gate, violations: Collection[Statement], unpublished: str | None = None
+) -> str:
     """The summary; the same result gives the same text."""
     name = ", ".join(result.image.names) or result.image.config_digest
     lines = [f"## vexstream: {_escape(name)}", "", _verdict(result, gate, violations), ""]
+    if unpublished is not None:
+        lines += [f"**The document could not be published:** {_escape(unpublished)}", ""]
     lines += [f"> **Warning:** {_escape(warning)}\n" for warning in result.warnings]
     lines += _figures(result)
     for status, heading in _HEADINGS.items():

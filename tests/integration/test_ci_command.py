@@ -160,12 +160,18 @@ def test_a_program_as_the_containers_command_violates_the_policy(
 def test_tests_within_the_container_that_fail_rule_nothing_out(
     demo_database: Mapping[str, str], probe_image: ImageArchive, tmp_path: Path
 ) -> None:
+    """And where the document was to go there is no registry: that is said too."""
+    _make_key(tmp_path)
     run = _ci(
-        demo_database, probe_image.path, tmp_path, ["--tests-in", "exec", "--fail-on", "affected"],
+        {**demo_database, "VEXSTREAM_SIGNING_KEY_FILE": str(tmp_path / "key.pem")},
+        probe_image.path, tmp_path,
+        ["--tests-in", "exec", "--fail-on", "affected", "--attach", "127.0.0.1:9/ci/probe:1"],
         ["/bin/sh", "-c", "exit 7"],
     )  # fmt: skip
     assert run.status == 3, run.stderr
-    assert run.json("result.json")["tests_exit_code"] == 7
+    facts = run.json("result.json")
+    assert (facts["outcome"], facts["tests_exit_code"]) == ("tests_failed", 7)
+    assert "cannot attach to 127.0.0.1:9/ci/probe:1" in facts["not_published"]
     assert "not_affected" not in set().union(*run.statuses().values())
 
 

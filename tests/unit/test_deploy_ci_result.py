@@ -2,15 +2,20 @@
 
 import json
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 from xml.etree import ElementTree
 
 import jsonschema
 import pytest
 
-from services.ci import junit, sarif, summary
+from services.ci import attest, junit, reports, sarif, summary
+from services.ci.errors import PublicationError
 from services.ci.gate import parse_gate
-from services.ci.run import job_name
+from services.ci.options import Options, job_name
+from services.ci.reports import Exit
+from services.ci.trial import Plan, Where
+from services.publish.attestor import Attestor
 from tests.support.schemastore import stored_schema
 from tests.unit.factories import CONFIG, MANIFEST, SECOND, batch, package, scan
 from vexstream.assessment import Status
@@ -36,6 +41,7 @@ _SCAN = scan(
     ],
 )
 _PASSED = Outcome("c1", 0, b"", 2 * SECOND)
+_PLAN = Plan((), Where.CONTAINER, {}, None, 60)
 
 
 def _batches(lost: int = 0) -> list[Batch]:
@@ -190,6 +196,59 @@ def test_the_summary_tells_the_policy_and_the_figures() -> None:
     assert "1 statements violate `--fail-on affected:critical`" in text
     assert "| Packages used | 1 of 3 (33 %) |" in text
     assert "CVE-2024-1" in text
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "fail_on", "status"),
+    [
+        (0, "", Exit.NOT_PUBLISHED),
+        (0, "affected", Exit.POLICY_VIOLATED),
+        (7, "", Exit.TESTS_FAILED),
+    ],
+)
+@pytest.mark.parametrize("step", ["sign", "push"])
+def test_all_reports_say_that_the_document_was_not_published_and_agree_with_the_exit_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str,
+    exit_code: int, fail_on: str, status: Exit,
+) -> None:  # fmt: skip
+    def refuse(*_: object) -> bytes:
+        raise PublicationError("the registry says <no>")
+
+    monkeypatch.setattr(attest, "sign", lambda *_: b"bundle")
+    monkeypatch.setattr(attest, step, refuse)
+    options = Options("shop:1", _PLAN, parse_gate(fail_on), tmp_path, attach_to="r/shop:1")
+    said: list[str] = []
+    result = _result(replace(_PASSED, exit_code=exit_code))
+    assert reports.write(options, result, cast(Attestor, object()), said.append) is status
+    facts = json.loads((tmp_path / "result.json").read_text())
+    assert facts["outcome"] == status.name.lower()
+    assert facts["not_published"] == "the registry says <no>"
+    root = ElementTree.parse(tmp_path / "junit.xml").getroot()
+    errors = {
+        case.get("name"): error.get("message")
+        for case in root.iter("testcase")
+        for error in case.iter("error")
+    }
+    tests = {"tests": "exit status 7"} if exit_code else {}
+    assert errors == {**tests, "publication": "the registry says <no>"}
+    assert root.get("errors") == str(len(errors))
+    text = (tmp_path / "summary.md").read_text()
+    assert r"could not be published:** the registry says \<no\>" in text
+    assert said[-1] == "not published: the registry says <no>"
+    assert (tmp_path / "openvex.json").exists()
+
+
+def test_a_document_that_was_published_is_not_said_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attest, "sign", lambda *_: b"bundle")
+    monkeypatch.setattr(attest, "push", lambda *_: None)
+    options = Options("shop:1", _PLAN, parse_gate(""), tmp_path, attach_to="r/shop:1")
+    status = reports.write(options, _result(), cast(Attestor, object()), lambda _: None)
+    facts = json.loads((tmp_path / "result.json").read_text())
+    assert (status, facts["outcome"], facts["not_published"]) == (Exit.PASSED, "passed", None)
+    assert ElementTree.parse(tmp_path / "junit.xml").getroot().get("errors") == "0"
+    assert "published" not in (tmp_path / "summary.md").read_text()
 
 
 def test_names_from_the_image_are_no_markup() -> None:
