@@ -38,7 +38,8 @@ def decode_decision(message: bytes, key: bytes) -> Decision:
 
 def _check(decision: Decision) -> None:
     why = problem(decision)
-    if why is None and not 0 <= decision.decided_at_us <= MAX_TIME_US:
-        why = f"{decision.decided_at_us} is no time between 1970 and 9999"
+    for time_us in (decision.decided_at_us, decision.issued_at_us):
+        if why is None and not 0 <= time_us <= MAX_TIME_US:
+            why = f"{time_us} is no time between 1970 and 9999"
     if why is not None:
         raise BadRecordError(f"decision on {decision.vulnerability!r}: {why}")

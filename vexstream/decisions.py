@@ -4,6 +4,10 @@ A decision names a vulnerability, a package and the images for which it holds. O
 a finding the first counts in this order: a person before a vendor, one image before all images,
 one package before all packages, one version before all versions, the newest, the worst status.
 A package without purl cannot be named, so no decision fits it.
+
+Of two of a vendor's with the same key one holds, in whatever order they come: that of the document
+that was issued last, then of the higher version of it, then the newer statement, the worst status.
+Of a person's it is the one that came last.
 """
 
 import hashlib
@@ -57,11 +61,17 @@ class Decision:
     decided_at_us: int
     justification: str | None = None
     source_id: str = ""
+    issued_at_us: int = 0
+    document_version: str = ""
 
     @property
     def key(self) -> bytes:
         """Key of the Kafka record: a newer decision of the same kind on the same replaces it."""
         return f"{self.source}|{self.scope}|{self.vulnerability}|{self.package}".encode()
+
+    def yields_to(self, other: "Decision") -> bool:
+        """The other, which has the same key, holds in its place where this one came first."""
+        return self.source is DecisionSource.HUMAN or _rank(self) < _rank(other)
 
 
 def problem(decision: Decision) -> str | None:
@@ -101,7 +111,8 @@ class Decisions:
     def put(self, decision: Decision) -> bool:
         """Takes a decision in; says whether it changed anything."""
         key = decision.key
-        if self._by_key.get(key) == decision:
+        known = self._by_key.get(key)
+        if known is not None and (known == decision or not known.yields_to(decision)):
             return False
         self._by_key[key] = decision
         self._index()
@@ -227,6 +238,28 @@ def _parse(purl: str) -> _Purl | None:
         f"{epoch}:{version}" if epoch else version,
         frozenset(f"{key}={unquote(value)}" for key, value in qualifiers.items()),
     )
+
+
+_VERSION = re.compile(r"\d{1,18}(?:\.\d{1,18}){0,2}")
+
+
+def _rank(decision: Decision) -> tuple[object, ...]:
+    """Of two with the same key the higher one holds; equal ones are the same."""
+    return (
+        decision.issued_at_us or decision.decided_at_us,
+        _version(decision.document_version),
+        decision.decided_at_us,
+        -BADNESS[decision.status],
+        repr(decision),
+    )
+
+
+def _version(text: str) -> tuple[object, ...]:
+    """A whole number (OpenVEX, CSAF) or a semantic version (CSAF); the lowest for anything else."""
+    core, _, early = text.partition("+")[0].partition("-")
+    if not _VERSION.fullmatch(core):
+        return ((), False, "")
+    return (tuple(int(part) for part in (core + ".0.0").split(".")[:3]), not early, early)
 
 
 def _weight(decision: Decision) -> tuple[object, ...]:

@@ -22,7 +22,7 @@ from vexstream.decisions import (
     image_digest,
     problem,
 )
-from vexstream.status import BADNESS, RULES_OUT, Status
+from vexstream.status import RULES_OUT, Status
 
 _BUILT_FOR_A_PLATFORM = ("pkg:rpm/", "pkg:deb/", "pkg:apk/", "pkg:alpm/")
 """Packages whose version tells which platform they were built for. Of others, as a jar within a
@@ -82,7 +82,8 @@ def _collect(found: Iterable[Decision | str]) -> Parsed:
             skipped.append(f"{about}{why}")
             continue
         known = held.get(item.key)
-        held[item.key] = item if known is None else max(known, item, key=_newer)
+        if known is None or known.yields_to(item):
+            held[item.key] = item
         if len(held) > MAX_DECISIONS:
             raise VendorVexError(f"the document makes more than {MAX_DECISIONS} statements")
     return Parsed(tuple(held.values()), tuple(dict.fromkeys(skipped)))
@@ -97,14 +98,12 @@ def _too_wide(decision: Decision) -> str | None:
     return None if has_version(decision.package) else "the purl names no version"
 
 
-def _newer(decision: Decision) -> tuple[int, int]:
-    return decision.decided_at_us, -BADNESS[decision.status]
-
-
 def _openvex(document: dict[str, Any]) -> Iterator[Decision | str]:
     author = _text(document, "author", "the document")
     issued = document.get("last_updated") or document.get("timestamp")
-    source_id = f"{document.get('@id', '')} version {document.get('version', '?')}"
+    issued_at_us = _time(issued, "the document") if issued else 0
+    version = document.get("version", "?")
+    source_id = f"{document.get('@id', '')} version {version}"
     statements = document.get("statements")
     if not isinstance(statements, list):
         raise VendorVexError("statements: missing, or no list")
@@ -137,6 +136,8 @@ def _openvex(document: dict[str, Any]) -> Iterator[Decision | str]:
                 if status is Status.NOT_AFFECTED
                 else None,
                 source_id=source_id,
+                issued_at_us=issued_at_us,
+                document_version=str(version),
             )
 
 
@@ -239,6 +240,8 @@ def _csaf(root: dict[str, Any]) -> Iterator[Decision | str]:
                     decided_at_us=decided_at_us,
                     justification=flag if flag in JUSTIFICATIONS else None,
                     source_id=source_id,
+                    issued_at_us=decided_at_us,
+                    document_version=str(tracking.get("version", "?")),
                 )
 
 

@@ -109,6 +109,7 @@ WRITE_RESPONSES: Responses = _problems(
     problems.FORBIDDEN,
     problems.UNKNOWN_DIGEST,
     problems.AMBIGUOUS_DIGEST,
+    problems.SUPERSEDED,
     problems.TOO_LARGE,
     problems.BAD_DIGEST,
     problems.INVALID_REQUEST,

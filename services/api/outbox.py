@@ -18,6 +18,12 @@ log = structlog.get_logger()
 SEND_TIMEOUT_S = 15.0
 
 
+def kafka_unavailable() -> ProblemError:
+    """What a request is answered whose records Kafka does not take."""
+    detail = "Kafka does not take the record now: send the request again shortly."
+    return ProblemError(problems.KAFKA_UNAVAILABLE, detail, {"Retry-After": "5"})
+
+
 class Outbox:
     """A producer that is started when something is first sent."""
 
@@ -40,11 +46,7 @@ class Outbox:
                 await asyncio.gather(*sent)
         except (KafkaError, OSError, TimeoutError) as error:
             log.warning("nothing was sent", topic=name, error=f"{type(error).__name__}: {error}")
-            raise ProblemError(
-                problems.KAFKA_UNAVAILABLE,
-                "Kafka does not take the record now: send the request again shortly.",
-                {"Retry-After": "5"},
-            ) from error
+            raise kafka_unavailable() from error
 
     async def close(self) -> None:
         """Stops the producer, in bounded time."""

@@ -49,6 +49,11 @@ AMBIGUOUS_DIGEST = Kind(
     "It is that of an index of several platforms. What is written is about one image: name it by "
     "its config digest, or by that of its platform's manifest.",
 )  # fmt: skip
+SUPERSEDED = Kind(
+    "superseded", 409, "What holds is newer",
+    "Of every statement in the document a newer one is known: of a document that was issued later, "
+    "or of a higher version of this one. Nothing was changed. The member superseded lists them.",
+)  # fmt: skip
 SCAN_PENDING = Kind(
     "scan-pending", 404, "The image has not been scanned yet",
     "Containers of the image were seen; its packages and vulnerabilities are not known before the "
@@ -129,6 +134,7 @@ CATALOGUE = {
         BAD_DIGEST,
         UNKNOWN_DIGEST,
         AMBIGUOUS_DIGEST,
+        SUPERSEDED,
         SCAN_PENDING,
         SCAN_FAILED,
         NO_FINDINGS,
@@ -169,6 +175,7 @@ class ProblemError(ApiError):
     kind: Kind
     detail: str
     headers: dict[str, str] = field(default_factory=dict)
+    members: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.kind.slug}: {self.detail}"
@@ -188,7 +195,7 @@ def install(app: FastAPI, public_url: str) -> None:
 
     async def on_problem(request: Request, error: Exception) -> Response:
         assert isinstance(error, ProblemError)  # noqa: S101 - registered for this class
-        return respond(request, error.kind, error.detail, error.headers)
+        return respond(request, error.kind, error.detail, error.headers, **error.members)
 
     async def on_database(request: Request, error: Exception) -> Response:
         log.warning("a request was not answered", path=request.url.path, error=str(error))

@@ -18,10 +18,12 @@ from services.api.image_reads import Body, StoredImage
 from services.api.openapi import WRITE_RESPONSES
 from services.api.problems import ProblemError
 from services.api.state import State, digest_of, state_of
+from services.api.vendor_decisions import hand_in
 from services.api.vex import DigestPath, unknown_digest
 from services.common.topics import Topic
 from vexstream.decisions import EVERY, JUSTIFICATIONS, Decision, DecisionSource
 from vexstream.status import Status
+from vexstream.times import instant
 from vexstream.vendor_vex import VendorVexError, parse
 
 _bearer = HTTPBearer(auto_error=False, description="A token with the scope")
@@ -29,6 +31,9 @@ _bearer = HTTPBearer(auto_error=False, description="A token with the scope")
 router = APIRouter(tags=["writes"], dependencies=[Security(_bearer)])
 
 MAX_VENDOR_BYTES = 32 * 1024 * 1024
+MAX_LISTED = 100
+MAX_AHEAD_US = 24 * 3600 * 1_000_000
+"""How far the clock of a vendor may be ahead of ours."""
 
 
 def _authorized(right: Right) -> Any:
@@ -82,8 +87,11 @@ class DecisionModel(BaseModel):
 class VendorVexAccepted(BaseModel):
     """What was understood of a vendor's document."""
 
-    decisions: int
+    decisions: int = Field(description="How many of its statements hold now")
     skipped: list[str] = Field(description="What was left out, and why; at most 100")
+    superseded: list[str] = Field(
+        description="What does not hold because something newer is known, and what; at most 100"
+    )
 
 
 @router.post(
@@ -169,7 +177,11 @@ async def withdraw(
     },
 )
 async def vendor_vex(request: Request, _: Vendor) -> VendorVexAccepted:
-    """Takes an OpenVEX or CSAF document. What it says overrides observation, marked as its own."""
+    """Takes an OpenVEX or CSAF document. What it says overrides observation, marked as its own.
+
+    Documents may come in any order: of two statements on the same holds the one of the document
+    that was issued last, or of the higher version. Where none of this one holds, the answer is 409.
+    """
     state = state_of(request)
     body = await _body(request)
     try:
@@ -177,9 +189,33 @@ async def vendor_vex(request: Request, _: Vendor) -> VendorVexAccepted:
     except (VendorVexError, RecursionError) as error:
         detail = f"The body is no VEX document that can be used: {error}"
         raise ProblemError(problems.INVALID_REQUEST, detail) from error
-    records = [(decision.key, _encoded(decision)) for decision in parsed.decisions]
-    await state.outbox.send(Topic.VEX_DECISION, records)
-    return VendorVexAccepted(decisions=len(records), skipped=list(parsed.skipped[:100]))
+    for decision in parsed.decisions:
+        _require_usable(decision)
+    older = await hand_in(state.settings, state.outbox, parsed.decisions)
+    superseded = [_superseded(*pair) for pair in older[:MAX_LISTED]]
+    if older and len(older) == len(parsed.decisions):
+        detail = f"Nothing of it was taken, for what holds is newer: {superseded[0]}"
+        raise ProblemError(problems.SUPERSEDED, detail, members={"superseded": superseded})
+    return VendorVexAccepted(
+        decisions=len(parsed.decisions) - len(older),
+        skipped=list(parsed.skipped[:MAX_LISTED]),
+        superseded=superseded,
+    )
+
+
+def _require_usable(decision: Decision) -> None:
+    _encoded(decision)
+    issued_at_us = decision.issued_at_us or decision.decided_at_us
+    if issued_at_us > time.time_ns() // 1000 + MAX_AHEAD_US:
+        # It would hold against all that its author says until then.
+        detail = f"The document was issued at {instant(issued_at_us)}, which is yet to come."
+        raise ProblemError(problems.INVALID_REQUEST, detail)
+
+
+def _superseded(decision: Decision, newer: Decision) -> str:
+    issued = instant(newer.issued_at_us or newer.decided_at_us)
+    about = f"{decision.vulnerability}, {decision.package}"
+    return f"{about}: {newer.author} says {newer.status} in {newer.source_id} of {issued}"
 
 
 async def _body(request: Request) -> bytes:

@@ -12,7 +12,7 @@ from schemas.messages import RESCAN, decode_image_seen
 from services.common.kafka import connection
 from services.common.settings import CommonSettings
 from services.common.topics import Topic
-from tests.support.api import ApiUnderTest, api_under_test, digest, document
+from tests.support.api import PUBLIC_URL, ApiUnderTest, api_under_test, digest, document
 from vexstream.decisions import DecisionSource
 from vexstream.identity import Image
 
@@ -35,7 +35,7 @@ async def test_rescans_decisions_and_vendor_vex_arrive_on_their_topics(
         "justification": "component_not_present",
         "text": "the code is patched",
     }
-    vendor = {
+    vendor: dict[str, Any] = {
         "@context": "https://openvex.dev/ns/v0.2.0",
         "@id": "https://vendor.example/1",
         "author": "Vendor",
@@ -69,7 +69,23 @@ async def test_rescans_decisions_and_vendor_vex_arrive_on_their_topics(
                 await client.post(f"/vex/{manifest}/decisions", json=decision)
             ).status_code == 202
             handed = await client.post("/vendor-vex", content=json.dumps(vendor))
-            assert handed.json() == {"decisions": 1, "skipped": []}
+            taken = {"decisions": 1, "skipped": [], "superseded": []}
+            assert handed.json() == taken
+            again = await client.post("/vendor-vex", content=json.dumps(vendor))
+            assert (again.status_code, again.json()) == (202, taken)
+            old = vendor | {"timestamp": "2023-01-01T00:00:00Z", "version": 7}
+            late = await client.post("/vendor-vex", content=json.dumps(old))
+            assert (late.status_code, late.json()["type"]) == (
+                409, f"{PUBLIC_URL}/problems/superseded",
+            )  # fmt: skip
+            assert "https://vendor.example/1 version 1 of 2024-01-01" in late.json()["detail"]
+            more = old["statements"] + [old["statements"][0] | {"vulnerability": "CVE-2024-0003"}]
+            part = await client.post("/vendor-vex", content=json.dumps(old | {"statements": more}))
+            assert (part.status_code, part.json()["decisions"]) == (202, 1)
+            assert "CVE-2024-0002" in part.json()["superseded"][0]
+            ahead = vendor | {"timestamp": "2999-01-01T00:00:00Z"}
+            refused = await client.post("/vendor-vex", content=json.dumps(ahead))
+            assert (refused.status_code, "yet to come" in refused.text) == (422, True)
             where = {"vulnerability": "CVE-2024-0001", "package": ZLIB}
             back = await client.delete(f"/vex/{manifest}/decisions", params=where)
             assert back.status_code == 202
@@ -88,14 +104,15 @@ async def test_rescans_decisions_and_vendor_vex_arrive_on_their_topics(
         request = decode_image_seen(seen)
         assert request.runtime == RESCAN
         assert request.image == app.image
-        decisions = await _records(api, Topic.VEX_DECISION, 3)
+        decisions = await _records(api, Topic.VEX_DECISION, 4)
         human, vendors = (decode_decision(value, key) for key, value in decisions[:2])
         assert (human.scope, human.author, human.source) == (
             digest("app"), "alice", DecisionSource.HUMAN,
         )  # fmt: skip
         assert (human.package, human.text) == (ZLIB, "the code is patched")
         assert (vendors.author, vendors.scope, vendors.package) == ("Vendor", "*", ZLIB)
-        assert decisions[2] == (human.key, None)
+        assert b"CVE-2024-0003" in decisions[2][0]
+        assert decisions[3] == (human.key, None)
 
 
 async def test_a_broker_that_is_away_is_a_problem_to_retry(
