@@ -297,8 +297,18 @@ def _print_document(statements: list[dict[str, Any]]) -> None:
         counts[one["status"]] += 1
         why = one.get("impact_statement") or one.get("status_notes") or ""
         table.add_row(_text(_name(one)), _text(_package(one)), _status(one["status"]), _text(why))
-    console.print(table)
+    _print_table(console, table)
     console.print(", ".join(f"{number} {status}" for status, number in counts.items()))
+
+
+def _print_table(console: Console, table: Table) -> None:
+    """A terminal needs the width of the last column; who reads lines does not want it."""
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as captured:
+        console.print(table)
+    sys.stdout.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
 
 
 def _print_difference(found: dict[str, Any]) -> None:

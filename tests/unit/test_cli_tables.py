@@ -29,5 +29,33 @@ def test_a_statement_is_one_whole_line_without_colours(monkeypatch: pytest.Monke
     printed = CliRunner().invoke(cli.app, ["get", CONFIG]).output
     line = next(line for line in printed.splitlines() if "CVE-2024-1" in line)
     assert _PACKAGE in line
-    assert line.endswith("It is used. " * 20)
+    assert line.endswith(("It is used. " * 20).rstrip())
     assert "\x1b" not in printed
+
+
+def test_no_line_of_any_command_ends_with_spaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is short in a column of a longer one was padded to its width."""
+    statements = [
+        {
+            "vulnerability": {"name": f"CVE-2024-{number}"},
+            "products": [{"subcomponents": [{"@id": _PACKAGE}]}],
+            "status": "affected",
+            "status_notes": "It is used. " * number,
+        }
+        for number in range(3)
+    ]
+    one = {"vulnerability": "CVE-2024-1", "package": _PACKAGE}
+    said = {
+        "statements": statements, "from_version": 1, "to_version": 2, "removed": [],
+        "added": [one | {"status": "fixed"}],
+        "changed": [one | {"before": {"status": "affected"}, "after": {"status": "fixed"}}],
+    }  # fmt: skip
+
+    def answer(_: object, path: str, **__: Any) -> httpx.Response:
+        return httpx.Response(200, json=said, request=httpx.Request("GET", f"http://api{path}"))
+
+    monkeypatch.setattr(httpx.Client, "get", answer)
+    for command in ("get", "diff"):
+        lines = CliRunner().invoke(cli.app, [command, CONFIG]).output.splitlines()
+        assert len(lines) >= 3
+        assert [line for line in lines if line != line.rstrip()] == []
