@@ -5,13 +5,16 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
+from pydantic_settings import SettingsConfigDict
 
 from services.collector.host import HostProcess
 from services.common.settings import CommonSettings
 
 
 class CollectorSettings(CommonSettings):
-    """Every field is the variable VEXSTREAM_<FIELD>."""
+    """Every field is the variable VEXSTREAM_<FIELD>; an empty one is as none."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True)
 
     cri_endpoint: str = "unix:///run/containerd/containerd.sock"
     runtimes: str = ""

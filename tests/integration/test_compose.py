@@ -118,19 +118,30 @@ def test_every_variable_of_the_example_is_used() -> None:
     assert names == set(re.findall(r"\$\{(\w+)", text))
 
 
-@pytest.mark.parametrize(("given", "name"), [(None, "-"), ("", ""), ("east", "east")])
-def test_workloads_bear_the_host_only_where_others_share_its_kafka(
-    compose: list[str], tmp_path: Path, given: str | None, name: str
+@pytest.mark.parametrize(("given", "name"), [(None, ""), ("", ""), ("-", "-"), ("east", "east")])
+def test_workloads_bear_the_host_unless_somebody_says_otherwise(
+    compose: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    given: str | None,
+    name: str,
 ) -> None:
+    """Which Kafka an override names is not seen here, nor who else sends to this one."""
     example = (_ROOT / ".env.example").read_text()
-    line = "VEXSTREAM_CLUSTER_NAME=-\n"
+    line = "VEXSTREAM_CLUSTER_NAME=\n"
     assert line in example
     (tmp_path / "env").write_text(
         example.replace(line, "" if given is None else f"VEXSTREAM_CLUSTER_NAME={given}\n")
     )
     done = _run(compose, "--env-file", str(tmp_path / "env"), "config", "--format", "json")
-    environment = json.loads(done.stdout)["services"]["collector"]["environment"]
-    assert environment["VEXSTREAM_CLUSTER_NAME"] == name
+    collector = json.loads(done.stdout)["services"]["collector"]
+    for variable in ("VEXSTREAM_CLUSTER_NAME", "VEXSTREAM_NODE_NAME"):
+        monkeypatch.setenv(variable, collector["environment"][variable])
+    settings = CollectorSettings()
+    assert settings.cluster_name == name
+    # A name that nobody gave says nothing of which host it is (hostid.py).
+    assert "node_name" not in settings.model_fields_set
+    assert collector["hostname"] == "compose"
 
 
 def test_health_is_asked_at_the_port_that_the_image_listens_on(config: dict[str, Any]) -> None:

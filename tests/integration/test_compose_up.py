@@ -8,6 +8,7 @@ Images are built and an engine is started, which takes minutes: only with VEXSTR
 import contextlib
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -176,6 +177,14 @@ def test_a_container_on_the_same_docker_gets_its_vex(stack: Stack, shop: str) ->
             by_package.setdefault(name, set()).add(statement["status"])
     assert [by_package[name] for name in _USED] == [{"affected"}] * len(_USED)
     assert [by_package[name] for name in _UNUSED] == [{"not_affected"}] * len(_UNUSED)
+
+
+def test_its_workload_bears_the_name_of_the_host(stack: Stack, shop: str) -> None:
+    """Another host's Kafka may be given to this one, and equal names would be one workload."""
+    found = stack.get(f"{_API}/vex/{shop}/evidence").json()
+    namespaces = {workload["namespace"] for workload in found["workloads"]}
+    assert namespaces
+    assert all(re.fullmatch(r"[\w-]+-[0-9a-f]{10}(/.*)?", one) for one in namespaces), namespaces
 
 
 def test_our_own_images_get_sbom_and_vex(stack: Stack, shop: str, tmp_path: Path) -> None:
