@@ -1,6 +1,7 @@
 """The correlator as a process on a real broker: joins, survives a stop and a kill."""
 
 import asyncio
+import contextlib
 import hashlib
 import json
 from dataclasses import replace
@@ -43,8 +44,9 @@ async def test_it_says_what_is_missing_before_kafka_is_there_and_begins_on_a_fre
         status, text = await asked("readyz")
         assert status == 503
         assert broker.bootstrap in text
-    async with in_process(settings, tmp_path, ops_port=port):
-        with broker:
+    with contextlib.ExitStack() as late:  # the broker comes after the correlator, and outlives it
+        async with in_process(settings, tmp_path, ops_port=port):
+            late.enter_context(broker)
             await ensure_topics(settings)
             async with producer(settings) as sender:
                 bench = Bench(settings, sender)
