@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from itertools import pairwise
 from typing import Any
 
@@ -22,7 +22,6 @@ from services.local.broker import Tansu
 from services.local.containerd import Container, Containerd
 from services.local.image import PROBE
 from services.local.image_archive import ImageArchive
-from tests.support import kafka_broker
 from tests.support.kafka_broker import ApacheKafka
 from vexstream.evidence import Batch, Evidence, Use
 
@@ -30,12 +29,10 @@ WAIT_SECONDS = 180.0
 Broker = ApacheKafka | Tansu
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """Apache Kafka where it can be had, else the small broker."""
-    folder = tmp_path_factory.mktemp("broker")
-    with Tansu(folder) if kafka_broker.missing() else ApacheKafka(folder) as started:
-        yield started
+@pytest.fixture
+def broker(kafka_broker: Broker) -> Broker:
+    """That of the whole test run; each collector here has topics of its own."""
+    return kafka_broker
 
 
 @pytest.fixture

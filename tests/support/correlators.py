@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.partitioner import murmur2
 
 from schemas.documents import decode_document
@@ -75,18 +75,33 @@ class Bench:
         return found
 
     async def documents(self) -> list[DocumentRecord]:
-        found = [decode_document(value) for value in await self.read(Topic.VEX_DOCUMENT)]
-        for record in found:
-            if record.body:
-                check_once(record.body, record.image)
-        return found
+        return [_checked(value) for value in await self.read(Topic.VEX_DOCUMENT)]
 
     async def until(self, right: Callable[[list[DocumentRecord]], bool]) -> list[DocumentRecord]:
-        """The documents, once they are as the test wants them."""
+        """The documents, once they are as the test wants them: all that are there, never some."""
         deadline = time.monotonic() + 180
-        while not right(found := await self.documents()):
-            assert time.monotonic() < deadline, [(d.state, d.version, d.counts) for d in found]
-        return found
+        found: list[DocumentRecord] = []
+        consumer = AIOKafkaConsumer(**connection(self.settings), auto_offset_reset="earliest")
+        async with consumer:
+            name = Topic.VEX_DOCUMENT.name_in(self.settings)
+            places = [TopicPartition(name, n) for n in range(self.settings.partitions)]
+            consumer.assign(places)
+            while True:
+                ends = await consumer.end_offsets(places)
+                while any([await consumer.position(place) < ends[place] for place in places]):
+                    for part in (await consumer.getmany(timeout_ms=200)).values():
+                        found += [_checked(message.value) for message in part]
+                if right(found):
+                    return found
+                assert time.monotonic() < deadline, [(d.state, d.version, d.counts) for d in found]
+                await asyncio.sleep(0.1)
+
+
+def _checked(value: bytes) -> DocumentRecord:
+    record = decode_document(value)
+    if record.body:
+        check_once(record.body, record.image)
+    return record
 
 
 @pytest.fixture
