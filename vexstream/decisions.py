@@ -125,6 +125,12 @@ class Decisions:
         self._index()
         return True
 
+    def doubt(self, key: bytes) -> bool:
+        """What took a decision's place cannot be read: it rules nothing out any more; says whether
+        it did."""
+        held = self._by_key.get(key)
+        return held is not None and held.status in RULES_OUT and self.withdraw(key)
+
     def seal(self) -> str:
         """The same for the same decisions."""
         return self._seal

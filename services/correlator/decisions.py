@@ -60,6 +60,6 @@ class DecisionReader:
                     value=message.value,
                     error=error,
                 )
-                return
+                changed = self.decisions.doubt(key)
         if changed and self.loaded.is_set():
             self._changed(key.decode("utf-8", "replace").split("|")[1] if b"|" in key else "*")

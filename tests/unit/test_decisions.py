@@ -20,6 +20,16 @@ DECISION = Decision(
 )
 
 
+@pytest.mark.parametrize("status", Status)
+def test_what_cannot_be_read_takes_back_what_rules_out(status: Status) -> None:
+    decision = replace(DECISION, status=status, text="so it is")
+    held = Decisions([decision])
+    rules_out = status in (Status.NOT_AFFECTED, Status.FIXED)
+    assert held.doubt(decision.key) is rules_out
+    assert (held.fitting(["CVE-1"], ZLIB, IMAGE) is None) is rules_out
+    assert not held.doubt(b"human|*|CVE-2|x")
+
+
 def fits(decision: Decision, package_: Package = ZLIB) -> bool:
     return Decisions([decision]).fitting(["CVE-1", "GHSA-x"], package_, IMAGE) is not None
 
