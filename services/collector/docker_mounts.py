@@ -68,29 +68,38 @@ def _has_code(layer: Path, path: str) -> bool:
     except OSError:
         return True
     try:
-        return any(_is_code(*file) for file in _files(top, path))
+        found = open_in_root(top, os.fsencode(path), os.O_RDONLY | os.O_DIRECTORY)
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
         return True
     finally:
         os.close(top)
+    try:
+        return any(_is_code(*file) for file in _files(found, path))
+    except OSError:  # also of what went away meanwhile
+        return True
+    finally:
+        os.close(found)
 
 
 def _is_code(path: bytes, mode: int) -> bool:
     return stat.S_ISREG(mode) and (bool(mode & 0o111) or kind(path) is Kind.CODE)
 
 
-def _files(top: int, path: str) -> Iterator[tuple[bytes, int]]:
-    """The files below a directory; of too many the last one stands for the others, as a program."""
-    found = open_in_root(top, os.fsencode(path), os.O_RDONLY | os.O_DIRECTORY)
+def _files(found: int, path: str) -> Iterator[tuple[bytes, int]]:
+    """The files below a directory; of too many the last one stands for the others, as a program.
+
+    Raises OSError: a part of it cannot be read.
+    """
     count = 0
-    try:
-        for folder, _, names, here in os.fwalk(".", dir_fd=found):
-            for name in names:
-                count += 1
-                mode = os.stat(name, dir_fd=here, follow_symlinks=False).st_mode
-                mode = mode if count < _MAX_FILES else stat.S_IFREG | 0o111
-                yield os.fsencode(os.path.join(path, folder, name)), mode
-    finally:
-        os.close(found)
+    for folder, _, names, here in os.fwalk(".", dir_fd=found, onerror=_refuse):
+        for name in names:
+            count += 1
+            mode = os.stat(name, dir_fd=here, follow_symlinks=False).st_mode
+            mode = mode if count < _MAX_FILES else stat.S_IFREG | 0o111
+            yield os.fsencode(os.path.join(path, folder, name)), mode
+
+
+def _refuse(error: OSError) -> None:
+    raise error

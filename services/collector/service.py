@@ -149,9 +149,9 @@ class Collector:
         self._woken = asyncio.Event()
         self._seen: SeenImages | None = None
         self._over: set[str] = set()
+        """Containers that are listed still and of which everything was said."""
         self._unnamed: set[str] = set()
         """Containers that run, of an image that the runtime cannot name."""
-        """Containers that are listed still and of which everything was said."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Turns until told to stop."""
