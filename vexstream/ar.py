@@ -5,6 +5,9 @@ from collections.abc import Iterator
 MAGIC = b"!<arch>\n"
 THIN_MAGIC = b"!<thin>\n"
 MAX_MEMBERS = 200_000
+MAX_NAMES_BYTES = 32 << 20
+"""The table of long names."""
+_MAX_NAME_BYTES = 4096
 
 _HEADER = 60
 _INDEXES = frozenset([b"/", b"//", b"/SYM64/"])
@@ -38,6 +41,8 @@ def members(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
         at += _HEADER + size + size % 2
         name = header[:16].rstrip(b" ")
         if name == b"//":
+            if len(body) > MAX_NAMES_BYTES:
+                raise ArchiveError("its names are too long")
             long_names = bytes(body)
         if name in _INDEXES:
             continue
@@ -56,9 +61,10 @@ def _size(header: bytes) -> int:
 
 def _named(name: bytes, body: memoryview, long_names: bytes) -> tuple[bytes, memoryview]:
     if name.startswith(b"#1/") and name[3:].isdigit():  # BSD: the name comes before the content
-        length = int(name[3:])
+        length = min(int(name[3:]), _MAX_NAME_BYTES)
         return bytes(body[:length]).rstrip(b"\0"), body[length:]
     if name[:1] == b"/" and name[1:].isdigit():  # GNU: a place in the table
         start = int(name[1:])
-        return long_names[start : long_names.find(b"\n", start)].rstrip(b"/"), body
+        long_name = long_names[start : start + _MAX_NAME_BYTES].partition(b"\n")[0]
+        return long_name.rstrip(b"/"), body
     return name.rstrip(b"/"), body

@@ -36,6 +36,8 @@ _CHECKPOINT = re.compile(rb"(.*)/(?:(core-\d+\.img)|(pages-\d+\.img)|(core\.img)
                          re.DOTALL)  # fmt: skip
 _CHECKPOINTS = ({2, 3}, {4, 5})
 """Which of them are in one directory: CRIU's images, and those of Azul's CRaC."""
+_FOUND_IN_PROGRAMS = frozenset(["binary", "go-module", "rust-crate"])
+"""Types of packages that Syft finds in a program: what else it holds they do not tell."""
 _TAKEN_ALONG = re.compile(
     rb".*\.so(?:\.[0-9.]+)?\Z|/usr/(?:local/)?lib(?:64)?/(?:python|pypy)[^/]*/.*\.py\Z", re.DOTALL
 )
@@ -48,24 +50,25 @@ _OF_LANGUAGE = {
     "dotnet": re.compile(rb".*\.dll\Z", re.DOTALL),
 }
 """Where packages of the operating system have those of a language (python3-yaml)."""
+_JARS = _OF_LANGUAGE["java-archive"]
 
 
 def in_place_of(
     artifacts: Sequence[Artifact], owned: Sequence[Set[bytes]], image: Image
 ) -> Mapping[str, str]:
     """Artifact id -> why something else may run in the place of its files."""
-    by_packages: set[bytes] = set().union(
+    by_system: set[bytes] = set().union(
+        *(distributed_part(*pair, image) for pair in zip(artifacts, owned, strict=True))
+    )
+    by_packages = by_system.union(
         *(
             files
             for artifact, files in zip(artifacts, owned, strict=True)
-            if not _is_application(artifact)
+            if artifact.type not in OS_TYPES and not _is_application(artifact)
         )
     )
     bundles = sorted(image.bundles.keys() - by_packages)
     elsewhere = _elsewhere([path for path in bundles if image.bundles[path]], owned)
-    by_system: set[bytes] = set().union(
-        *(f for artifact, f in zip(artifacts, owned, strict=True) if artifact.type in OS_TYPES)
-    )
     classes = next(
         (path for path in image.root.files_under(b"/")
          if _SHARED_CLASSES.match(path) and path not in by_packages), None,
@@ -75,20 +78,25 @@ def in_place_of(
     frozen = next((path for path in held if image.is_program(path)), None)
     found = {}
     for artifact, files in zip(artifacts, owned, strict=True):
-        if frozen and artifact.type != "python" and any(map(_TAKEN_ALONG.match, files)):
-            found[artifact.id] = f"the program {_text(frozen)} may hold a copy of it"
-        elif artifact.type == "npm" and bundles:
+        bundle = None
+        if artifact.type == "npm" and bundles:
             homes = _homes(files)
             bundle = next((path for path in bundles if path.startswith(homes)), None)
             if bundle is None and homes and files.isdisjoint(by_system) and not _of_tool(files):
                 bundle = elsewhere
-            if bundle is not None:
-                found[artifact.id] = f"the bundle {_text(bundle)} may hold a copy of it"
-        elif restored is not None and artifact.type not in OS_TYPES:
+        if frozen and artifact.type != "python" and any(map(_TAKEN_ALONG.match, files)):
+            found[artifact.id] = f"the program {_text(frozen)} may hold a copy of it"
+        elif bundle is not None:
+            found[artifact.id] = f"the bundle {_text(bundle)} may hold a copy of it"
+        elif restored is not None and (artifact.type not in OS_TYPES or _of_languages(files)):
             found[artifact.id] = f"the checkpoint in {_text(restored)} may hold a copy of it"
-        elif artifact.type in JAVA_TYPES and classes is not None:
+        elif classes is not None and (artifact.type in JAVA_TYPES or any(map(_JARS.match, files))):
             found[artifact.id] = f"the shared classes in {_text(classes)} may be its own"
     return found
+
+
+def _of_languages(files: Set[bytes]) -> bool:
+    return any(pattern.match(path) for path in files for pattern in _OF_LANGUAGE.values())
 
 
 def _homes(files: Set[bytes]) -> tuple[bytes, ...]:
@@ -134,13 +142,13 @@ def holders_of(
         *(
             distributed_part(artifact, files, image) if artifact.type in OS_TYPES else files
             for artifact, files in zip(artifacts, owned, strict=True)
-            if not _is_application(artifact) and artifact.type != "binary"
+            if not _is_application(artifact) and artifact.type not in _FOUND_IN_PROGRAMS
         )
     )
     found: dict[str, list[bytes]] = {}
     for path, language in sorted(image.holders.items()):
         if path not in others:
-            found.setdefault(language, []).append(path)
+            found.setdefault(language, []).extend(image.with_twins(path))
     return found
 
 

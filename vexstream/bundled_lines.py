@@ -6,8 +6,9 @@ a module, as esbuild and webpack write it.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from itertools import product
 
 from vexstream import scripts
 from vexstream.claims import OS_TYPES
@@ -17,6 +18,8 @@ from vexstream.scan import Package
 MIN_LINES = 3
 MAX_LINES = 1_500_000
 """Of all scripts of an image that no package owns."""
+MAX_PAIRS = 20_000_000
+"""Of scripts and packages that share lines."""
 _MAX_NAMES = 3
 _HOMES = (b"/node_modules/", b"/nodejs/", b"/usr/share/javascript/")
 
@@ -33,16 +36,21 @@ def owners(packages: Sequence[Package]) -> Mapping[bytes, list[int]]:
 
 
 def own_scripts(
-    packages: Iterable[Package], image: Image
+    packages: Iterable[Package], image: Image, distributed: Set[bytes]
 ) -> Mapping[bytes, Mapping[bytes, tuple[int]]]:
-    """Those of no package but the application, as ``Image.scripts``."""
+    """Those of no package but the application, or one that was made at home (vexstream/own.py), as
+    ``Image.scripts``."""
     owned = {
         path
         for package in packages
-        if package.type != "npm" or _is_installed(package)
+        if package.type not in OS_TYPES and (package.type != "npm" or _is_installed(package))
         for path in package.files
     }
-    return {path: place for path, place in image.scripts.items() if path not in owned}
+    return {
+        path: place
+        for path, place in image.scripts.items()
+        if path not in owned and path not in distributed
+    }
 
 
 def _is_installed(package: Package) -> bool:
@@ -82,12 +90,25 @@ class Lines:
             if (number := hash(line)) in self._scripts:
                 self._packages[number].update(packages)
 
+    def _shared(self) -> Counter[tuple[tuple[bytes, ...], frozenset[int]]]:
+        """How many lines just these scripts share with just these packages."""
+        return Counter(
+            (tuple(self._scripts[line]), frozenset(numbers))
+            for line, numbers in self._packages.items()
+        )
+
     def held(self, packages: Sequence[Package]) -> Iterator[tuple[bytes, int]]:
         """Scripts, and packages of which they hold lines."""
         seen: Counter[tuple[bytes, int]] = Counter()
-        for line, numbers in self._packages.items():
+        left = MAX_PAIRS
+        for (paths, numbers), count in self._shared().items():
             if len({packages[number].name for number in numbers}) <= _MAX_NAMES:
-                seen.update((path, n) for path in self._scripts[line] for n in numbers)
+                left -= len(paths) * len(numbers)
+                if left < 0:
+                    self.too_many = True
+                    break
+                for pair in product(paths, numbers):
+                    seen[pair] += count
         yield from (pair for pair, count in seen.items() if count >= MIN_LINES)
         for number, package in enumerate(packages):
             if package.type == "npm":

@@ -142,14 +142,14 @@ class Reader:
         self._nested_left -= member.size
         if len(within) >= MAX_DEPTH or self._nested_left < 0:
             raise TooManyError("the image's archives have too many archives in them")
-        inner = zips.content(data, member, MAX_NESTED_BYTES)
-        if zips.END in bytes(inner[-zips.END_BYTES :]):
-            try:
+        try:
+            inner = zips.content(data, member, MAX_NESTED_BYTES)
+            if zips.END in bytes(inner[-zips.END_BYTES :]):
                 self._zip(path, (*within, member.name), inner)
-            except zips.NoZipError:
-                return
-            except zips.ZipError as error:
-                self.unread[path] = str(error)
+        except zips.NoZipError:
+            return
+        except zips.ZipError as error:
+            self.unread[path] = str(error)
 
     def _unit(self, unit: Unit, paths: Iterator[bytes]) -> Unit:
         for path in paths:

@@ -57,8 +57,13 @@ def with_copies(
     holders: dict[bytes, set[bytes]] = {}
     for program, archives in copies.held.items():
         for archive in archives:
-            holders.setdefault(archive, set()).update(image.with_twins(program))
-    doubts = _doubts(read, copies)
+            for name in image.with_twins(archive):
+                holders.setdefault(name, set()).update(image.with_twins(program))
+    doubts = {
+        name: doubt
+        for archive, doubt in _doubts(read, copies).items()
+        for name in image.with_twins(archive)
+    }
     return tuple(_with(package, holders, doubts) for package in packages)
 
 

@@ -17,6 +17,7 @@ EXECINSTR, IN_GROUP = 0x4, 0x200
 _LOAD, _RUNS = 1, 0x1
 _NOBITS = 8
 _EXTENDED = 0xFFFF
+_MAX_NAMES_BYTES = 64 << 20
 
 
 class ElfError(ValueError):
@@ -100,13 +101,18 @@ class Elf:
         return found
 
     def names(self, sections: list[Section]) -> bytes:
-        """The names of all sections, each ended by a zero byte."""
+        """The names of all sections, each ended by a zero byte.
+
+        Raises: ElfError.
+        """
         number = self._names
         if number == _EXTENDED and sections:
             number = self._unpack("IIQQQQIIQQ" if self._wide else "10I", self._sections)[6]
         if number >= len(sections):
             return b""
         table = sections[number]
+        if table.size > _MAX_NAMES_BYTES:
+            raise ElfError("the names of its sections are too long")
         return bytes(self.data[table.offset : table.offset + table.size])
 
     def content(self, section: Section) -> memoryview:

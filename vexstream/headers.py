@@ -12,7 +12,8 @@ from collections.abc import Iterator
 
 SUFFIX = b".h"
 """Of headers that may be either; what others are (``.hpp``), their names say."""
-_MAX_BYTES = 1 << 20
+_MAX_BYTES, _MAX_BRACES = 4 << 20, 100_000
+"""A longer one, or one with more of them, is taken to have code."""
 _LINE = re.compile(rb"//[^\n]*|^[ \t]*#[^\n\\]*(?:\\.[^\n\\]*)*", re.MULTILINE | re.DOTALL)
 _TEMPLATE = re.compile(rb"^[ \t]*template[ \t]*<", re.MULTILINE)
 _BRACE = re.compile(rb"[{}]")
@@ -28,18 +29,23 @@ class Header:
     """Reads one file part by part."""
 
     def __init__(self) -> None:
-        self.has_code = False
-        self._end = b""
+        self._parts: list[bytes] = []
+        self._left = _MAX_BYTES
 
     def feed(self, part: bytes) -> None:
         """Takes the next part in."""
-        if not self.has_code:
-            text = self._end + part
-            self.has_code = _has_code(text)
-            self._end = text[-_MAX_BYTES:]
+        if self._left >= 0:
+            self._left -= len(part)
+            self._parts.append(part)
+
+    def has_code(self) -> bool:
+        """Whether it defines code."""
+        return self._left < 0 or _has_code(b"".join(self._parts))
 
 
 def _has_code(text: bytes) -> bool:
+    if text.count(b"{") > _MAX_BRACES:
+        return True
     first, *others = text.split(b"/*")
     text = _LINE.sub(b"", first + b" ".join(part.partition(b"*/")[2] for part in others))
     if _TEMPLATE.search(text):

@@ -48,13 +48,15 @@ class Image:
         class_archives: Mapping[bytes, int] | None = None,
         headers: Set[bytes] = frozenset(),
         scripts: Mapping[bytes, int] | None = None,
+        sources: Mapping[bytes, bytes] | None = None,
     ) -> None:
         """``contents`` has dpkg's lists and diversions, Python's ``.pth`` files and .NET's
         ``.deps.json``, by path; ``bundles`` the JavaScript that a bundler wrote, and whether it was
         minified; ``holders`` programs that hold copies of packages, with the type of these.
         ``natives``, ``class_archives`` and ``scripts`` (with the number of the layer) go by the
-        paths of the layers, which may lead through symlinks. ``headers`` are those of C that
-        define code."""
+        paths of the layers, which may lead through symlinks; ``sources`` has the path by which
+        the layer has the content, where that is another one of the file's names. ``headers`` are
+        those of C that define code."""
         self.root = root
         self.contents = contents or {}
         self.bundles = bundles or {}
@@ -63,6 +65,7 @@ class Image:
         self._natives = natives or {}
         self._class_archives = class_archives or {}
         self._scripts = scripts or {}
+        self._sources = sources or {}
         self.npm_homes: frozenset[bytes] = frozenset()
         """Canonical directories of the npm packages that have an artifact of their own."""
 
@@ -78,7 +81,7 @@ class Image:
         for path, native in self._natives.items():
             real = self.root.file_at(path)
             if real is not None and not real.by_symlink:
-                found[real.path][path] = native
+                found[real.path][self._sources.get(path, path)] = native
         return found
 
     def is_program(self, path: bytes) -> bool:
@@ -100,7 +103,7 @@ class Image:
         for path, layer in layers.items():
             real = self.root.file_at(path)
             if real is not None and not real.by_symlink:
-                found[real.path][path] = (layer,)
+                found[real.path][self._sources.get(path, path)] = (layer,)
         return found
 
     @cached_property

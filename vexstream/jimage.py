@@ -11,6 +11,11 @@ from collections.abc import Iterator
 MAGICS = (b"\xda\xda\xfe\xca", b"\xca\xfe\xda\xda")
 _HEADER = 28
 _MODULE, _PARENT, _BASE, _EXTENSION = 1, 2, 3, 4
+_MAX_ATTRIBUTES = 8
+"""Of a place; there are no more kinds."""
+_MAX_PLACES = 4_000_000
+_NAME_BYTES, _MAX_NAME_BYTES = 128, 0xFFFF
+"""Mostly, and at most: Java has no longer ones."""
 _JDK = re.compile(rb"(?:java|jdk)\.")
 """Modules of the JDK itself; no other one may take such a name for long: jlink refuses two."""
 
@@ -32,16 +37,20 @@ def classes(data: memoryview) -> Iterator[bytes]:
     first = _HEADER + 8 * table
     if version >> 16 != 1 or first + places + strings > len(data):
         raise JimageError("it is a runtime image of an unknown form")
-    names = bytes(data[first + places : first + places + strings])
+    if table > _MAX_PLACES:
+        raise JimageError(f"it has more than {_MAX_PLACES} members")
+    names = data[first + places : first + places + strings]
     for offset in struct.unpack_from(f"{order}{table}I", data, _HEADER + 4 * table):
         path = _path(data[first : first + places], offset, names)
         if path is not None:
             yield path
 
 
-def _path(places: memoryview, at: int, names: bytes) -> bytes | None:
-    found = {}
+def _path(places: memoryview, at: int, names: memoryview) -> bytes | None:
+    found: dict[int, int] = {}
     while at < len(places) and (kind := places[at] >> 3):
+        if len(found) >= _MAX_ATTRIBUTES or kind in found:
+            raise JimageError("a place in it is damaged")
         size = (places[at] & 7) + 1
         found[kind] = int.from_bytes(places[at + 1 : at + 1 + size], "big")
         at += 1 + size
@@ -52,5 +61,9 @@ def _path(places: memoryview, at: int, names: bytes) -> bytes | None:
     return (parent + b"/" if parent else b"") + base + b".class"
 
 
-def _name(names: bytes, at: int) -> bytes:
-    return names[at : names.find(b"\0", at)]
+def _name(names: memoryview, at: int) -> bytes:
+    for size in (_NAME_BYTES, _MAX_NAME_BYTES):
+        name, end, _ = bytes(names[at : at + size]).partition(b"\0")
+        if end:
+            return name
+    raise JimageError("a name in it has no end")

@@ -66,8 +66,19 @@ _VENDOR = re.compile(rb"/(?:_vendor(?:ed)?|_third_?party|_extern)/")
 """Directories in which packages keep copies of others. Not ``vendor``: Composer's are there."""
 
 
+MAX_ALIKE = 20_000_000
+"""Files of equal content, each with every package that has one of them."""
+
+
+class TooManyAlikeError(ValueError):
+    """So many packages have the same files that each would own all of them."""
+
+
 def assign(artifacts: Sequence[Artifact], image: Image) -> tuple[Package, ...]:
-    """The packages, each with the files that it owns."""
+    """The packages, each with the files that it owns.
+
+    Raises: TooManyAlikeError.
+    """
     image.npm_homes = npm_homes(artifacts, image)
     claims = [claim(artifact, image) for artifact in artifacts]
     found = [_resolve(image.root, made.paths) for made in claims]
@@ -193,6 +204,7 @@ def _give_alike(artifacts: Sequence[Artifact], found: Sequence[_Resolved], root:
     for number, one in enumerate(found):
         for path in one.files & known | {*map(root.whereabouts, one.absent)} & former:
             owners_of[path].append(number)
+    left = MAX_ALIKE
     for group in groups:
         origins = [
             (number, path)
@@ -200,6 +212,9 @@ def _give_alike(artifacts: Sequence[Artifact], found: Sequence[_Resolved], root:
             if _is_code(path, program=group.program)
             for number in owners_of.get(path, ())
         ]
+        left -= len(group.paths) * len(origins)
+        if left < 0:
+            raise TooManyAlikeError("the image has too many copies of the same files of packages")
         for path in group.paths if origins else ():
             mine = owners_of.get(path, ())
             names = {(artifacts[n].type, artifacts[n].name) for n in mine}

@@ -26,18 +26,20 @@ from vexstream.sbom import Artifact
 from vexstream.scan import Package
 
 MAX_NAMES = 500_000
-"""In one file; one with more is taken to hold everything."""
+"""In all files of an image; one with more is taken to hold everything."""
+MAX_ENTRIES = 1_000_000
+"""Of Nuitka's tables, in one file."""
 _MAX_NAME_BYTES = 1024
 
 _CYTHON = re.compile(rb"init ([A-Za-z_][\w.]{0,1000})\0")
 _MYPYC = re.compile(rb"(?<!\w)(?:CPyI|i)nit_([A-Za-z_]\w{0,1000})\0")
 _SOURCE = re.compile(rb"\.pyx?\0")
-_PATH = re.compile(rb"[\w./+-]+\Z")
+_PYTHON = re.compile(rb"\.py")
+_PATH_BACKWARDS = re.compile(rb"[\w./+-]*")
 _NUITKA = re.compile(rb"\.bytecode\0")
 _ENTRY = re.compile(rb"([^\0]{0,1000})\0(.{4})", re.DOTALL)
 _EMPTY, _END = 3, ord(".")
 """Size of an entry with nothing in it: a number of two bytes, and the mark of its end."""
-_IN_BYTECODE = re.compile(rb"[\w./+-]{1,1000}?\.py")
 
 _STANDARD = re.compile(
     r"(?:asyncio|collections|concurrent|ctypes|curses|dbm|distutils|email|encodings|ensurepip|html"
@@ -46,7 +48,7 @@ _STANDARD = re.compile(
 )
 """Packages of the standard library: ``encodings.idna`` is not PyPI's idna."""
 
-_SUFFIX = re.compile(rb"\.(?:py[cwx]?|(?:[\w-]+\.)*so)\Z")
+_SUFFIX = re.compile(rb"\.(?:py[cwx]?|(?:[\w-]+\.){0,4}so)\Z")
 _VENDOR = re.compile(rb".*/(?:_?vendor(?:ed|ized)?|_?third_?party|_?extern(?:al|s)?)/", re.DOTALL)
 _SITE = re.compile(rb"/(?:python3?(?:\.\d+)?t?|site-packages|dist-packages)(?:/lib-dynload)?(?=/)")
 
@@ -83,13 +85,13 @@ def by_path(packages: Sequence[Package], image: Image) -> Mapping[bytes, Modules
     return found
 
 
-def modules_in(data: memoryview, marks: Set[Mark]) -> Modules:
+def modules_in(data: memoryview, marks: Set[Mark], max_names: int = MAX_NAMES) -> Modules:
     """The modules that a file with these marks holds."""
     names: set[str] = set()
     readable = True
     for mark in marks & PYTHON_MARKS:
         for name in _READERS[mark](data):
-            if name is None or len(names) >= MAX_NAMES:
+            if name is None or len(names) >= max_names:
                 readable = False
                 break
             names.add(name)
@@ -110,9 +112,11 @@ def with_modules(
     for number, names in enumerate(own):
         for name in names:
             owners[name].append(number)
+    depth = max((name.count(".") for name in owners), default=0) + 1
     more: dict[int, set[bytes]] = defaultdict(set)
     for path, modules in found.items():
-        holds = {number for name in modules.names for end in _ends(name) for number in owners[end]}
+        ends = {end for name in modules.names for end in _ends(name, depth) if end in owners}
+        holds = {number for end in ends for number in owners[end]}
         if not modules.readable:
             holds = {number for number, names in enumerate(own) if names}
         for number in holds:
@@ -138,18 +142,31 @@ def _mypyc(data: memoryview) -> Iterator[str]:
 
 
 def _sources(data: memoryview) -> Iterator[str]:
-    for match in _SOURCE.finditer(data):
-        before = bytes(data[max(match.start() - _MAX_NAME_BYTES, 0) : match.start()])
-        path = _PATH.search(before.rpartition(b"\0")[2])
-        if path is not None:
-            yield _dotted(path[0] + b".py", whole=False)
+    for path in _paths(data, _SOURCE):
+        yield _dotted(path + b".py", whole=False)
+
+
+def _paths(data: memoryview, suffix: re.Pattern[bytes]) -> Iterator[bytes]:
+    """What stands before a suffix and may be a path, each byte once."""
+    last = 0
+    for match in suffix.finditer(data):
+        before = bytes(data[max(match.start() - _MAX_NAME_BYTES, last) : match.start()])
+        path = _PATH_BACKWARDS.match(before[::-1])
+        if path is not None and path[0]:
+            yield path[0][::-1]
+        last = match.end()
 
 
 def _nuitka(data: memoryview) -> Iterator[str | None]:
     """None when the table cannot be found."""
-    found = False
+    found, entries, bytecode = False, MAX_ENTRIES, len(data)
     for match in _NUITKA.finditer(data):
-        table = _table(data, match.start())
+        table = _table(data, match.start(), entries)
+        entries -= len(table)
+        bytecode -= table.get(b".bytecode", 0)
+        if entries <= 0 or bytecode < 0:  # tables in one another, or too many
+            yield None
+            return
         if b"" in table:
             found = True
             yield from (name.decode("utf-8", "replace") for name in table if name)
@@ -158,13 +175,13 @@ def _nuitka(data: memoryview) -> Iterator[str | None]:
         yield None
 
 
-def _table(data: memoryview, at: int) -> Mapping[bytes, int]:
-    """Name and size of each entry; ``at`` is the first."""
+def _table(data: memoryview, at: int, most: int) -> Mapping[bytes, int]:
+    """Name and size of each entry; ``at`` is the first. One name twice ends it."""
     found: dict[bytes, int] = {}
-    while (entry := _ENTRY.match(data, at)) is not None:
+    while len(found) < most and (entry := _ENTRY.match(data, at)) is not None:
         size = int.from_bytes(entry[2], "little")
         at = entry.end() + size
-        if size < _EMPTY or at > len(data) or data[at - 1] != _END:
+        if size < _EMPTY or at > len(data) or data[at - 1] != _END or entry[1] in found:
             break
         found[entry[1]] = size
     return found
@@ -172,8 +189,8 @@ def _table(data: memoryview, at: int) -> Mapping[bytes, int]:
 
 def _compiled(data: memoryview) -> Iterator[str]:
     """By the paths in bytecode: before each is its length, which may be a letter."""
-    for match in _IN_BYTECODE.finditer(data):
-        path = match[0]
+    for before in _paths(data, _PYTHON):
+        path = before + b".py"
         yield _dotted(path, whole=False)
         for at, length in enumerate(path, 1):
             if length == len(path) - at:
@@ -204,11 +221,12 @@ def _dotted(path: bytes, *, whole: bool = True) -> str:
     return "" if whole and first else ".".join(parts[first:])
 
 
-def _ends(name: str) -> Iterator[str]:
-    """The modules that a name may stand for: its ends, unless the whole is Python's own."""
+def _ends(name: str, depth: int) -> Iterator[str]:
+    """The modules that a name may stand for: its ends, unless the whole is Python's own; none that
+    is deeper."""
     if _STANDARD.match(name):
         yield name
         return
-    while name:
-        yield name
-        name = name.partition(".")[2]
+    parts = name.split(".")
+    for first in range(max(len(parts) - depth, 0), len(parts)):
+        yield ".".join(parts[first:])

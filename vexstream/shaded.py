@@ -60,7 +60,7 @@ def with_classes(
     unread: Mapping[bytes, str],
 ) -> tuple[Package, ...]:
     """The packages with the archives that hold their classes."""
-    owners = _owners(artifacts, packages, units)
+    owners = _owners(artifacts, packages, units, image)
     doubts = _doubts(units, unread)
     more: dict[int, set[bytes]] = defaultdict(set)
     try:
@@ -68,9 +68,15 @@ def with_classes(
             more[package] |= files
     except TooManyError as error:
         doubts[b"/"] = str(error)
+    doubtful = sorted(doubts.items())
+    known = {(name, unit.inner) for unit in units for name in image.with_twins(unit.archive)}
     return tuple(
-        _with(package, more.get(number, frozenset()), doubts)
-        for number, package in enumerate(packages)
+        _with(
+            package,
+            more.get(number, frozenset()),
+            _unknown(artifact, package, known, unread) or _doubt(package, doubtful),
+        )
+        for number, (artifact, package) in enumerate(zip(artifacts, packages, strict=True))
     )
 
 
@@ -115,13 +121,14 @@ class _Work:
 
 
 def _owners(
-    artifacts: Sequence[Artifact], packages: Sequence[Package], units: Sequence[Unit]
+    artifacts: Sequence[Artifact], packages: Sequence[Package], units: Sequence[Unit], image: Image
 ) -> Mapping[int, list[int]]:
     """Unit -> the packages whose classes it has."""
     by_archive: dict[bytes, dict[bytes, int]] = defaultdict(dict)
     for number, unit in enumerate(units):
         if _JAVA.match(unit.archive):  # of what a JDK has linked none is a package's own
-            by_archive[unit.archive][unit.inner] = number
+            for name in image.with_twins(unit.archive):
+                by_archive[name][unit.inner] = number
     owners: dict[int, list[int]] = defaultdict(list)
     for number, (artifact, package) in enumerate(zip(artifacts, packages, strict=True)):
         for path in package.files:
@@ -277,9 +284,37 @@ def _doubts(units: Iterable[Unit], unread: Mapping[bytes, str]) -> dict[bytes, s
     return {**dict.fromkeys(renamed, "its classes are renamed"), **unread}
 
 
-def _with(package: Package, more: Set[bytes], doubts: Mapping[bytes, str]) -> Package:
-    doubt = next((path for path in sorted(doubts) if path not in package.files), None)
-    if package.type in JAVA_TYPES and doubt is not None:
-        why = f"{text(doubt)} may hold a copy of it: {doubts[doubt]}"
-        package = replace(package, unobservable=package.unobservable or why)
+def _unknown(
+    artifact: Artifact,
+    package: Package,
+    known: Set[tuple[bytes, bytes]],
+    unread: Mapping[bytes, str],
+) -> str | None:
+    """Why it is not known which classes are its own, so that copies of them are not found."""
+    parts = artifact.within.encode("utf-8", "replace").split(b":")
+    inner = b":".join(filter(_JAVA.match, parts))
+    return next(
+        (
+            f"which classes {text(path)} has of it is not known: {unread[path]}"
+            for path in package.files
+            if path in unread and (path, inner) not in known
+        ),
+        None,
+    )
+
+
+def _doubt(package: Package, doubts: Sequence[tuple[bytes, str]]) -> str | None:
+    """The first archive that may hold a copy of it, and why; those of its own aside."""
+    if not doubts or not (package.type in JAVA_TYPES or any(map(_JAVA.match, package.files))):
+        return None
+    own = frozenset(package.files)
+    return next(
+        (f"{text(path)} may hold a copy of it: {why}" for path, why in doubts if path not in own),
+        None,
+    )
+
+
+def _with(package: Package, more: Set[bytes], doubt: str | None) -> Package:
+    if doubt is not None:
+        package = replace(package, unobservable=package.unobservable or doubt)
     return replace(package, files=tuple(sorted({*package.files, *more}))) if more else package

@@ -91,13 +91,18 @@ class FileIndex:
     def _of_copy(self, path: bytes) -> "Owned | None":
         """A file that is not of the image, and named like one that is."""
         if self._copies is None:
-            self._copies = {}
-            for owned, (what, owners) in self._owned.items():
-                if what is not _METADATA:
-                    for tail in tails(owned):
-                        self._copies[tail] = (*self._copies.get(tail, ()), *owners)
+            self._copies = self._by_tail()
         found = {owner for tail in tails(path) for owner in self._copies.get(tail, ())}
         return Owned(_CODE, tuple(sorted(found))) if found else None
+
+    def _by_tail(self) -> dict[bytes, tuple[str, ...]]:
+        alone: dict[bytes, tuple[str, ...]] = {}
+        several: dict[bytes, set[str]] = {}
+        for owned, (what, owners) in self._owned.items():
+            for tail in tails(owned) if what is not _METADATA else ():
+                if alone.setdefault(tail, owners) is not owners:
+                    several.setdefault(tail, set(alone[tail])).update(owners)
+        return alone | {tail: tuple(owners) for tail, owners in several.items()}
 
     def owns(self, path: bytes) -> bool:
         """A package of the scan owns the file."""

@@ -73,14 +73,20 @@ def content(data: memoryview, member: Member, max_bytes: int) -> memoryview:
     name, extra = struct.unpack_from("<2H", head, 26)
     first = member.at + 30 + name + extra
     packed = data[first : first + member.packed]
-    if member.method == _STORED:
-        return packed
-    if member.method != _DEFLATED:
+    if member.method not in (_STORED, _DEFLATED):
         raise ZipError(f"{_text(member.name)} in it is packed by method {member.method}")
     try:
-        return memoryview(zlib.decompressobj(-15).decompress(packed, max(member.size, 1)))
+        found = packed if member.method == _STORED else _inflated(packed, member.size)
     except zlib.error as error:
         raise ZipError(f"{_text(member.name)} in it is damaged") from error
+    if len(found) != member.size:  # readers take what is there: more than it says, or less
+        raise ZipError(f"{_text(member.name)} in it has not the size that it says")
+    return found
+
+
+def _inflated(packed: memoryview, size: int) -> memoryview:
+    """At most one byte more than there should be."""
+    return memoryview(zlib.decompressobj(-15).decompress(packed, size + 1))
 
 
 def _ends(data: memoryview) -> Iterator[int]:

@@ -74,11 +74,37 @@ class Unpacked:
     """Zip archives and Java's runtime images, which may hold classes: in which layer."""
     headers: set[bytes] = field(default_factory=set)
     """Headers of C that define code."""
+    sources: dict[bytes, bytes] = field(default_factory=dict)
+    """Of hard links: the name by which the layer has the content."""
+
+    def forget(self, path: bytes) -> Native | None:
+        """A layer has another file there; returns what the former one was."""
+        for known in (*self._told(), self.contents, self.sources):
+            known.pop(path, None)
+        self.headers.discard(path)
+        return self.natives.pop(path, None)
+
+    def link(self, path: bytes, target: bytes) -> None:
+        """A layer has a further name of a file: all that is known of it holds for both, also when
+        one of them is removed."""
+        if path == target:
+            return
+        self.forget(path)
+        for known in (*self._told(), self.natives, self.contents):
+            if target in known:
+                known[path] = known[target]
+        if target in self.headers:
+            self.headers.add(path)
+        self.sources[path] = self.sources.get(target, target)
+
+    def _told(self) -> tuple[dict[bytes, Any], ...]:
+        """What contents tell of single files."""
+        return self.bundles, self.scripts, self.holders, self.class_archives
 
     def image(self) -> Image:
         """What packages are mapped to."""
         return Image(self.root, self.contents, self.bundles, self.holders, self.natives,
-                     self.class_archives, self.headers, self.scripts)  # fmt: skip
+                     self.class_archives, self.headers, self.scripts, self.sources)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -175,6 +201,8 @@ def _entries(layer: BinaryIO, budget: _Budget, unpacked: Unpacked, number: int) 
         if entry.kind is EntryKind.FILE and size:
             yield _read(entry, tape, size, budget, unpacked, number)
         else:
+            if entry.kind is EntryKind.HARDLINK:
+                unpacked.link(_normal(entry.path), _normal(entry.target))
             yield entry
 
 
@@ -223,12 +251,7 @@ def _read(
 ) -> Entry:
     """What the content of a file tells; ``number`` is its layer's."""
     path = _normal(entry.path)
-    unpacked.bundles.pop(path, None)  # of a lower layer
-    unpacked.scripts.pop(path, None)
-    unpacked.holders.pop(path, None)
-    unpacked.class_archives.pop(path, None)
-    unpacked.headers.discard(path)
-    former = unpacked.natives.pop(path, None)
+    former = unpacked.forget(path)  # of a lower layer
     wanted = bool(_CONTENTS.match(path))
     header = Header() if path.endswith(SUFFIX) else None
     if wanted:
@@ -266,7 +289,7 @@ def _read(
             unpacked.bundles[path] = script.is_minified()
     if archive.is_one():
         unpacked.class_archives[path] = number
-    if header is not None and header.has_code:
+    if header is not None and header.has_code():
         unpacked.headers.add(path)
     if wanted:
         unpacked.contents[path] = b"".join(kept)

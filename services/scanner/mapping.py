@@ -4,10 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from services.scanner import classes, linked, modules, scripts
-from services.scanner.errors import SbomFailedError
+from services.scanner.errors import SbomFailedError, TooLargeError
 from services.scanner.layers import Unpacked
 from vexstream import compiled, copies, exploded, own, ownership, python_modules, sbom, shaded
-from vexstream.scan import Package
+from vexstream.scan import Package, Scan
+
+EDITION = 2
+"""One more with every change by which a package may get more files, or a doubt: what an earlier one
+mapped may rule out what is in use, so such images are read again."""
+_EDITION = "file_mapping"
 
 
 def packages(
@@ -21,6 +26,7 @@ def packages(
 
     Raises:
         SbomFailedError: the SBOM is not understood.
+        TooLargeError: a limit is passed.
         Others: as ``layers.unpack``.
     """
     try:
@@ -28,13 +34,16 @@ def packages(
     except sbom.SbomError as error:
         raise SbomFailedError(str(error)) from error
     image = unpacked.image()
-    mapped = ownership.assign(made.artifacts, image)
+    try:
+        mapped = ownership.assign(made.artifacts, image)
+    except ownership.TooManyAlikeError as error:
+        raise TooLargeError(str(error)) from error
     if shaded.is_wanted(mapped, image):
         read = classes.read(image, blobs, max_unpacked_bytes, work)
         mapped = shaded.with_classes(made.artifacts, mapped, image, read.units, read.unread)
     mapped = exploded.with_exploded(made.artifacts, mapped)
-    mapped = scripts.with_bundles(mapped, image, blobs, max_unpacked_bytes)
     distributed = own.distributed_files(made.artifacts, mapped, image)
+    mapped = scripts.with_bundles(mapped, image, distributed, blobs, max_unpacked_bytes)
     programs = own.own_programs(image, distributed)
     mapped = compiled.with_doubts(made.artifacts, mapped, programs, image.headers)
     marked = python_modules.wanted(image, distributed)
@@ -48,3 +57,14 @@ def packages(
         return made, mapped
     found = linked.read(wanted, blobs, max_unpacked_bytes, work)
     return made, copies.with_copies(mapped, image, wanted, found)
+
+
+def said() -> dict[str, str]:
+    """How it was mapped, for ``Scan.tools``."""
+    return {_EDITION: str(EDITION)}
+
+
+def is_outdated(scan: Scan) -> bool:
+    """An earlier release mapped the packages of the scan."""
+    edition = scan.tools.get(_EDITION, "")
+    return scan.failure is None and not (edition.isdecimal() and int(edition) >= EDITION)

@@ -1,6 +1,6 @@
 """Compares the scripts of an image's own with those of its npm packages, line by line."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 
 from services.scanner import layers, rereading
@@ -15,14 +15,19 @@ MAX_LINE_BYTES = 8 << 20
 
 
 def with_bundles(
-    packages: tuple[Package, ...], image: Image, blobs: Sequence[Path], max_unpacked_bytes: int
+    packages: tuple[Package, ...],
+    image: Image,
+    distributed: Set[bytes],
+    blobs: Sequence[Path],
+    max_unpacked_bytes: int,
 ) -> tuple[Package, ...]:
-    """The packages with the scripts that hold lines of them.
+    """The packages with the scripts that hold lines of them; ``distributed`` are the files that a
+    distribution built.
 
     Raises: as ``layers.unpack``.
     """
     owners = bundled_lines.owners(packages)
-    own = bundled_lines.own_scripts(packages, image) if owners else {}
+    own = bundled_lines.own_scripts(packages, image, distributed) if owners else {}
     if not own:
         return packages
     lines = Lines()

@@ -3,6 +3,7 @@
 import io
 import tarfile
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from services.scanner import scripts
 from services.scanner.layers import unpack
 from tests.unit.images import artifact, deb
+from vexstream import own
 from vexstream.ownership import assign
 from vexstream.sbom import Artifact
 from vexstream.scan import Package
@@ -29,8 +31,10 @@ def scanned(
             info = tarfile.TarInfo(name)
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
-    image = unpack([layer], PLENTY).image()
-    return scripts.with_bundles(assign(list(artifacts), image), image, [layer], PLENTY)
+    image, found = unpack([layer], PLENTY).image(), list(artifacts)
+    packages = assign(found, image)
+    distributed = own.distributed_files(found, packages, image)
+    return scripts.with_bundles(packages, image, distributed, [layer], PLENTY)
 
 
 def ms(home: str = MS, name: str = "ms") -> Artifact:
@@ -127,3 +131,25 @@ def test_too_many_lines_prove_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     [found] = scanned(tmp_path, files, [ms()])
     assert found.unobservable is not None
     assert "too many lines" in found.unobservable
+
+
+def test_too_many_that_share_lines_prove_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vexstream.bundled_lines.MAX_PAIRS", 3)
+    text = "".join(LINES)
+    homes = [f"/build/{n}/node_modules/ms" for n in range(2)]
+    files = {f"{home[1:]}/{name}": text for home in homes for name in ("package.json", "i.js")}
+    made = [replace(ms(home), id=home) for home in homes]
+    found = scanned(tmp_path, {**files, "a.js": text, "b.js": text + "let b"}, made)
+    assert all("too many lines" in str(package.unobservable) for package in found)
+
+
+def test_a_bundle_in_a_package_that_was_made_at_home_is_ones_own(tmp_path: Path) -> None:
+    text, listed = "".join(LINES), "/opt/shop/main.js\n/opt/shop/min.js\n"
+    files = {f"{MS[1:]}/package.json": "{}", f"{MS[1:]}/index.js": text,
+             "var/lib/dpkg/info/shop.list": listed, "opt/shop/main.js": text,
+             "opt/shop/min.js": "x" * 2000}  # fmt: skip
+    found, _ = scanned(tmp_path, files, [ms(), deb("shop", *listed.split())])
+    assert b"/opt/shop/main.js" in found.files
+    assert found.unobservable == "the bundle /opt/shop/min.js may hold a copy of it"

@@ -11,7 +11,7 @@ def has_code(text: str, *, step: int = 1 << 20) -> bool:
     header = Header()
     for start in range(0, len(text), step):
         header.feed(text[start : start + step].encode())
-    return header.has_code
+    return header.has_code()
 
 
 @pytest.mark.parametrize(
@@ -51,5 +51,10 @@ def test_code_across_parts() -> None:
 
 
 def test_a_hurtful_header_is_read_to_its_end() -> None:
-    for text in ("static f(){" * 90_000, "/*" * 500_000, "inline " * 150_000, "{" * 1_000_000):
+    for text in ("static f(){" * 90_000, "/*" * 500_000, "inline " * 150_000, "{" * 99_000):
         assert not has_code(text)
+
+
+@pytest.mark.parametrize("text", ["{" * 100_001, "x" * ((4 << 20) + 1)])
+def test_what_is_not_read_to_its_end_may_have_code(text: str) -> None:
+    assert has_code(text)

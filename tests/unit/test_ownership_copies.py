@@ -4,7 +4,7 @@ import pytest
 
 from tests.unit.images import SITE, artifact, deb, image, one
 from vexstream.imagefiles import Image, Native
-from vexstream.ownership import NO_FILES, assign
+from vexstream.ownership import NO_FILES, TooManyAlikeError, assign
 from vexstream.recognition import Form
 from vexstream.rootfs import Entry, EntryKind, RootFs
 
@@ -112,6 +112,18 @@ def test_a_program_moved_before_the_image_was_made_is_known_by_its_name() -> Non
     assert found.files == (b"/app/lib/libx.so.1", b"/usr/bin/xtool")
 
 
+def test_too_many_copies_of_the_same_files_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vexstream.ownership.MAX_ALIKE", 8)
+    homes = [f"srv/node_modules/p{n}" for n in range(3)]
+    names = [f"{home}/{name}".encode() for home in homes for name in ("package.json", "i.js")]
+    same = {name: 7 for name in names if name.endswith(b".js")}
+    place = image(*(n for n in names if n not in same), alike=same)
+    packages = [artifact("npm", f"p{n}", at=[f"/{home}/package.json"])
+                for n, home in enumerate(homes)]  # fmt: skip
+    with pytest.raises(TooManyAlikeError):
+        assign(packages, place)
+
+
 def test_a_program_that_may_hold_packages_is_theirs() -> None:
     """It is not when it belongs to another package; that of the application itself is."""
     holders = {b"/srv/shop": "npm", b"/usr/bin/compose": "python", b"/opt/app.pyz": "python"}
@@ -135,6 +147,40 @@ def test_a_program_that_may_hold_packages_is_theirs() -> None:
     assert b"/usr/bin/compose" not in found["six"].files
     assert found["gone"].unobservable == NO_FILES
     assert found["compose"].files == (b"/usr/bin/compose",)
+
+
+@pytest.mark.parametrize("kind", ["go-module", "rust-crate"])
+def test_every_name_of_a_program_that_may_hold_packages_is_theirs(kind: str) -> None:
+    """Also where Syft has found packages of another language in it, and of any of its names."""
+    six = b"v/lib/python3.11/site-packages/six.py"
+    place = image(b"opt/app", six, hard={b"opt/app-2": b"opt/app"},
+                  holders={b"/opt/app": "python"})  # fmt: skip
+    crate = artifact(kind, "pyo3", at=["/opt/app"], metadata="go-module-buildinfo-entry"
+                     if kind == "go-module" else "rust-cargo-audit-entry")  # fmt: skip
+    record = [f"{SITE}/six.dist-info/METADATA"]
+    _, found = assign([crate, artifact("python", "six", files=["six.py"], at=record)], place)
+    assert found.files == (b"/opt/app", b"/opt/app-2", b"/" + six)
+
+
+def test_a_checkpoint_counts_beside_a_bundle_and_for_packages_of_the_system() -> None:
+    """A bundle that holds no copy of a package does not answer for the checkpoint."""
+    place = image(b"srv/node_modules/ms/package.json", b"srv/node_modules/ms/index.js",
+                  b"app/main.js", b"var/cr/core-7.img", b"var/cr/pages-1.img", b"usr/bin/tool",
+                  b"usr/lib/python3/dist-packages/yaml/__init__.py",
+                  bundles={b"/app/main.js": False})  # fmt: skip
+    debs = [deb("python3-yaml", "/usr/lib/python3/dist-packages/yaml/__init__.py"),
+            deb("tool", "/usr/bin/tool")]  # fmt: skip
+    ms = artifact("npm", "ms", at=["/srv/node_modules/ms/package.json"])
+    found = [package.unobservable for package in assign([ms, *debs], place)]
+    assert found == 2 * ["the checkpoint in /var/cr may hold a copy of it"] + [None]
+
+
+def test_shared_classes_may_be_those_of_the_systems_jars() -> None:
+    place = image(b"usr/share/java/a.jar", b"usr/bin/tool", b"app/classes.jsa")
+    debs = [deb("liba-java", "/usr/share/java/a.jar"), deb("tool", "/usr/bin/tool")]
+    jar, tool = assign(debs, place)
+    assert jar.unobservable == "the shared classes in /app/classes.jsa may be its own"
+    assert tool.unobservable is None
 
 
 def test_a_program_that_may_hold_packages_of_the_operating_system_too() -> None:

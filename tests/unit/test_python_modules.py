@@ -1,5 +1,7 @@
 """What compiled Python says about the modules in them."""
 
+import tracemalloc
+
 import pytest
 
 from tests.unit.images import SITE, artifact, deb, image
@@ -98,3 +100,15 @@ def test_only_what_no_distribution_packaged_is_read() -> None:
     assert set(wanted(place(), set())) == {PROGRAM}
     assert not wanted(place(), {PROGRAM})
     assert not wanted(place(Mark.RUST), set())
+
+
+def test_names_of_many_parts_take_no_memory() -> None:
+    names = frozenset("a." * 490 + f"b{number}" for number in range(200))
+    place = image(f"{SITE}/six.py".encode(), b"app")
+    six = artifact("python", "six", files=["six.py"], at=[f"{SITE}/six.dist-info/METADATA"])
+    packages = assign([six], place)
+    tracemalloc.start()
+    with_modules([six], packages, place, {b"/app": Modules(names)})
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10 << 20

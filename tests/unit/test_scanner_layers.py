@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from services.scanner import layers
+from services.scanner import layers, rereading
 from services.scanner.errors import SbomFailedError, TooLargeError
 from services.scanner.layers import MIN_ALIKE_BYTES, unpack
 from tests.unit.elves import Text, archive, object_file, program
+from vexstream import zips
 
 PLENTY = 64 * 1024 * 1024
 
@@ -190,6 +191,44 @@ def test_a_bundle_that_a_later_layer_replaced_is_none(tmp_path: Path) -> None:
     lower = layer(tmp_path, tar(("a.js", b"a" * 1000), ("b.js", b"a" * 1000)), "1")
     upper = layer(tmp_path, tar(("a.js", b"let a\n"), (".wh.b.js", b"")), "2")
     assert unpack([lower, upper], PLENTY).bundles == {}
+
+
+@pytest.mark.parametrize("later", ["removed", "replaced"])
+def test_what_is_known_of_a_file_holds_for_all_of_its_names(tmp_path: Path, later: str) -> None:
+    """uv and pnpm link packages from their caches, which later layers remove."""
+    site = "usr/site-packages/"
+    files = {"app": program(bytes(400)), "a.js": b"a" * 1000, "x.pth": b"/srv\n",
+             "z.jar": bytes(300) + zips.END + bytes(18), "h.h": b"static inline int f() { a[1]; }",
+             "run": b"\x7fELF" + bytes(400) + b"MEI\x0c\x0b\x0a\x0b\x0e"}  # fmt: skip
+    links = []
+    for name in files:
+        link = tarfile.TarInfo(site + name)
+        link.type, link.linkname = tarfile.LNKTYPE, f"cache/site-packages/{name}"
+        links.append(("", link))
+    lower = tar(*((f"cache/site-packages/{n}", content) for n, content in files.items()), *links)
+    upper = [("cache/.wh.site-packages", b"")] if later == "removed" else [
+        (f"cache/site-packages/{name}", b"y\n" * 150) for name in files
+    ]  # fmt: skip
+    paths = [layer(tmp_path, lower, "1"), layer(tmp_path, tar(*upper), "2")]
+    made = unpack(paths, PLENTY)
+    found, home = made.image(), b"/" + site.encode()
+    assert made.contents[home + b"x.pth"] == b"/srv\n"
+    assert (made.bundles, made.holders) == ({home + b"a.js": True}, {home + b"run": "python"})
+    assert made.headers == {home + b"h.h"}
+    there = {b"/cache/site-packages/z.jar": (0,)}
+    assert found.class_archives == {home + b"z.jar": there}
+    assert found.scripts[home + b"a.js"] == {b"/cache/site-packages/a.js": (0,)}
+    [(path, native)] = found.natives[home + b"app"].items()
+    assert (path, native.layers) == (b"/cache/site-packages/app", (0,))
+    assert [real for real, _ in rereading.each(found.class_archives, paths, PLENTY)] == [
+        home + b"z.jar"
+    ]
+
+
+def test_a_link_to_itself_forgets_nothing(tmp_path: Path) -> None:
+    link = tarfile.TarInfo("a.js")
+    link.type, link.linkname = tarfile.LNKTYPE, "a.js"
+    assert unpack([layer(tmp_path, tar(("a.js", b"a" * 1000), ("", link)))], PLENTY).bundles
 
 
 def test_it_is_told_how_much_was_read(tmp_path: Path) -> None:

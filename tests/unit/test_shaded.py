@@ -12,7 +12,7 @@ import pytest
 
 from services.scanner import classes
 from services.scanner.layers import unpack
-from tests.unit.images import artifact
+from tests.unit.images import artifact, deb
 from vexstream import shaded
 from vexstream.ownership import assign
 from vexstream.sbom import Artifact
@@ -248,6 +248,49 @@ def test_a_damaged_archive_is_told_of(tmp_path: Path) -> None:
     }
     [found] = scanned(tmp_path, files, [lent()])
     assert found.unobservable == "/opt/cut.jar may hold a copy of it: its directory is damaged"
+
+
+def test_copies_of_what_cannot_be_read_itself_are_not_ruled_out(tmp_path: Path) -> None:
+    """Where a package's own classes are not known, nothing tells which archives hold copies."""
+    shop = jar("com/shop/Shop.class", nested={"lib/lent.jar": jar(*below(HOME))})
+    damaged = shop.replace(b"lib/lent.jar", b"lib/LENT.jar", 1)
+    packed = bytearray(shop)
+    at = packed.find(b"PK\1\2", packed.find(b"PK\1\2") + 1)
+    packed[at + 10] = 99  # how it is packed
+    files = {
+        "opt/lent-1.0.jar": jar(*below(HOME)).replace(b"PK\1\2", b"PK\1\3"),
+        "opt/shop.jar": bytes(packed), "opt/copy.jar": jar(*below(HOME)), "opt/d.jar": damaged,
+    }  # fmt: skip
+    within = [lent("/opt/shop.jar", name="shop"),
+              lent("/opt/shop.jar", name="inner", within="lib/lent.jar")]  # fmt: skip
+    own, shop_, inner = (p.unobservable for p in scanned(tmp_path, files, [lent(), *within]))
+    assert own == "which classes /opt/lent-1.0.jar has of it is not known: its directory is damaged"
+    assert shop_ == "/opt/lent-1.0.jar may hold a copy of it: its directory is damaged"
+    assert inner is not None
+    assert inner.startswith("which classes /opt/shop.jar has of it is not known: lib/lent.jar")
+
+
+@pytest.mark.parametrize("more", [-1, 1])
+def test_an_archive_in_another_that_is_longer_or_shorter_than_it_says_is_told_of(
+    tmp_path: Path, more: int
+) -> None:
+    whole = bytearray(jar(nested={"lent.jar": jar(*below(HOME))}))
+    at = whole.find(b"PK\1\2") + 24
+    size = int.from_bytes(whole[at : at + 4], "little")
+    whole[at : at + 4] = (size + more).to_bytes(4, "little")
+    files = {"opt/lent-1.0.jar": jar(*below(HOME)), "opt/shop.jar": bytes(whole)}
+    [found] = scanned(tmp_path, files, [lent()])
+    assert found.unobservable is not None
+    assert "has not the size that it says" in found.unobservable
+
+
+def test_jars_of_the_operating_system_may_be_copied_too(tmp_path: Path) -> None:
+    files = {"usr/share/java/lent.jar": jar(*below(HOME)), "usr/bin/tool": b"x",
+             "opt/shop.jar": jar(*below(HOME)).replace(b"PK\1\2", b"PK\1\3")}  # fmt: skip
+    debs = [deb("liblent-java", "/usr/share/java/lent.jar"), deb("tool", "/usr/bin/tool")]
+    jars, tool = scanned(tmp_path, files, debs)
+    assert jars.unobservable == "/opt/shop.jar may hold a copy of it: its directory is damaged"
+    assert tool.unobservable is None
 
 
 def test_the_sign_of_an_archives_end_in_another_file_is_no_archive(tmp_path: Path) -> None:
