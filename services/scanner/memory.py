@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from schemas.messages import ScanChunk, join_scan, split_scan
+from services.scanner import mapping
 from services.scanner.tools import Database
 from vexstream.identity import Digest, Image
 from vexstream.scan import Scan
@@ -27,6 +28,8 @@ class Known:
     """Grype's database as it was at the last attempt."""
     complete: bool = True
     """The chunks hold packages and findings, no failure."""
+    mapped_before: bool = False
+    """An earlier release mapped its packages to files."""
     retry_at: float | None = None
     """When the last attempt, which failed, may be repeated; None when it did not fail."""
     failures: int = 0
@@ -81,7 +84,8 @@ class Memory:
             return
         del self._parts[chunk.config_digest]
         chunks = tuple(parts[index] for index in range(chunk.count))
-        heard = Known(scan.image, chunks, database_of(scan), scan.failure is None)
+        heard = Known(scan.image, chunks, database_of(scan), scan.failure is None,
+                      mapping.is_outdated(scan))  # fmt: skip
         if scan.failure is not None:
             former = self._known.get(chunk.config_digest)
             # Who has just failed as well does not begin anew.

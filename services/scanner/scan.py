@@ -107,7 +107,7 @@ class Scanner:
         found = await self._match(surely, document, packages, work)
         await asyncio.to_thread(self._sboms.put, image.config_digest, document)
         tools = {"syft": made.syft_version, "syft_schema": made.schema_version,
-                 "distro": made.distro, **_said_by(found)}  # fmt: skip
+                 "distro": made.distro, **mapping.said(), **_said_by(found)}  # fmt: skip
         if fetched.remark:
             tools["files_of"] = fetched.remark
         return Scan(known_as, self._clock(), tools, found.packages, found.report.findings,

@@ -2,7 +2,8 @@
 
 An image is scanned once over all scanners; when it could not be, again after a while that doubles
 with every failure. When Grype's database has changed, every known image is matched again from its
-stored SBOM, each at a time of its own. New digests and names of a known image only publish its
+stored SBOM, each at a time of its own; when an earlier release mapped its packages to files, the
+image is scanned again in the same way. New digests and names of a known image only publish its
 scan again. A failure is never published over a scan that succeeded.
 """
 
@@ -22,6 +23,7 @@ import structlog
 
 from schemas.messages import split_scan
 from services.common import metrics
+from services.scanner import mapping
 from services.scanner.memory import Known, Memory, database_of, joined, renamed
 from services.scanner.publish import Publisher
 from services.scanner.relay import Trail
@@ -165,7 +167,10 @@ class Worker:
         return time.monotonic() >= max(begins, known.retry_at or 0)
 
     def _is_outdated(self, known: Known) -> bool:
-        return known.complete and self._current not in (None, known.database)
+        return known.complete and (known.mapped_before or self._is_of_another_database(known))
+
+    def _is_of_another_database(self, known: Known) -> bool:
+        return self._current not in (None, known.database)
 
     async def _scan(
         self, image: Image, known: Known | None, trail: Trail, *, scan_anyway: bool
@@ -176,10 +181,12 @@ class Worker:
         await self._conclude(scan, known, trail, scan_anyway=scan_anyway)
 
     async def _rescan(self, image: Image, known: Known, trail: Trail = _NEW) -> None:
-        """From the stored SBOM; from the image where there is none."""
+        """From the stored SBOM; from the image where it is gone, or files are to be mapped."""
         log.info("matching again", image=image.config_digest, names=image.names)
         former = await asyncio.to_thread(joined, known)
-        scan = await self._scanner.match_again(replace(former, image=image))
+        scan = None
+        if self._is_of_another_database(known):  # first: the image may be gone
+            scan = await self._scanner.match_again(replace(former, image=image))
         if scan is None:
             scan = await self._scanner.scan(image)
         await self._conclude(scan, known, trail, scan_anyway=False)
@@ -224,7 +231,8 @@ class Worker:
         complete = scan.failure is None
         made_with = database_of(scan)
         database = made_with if made_with.built else self._current
-        known = Known(scan.image, tuple(chunks), database, complete, retry_at, failures)
+        known = Known(scan.image, tuple(chunks), database, complete, mapping.is_outdated(scan),
+                      retry_at, failures)  # fmt: skip
         self._memory.put(known)  # first: what comes back from the topic is known as our own then
         await self._publisher.publish(chunks, len(former.chunks) if former else 0)
         log.info("published", image=scan.image.config_digest, packages=len(scan.packages),

@@ -1,12 +1,14 @@
 """When an image is scanned, published again, or left alone; and what is kept in memory."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from aiokafka.partitioner import murmur2
 
 from schemas.messages import ScanChunk, join_scan, split_scan
+from services.scanner import mapping
 from services.scanner.memory import Known, Memory
 from services.scanner.publish import Publisher
 from services.scanner.relay import Trail
@@ -30,6 +32,7 @@ class FakeScanner:
         self.scanned: list[Image] = []
         self.matched: list[Image] = []
         self.sbom_is_stored = True
+        self.mapped = mapping.said()
 
     async def scan(self, image: Image) -> Scan:
         self.scanned.append(image)
@@ -48,7 +51,7 @@ class FakeScanner:
 
     def _scan(self, image: Image) -> Scan:
         found = self.tools.found
-        said = {"grype_db_built": found.built, "grype_db_schema": found.schema}
+        said = {"grype_db_built": found.built, "grype_db_schema": found.schema, **self.mapped}
         return Scan(image, len(self.scanned), said, (Package("p", "p", "1", "deb", ""),))
 
 
@@ -154,7 +157,7 @@ async def test_rescans_are_spread_and_only_of_ones_own_images(tmp_path: Path) ->
     memory = Memory()
     for letter in "0123456789abcdef":
         image = Image(Digest("sha256:" + letter * 64))
-        said = {"grype_db_built": "then", "grype_db_schema": "6"}
+        said = {"grype_db_built": "then", "grype_db_schema": "6", **mapping.said()}
         scan = Scan(image, 1, said, (Package("p", "p", "1", "deb", ""),))
         for chunk in split_scan(scan):
             memory.hear(chunk)
@@ -186,6 +189,40 @@ async def test_after_a_restart_the_topic_tells_what_is_known(tmp_path: Path) -> 
     after.tools.found, after.scanner.sbom_is_stored = NEW, False
     await after.worker.seen(IMAGE)  # fails now: the good scan stays on the topic
     assert (len(after.scanner.scanned), after.topic.scans) == (1, [])
+
+
+async def test_what_an_earlier_release_mapped_is_scanned_again(tmp_path: Path) -> None:
+    before = Bench(tmp_path)
+    before.scanner.mapped = {}
+    await before.worker.seen(IMAGE)
+    memory = Memory()
+    for chunk in split_scan(before.topic.scans[0]):
+        memory.hear(chunk)
+    after = Bench(tmp_path, memory)
+    after.scanner.failure = ScanFailure(FailureReason.IMAGE_UNAVAILABLE, "not on this node")
+    await after.worker.idle()
+    await after.worker.idle()
+    assert (after.scanner.scanned, after.topic.scans) == ([IMAGE], [])  # and waits a while
+    after = Bench(tmp_path, memory, retry_seconds=1e-9)
+    memory.put(replace(next(iter(memory)), retry_at=None))
+    for _ in range(3):
+        await after.worker.idle()
+    assert (after.scanner.scanned, len(after.topic.scans)) == ([IMAGE], 1)
+
+
+async def test_a_new_database_does_not_wait_for_an_image_to_map_it_anew(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, database_check_seconds=1e-9)
+    bench.scanner.mapped = {}
+    await bench.worker.seen(PLAIN)
+    bench.tools.found = NEW
+    await bench.worker.idle()
+    assert bench.scanner.matched == [PLAIN]
+
+
+@pytest.mark.parametrize("edition", ["", "1", "none"])
+def test_editions_of_the_mapping(edition: str) -> None:
+    assert mapping.is_outdated(Scan(PLAIN, 1, {"file_mapping": edition}))
+    assert not mapping.is_outdated(Scan(PLAIN, 1, mapping.said()))
 
 
 async def test_a_failure_on_the_topic_is_tried_again(tmp_path: Path) -> None:
