@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from vexstream.fields import Fields
 from vexstream.ratings import higher, worse_severity
 from vexstream.scan import Finding
 
@@ -14,6 +15,10 @@ _FIX_STATES = ("fixed", "not-fixed", "wont-fix", "unknown")
 
 class FindingsError(ValueError):
     """The document is no Grype JSON document that is understood here, or of another SBOM."""
+
+
+_FIELDS = Fields("in Grype's report", FindingsError)
+_text, _list = _FIELDS.text, _FIELDS.items
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,22 +127,4 @@ def _database(descriptor: Mapping[str, Any]) -> Mapping[str, Any]:
 def _object(value: Any, what: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise FindingsError(f"the {what} in Grype's report is no object")
-    return value
-
-
-def _list(record: Mapping[str, Any], name: str) -> list[Any]:
-    value = record.get(name)
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise FindingsError(f"{name!r} in Grype's report is no list")
-    return value
-
-
-def _text(record: Mapping[str, Any], name: str) -> str:
-    value = record.get(name)
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise FindingsError(f"{name!r} in Grype's report is no text")
     return value

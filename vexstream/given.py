@@ -13,8 +13,11 @@ from typing import Any
 from urllib.parse import unquote
 
 from vexstream import findings
+from vexstream.fields import Fields
 from vexstream.findings import FindingsError, Report
 from vexstream.scan import Finding, Package
+
+_text = Fields("in Trivy's report", FindingsError).text
 
 STRAY = "named by the given findings alone: the SBOM does not have it"
 _TRIVY_STATES = {"fixed": "fixed", "affected": "not-fixed", "will_not_fix": "wont-fix",
@@ -161,10 +164,3 @@ def _objects(record: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
 
 def _object(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
-
-
-def _text(record: Mapping[str, Any], name: str) -> str:
-    value = record.get(name)
-    if value is not None and not isinstance(value, str):
-        raise FindingsError(f"{name!r} in Trivy's report is no text")
-    return value or ""

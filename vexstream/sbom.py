@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from vexstream.fields import Fields
+
 _SCHEMA = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 _OLDEST_SCHEMA = 16
 """Syft 1.0 and later."""
@@ -17,6 +19,10 @@ _OLDEST_SCHEMA = 16
 
 class SbomError(ValueError):
     """The document is no Syft JSON document that is understood here."""
+
+
+_FIELDS = Fields("of the SBOM", SbomError)
+_text, _mapping, _list = _FIELDS.text, _FIELDS.mapping, _FIELDS.items
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,30 +156,3 @@ def _paths(records: Any) -> Iterator[str]:
 def _word(value: Any) -> str:
     """A field of metadata, whose type depends on the ecosystem."""
     return value if isinstance(value, str) else ""
-
-
-def _text(record: Mapping[str, Any], name: str) -> str:
-    value = record.get(name)
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise SbomError(f"{name!r} of the SBOM is no text")
-    return value
-
-
-def _mapping(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = record.get(name)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise SbomError(f"{name!r} of the SBOM is no object")
-    return value
-
-
-def _list(record: Mapping[str, Any], name: str) -> list[Any]:
-    value = record.get(name)
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise SbomError(f"{name!r} of the SBOM is no list")
-    return value
