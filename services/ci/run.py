@@ -9,7 +9,7 @@ from services.ci import attest, images, reports
 from services.ci.errors import CiError, ScanFailedError
 from services.ci.options import Options
 from services.ci.reports import Exit
-from services.ci.trial import run_tests
+from services.ci.trial import require_free, run_tests
 from services.ci.watch import watching
 from services.local.containerd import NAMESPACE, Containerd
 from services.local.process import LocalError
@@ -36,6 +36,7 @@ def run(options: Options, say: Callable[[str], None]) -> Exit:
         (options.output / report).unlink(missing_ok=True)
     # Before the tests, which may take long.
     key = attest.attestor() if options.sign or options.attach_to else None
+    require_free(options.plan.port)
     try:
         result = _observe(options, say)
     except (LocalError, ToolMissingError) as error:

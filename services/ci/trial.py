@@ -58,11 +58,7 @@ async def run_tests(
     Raises:
         CiError: the container does not run, or does not get ready.
     """
-    if plan.port is not None and await asyncio.to_thread(_accepts, plan.port):
-        raise CiError(
-            f"something on this machine listens on port {plan.port} already, and would be tested "
-            "in place of the container: end it, or let the container listen on another port"
-        )
+    await asyncio.to_thread(require_free, plan.port)
     args = plan.command if plan.where is Where.CONTAINER else ()
     try:
         container = await asyncio.to_thread(
@@ -155,6 +151,15 @@ async def _listening(containerd: Containerd, container: Container, plan: Plan) -
                 f" it said:\n{_log(container).decode(errors='replace')[-2000:]}"
             )
         await asyncio.sleep(_POLL_SECONDS)
+
+
+def require_free(port: int | None) -> None:
+    """Raises CiError: something listens on the port that is to be the container's."""
+    if port is not None and _accepts(port):
+        raise CiError(
+            f"something on this machine listens on port {port} already, and would be tested "
+            "in place of the container: end it, or let the container listen on another port"
+        )
 
 
 def _accepts(port: int | None) -> bool:
