@@ -115,7 +115,8 @@ def probe_image(
     """
     base = image_base.debian_base(cache, progress)
     added = dict(files or {})
-    config = ImageConfig(command=("/usr/bin/sleep", "infinity"))
+    # The first process of a container is not ended by SIGTERM unless it asks for that.
+    config = ImageConfig(command=("/usr/bin/sleep", "infinity"), stop_signal="SIGKILL")
 
     def build(path: Path) -> None:
         with tempfile.TemporaryDirectory() as work:

@@ -50,6 +50,8 @@ class ImageConfig:
     working_dir: str = "/"
     architecture: str | None = None
     """As OCI spells it; None for this machine's."""
+    stop_signal: str | None = None
+    """What a runtime sends to end a container; None is its own choice, which is SIGTERM."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,7 @@ def _config_document(config: ImageConfig, diff_ids: Sequence[Digest]) -> dict[st
             "Cmd": list(config.command),
             "Env": [f"{key}={value}" for key, value in ({"PATH": path} | dict(config.env)).items()],
             "WorkingDir": config.working_dir,
+            **({"StopSignal": config.stop_signal} if config.stop_signal else {}),
         },
         "rootfs": {"type": "layers", "diff_ids": list(diff_ids)},
         "history": [{"created": _CREATED, "created_by": "vexstream"} for _ in diff_ids],

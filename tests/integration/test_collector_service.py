@@ -4,13 +4,14 @@ import asyncio
 import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from services.collector import privileges
 from services.collector.annotations import LEARNING_PERIOD
-from services.collector.cluster import BARE
+from services.collector.cluster import BARE, find
 from services.collector.hostid import host_name
 from services.collector.publish import Publisher
 from services.collector.settings import CollectorSettings
@@ -99,6 +100,8 @@ async def test_until_the_cluster_is_known_all_is_observed_and_nothing_said(
         for name, value in api.variables.items():
             monkeypatch.setenv(name, value)
         api.status = 503
+        impatient = partial(find, retry_seconds=0.5)
+        monkeypatch.setattr("services.collector.service.find", impatient)
         witness = node.run(PROBE, "cluster-witness")
         async with collecting(
             node, broker, "cluster.", cluster_name="", kubernetes_account_dir=api.account,

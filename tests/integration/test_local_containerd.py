@@ -28,10 +28,9 @@ pytestmark = pytest.mark.real
 
 
 @pytest.fixture
-def probe(containerd: Containerd, image_cache: Path, probe_image: ImageArchive) -> Containerd:
+def probe(probed: Containerd) -> Containerd:
     """The containerd of the test run, with the probe image."""
-    containerd.import_image(probe_image.path, PROBE)
-    return containerd
+    return probed
 
 
 def test_containerd_knows_an_image_by_the_digests_it_was_built_with(

@@ -20,8 +20,6 @@ from services.collector.settings import CollectorSettings
 from services.common.topics import Topic
 from services.local.broker import Tansu
 from services.local.containerd import Container, Containerd
-from services.local.image import PROBE
-from services.local.image_archive import ImageArchive
 from tests.support.kafka_broker import ApacheKafka
 from vexstream.evidence import Batch, Evidence, Use
 
@@ -36,14 +34,13 @@ def broker(kafka_broker: Broker) -> Broker:
 
 
 @pytest.fixture
-def node(containerd: Containerd, probe_image: ImageArchive) -> Containerd:
+def node(probed: Containerd) -> Containerd:
     try:
         find_root(None)
         find_probe(None)
     except CollectorError as error:
         pytest.skip(f"the collector cannot run here: {error}")
-    containerd.import_image(probe_image.path, PROBE)
-    return containerd
+    return probed
 
 
 class Records:

@@ -45,6 +45,13 @@ def containerd(image_cache: Path) -> Iterator[Containerd]:
 
 
 @pytest.fixture(scope="session")
+def probed(containerd: Containerd, probe_image: ImageArchive) -> Containerd:
+    """The same, with the small Debian in it."""
+    containerd.import_image(probe_image.path, image.PROBE)
+    return containerd
+
+
+@pytest.fixture(scope="session")
 def demo_image(image_cache: Path) -> ImageArchive:
     """The demo's web application."""
     return _or_skip(lambda: image.demo_image(image_cache))
