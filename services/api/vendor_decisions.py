@@ -22,6 +22,7 @@ from services.api.settings import ApiSettings
 from services.common.kafka import connection
 from services.common.topics import Topic
 from vexstream.decisions import Decision
+from vexstream.status import RULES_OUT
 
 log = structlog.get_logger()
 
@@ -40,6 +41,12 @@ class Said:
         self.last = decision
         if decision is None or self.newest is None or self.newest.yields_to(decision):
             self.newest = decision
+
+    def doubt(self) -> None:
+        """The next record cannot be read: as readers do, what rules out is not held on to."""
+        self.last = None
+        if self.newest is not None and self.newest.status in RULES_OUT:
+            self.newest = None
 
 
 async def hand_in(
@@ -98,8 +105,10 @@ class _Reader:
         said = self._said.get(key or b"")
         if said is None:
             return
-        with contextlib.suppress(CodecError):  # nobody can read it: it holds nowhere
+        try:
             said.take(None if value is None else decode_decision(value, key or b""))
+        except CodecError:
+            said.doubt()
 
 
 @contextlib.asynccontextmanager

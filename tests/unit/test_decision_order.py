@@ -155,6 +155,18 @@ def test_after_a_withdrawal_what_comes_first_holds() -> None:
     assert held.put(old)
 
 
+def test_what_cannot_be_read_leaves_no_room_for_what_rules_out() -> None:
+    """As for the correlator; whoever hands it in again is heard."""
+    affected = replace(DECISION, source=DecisionSource.OPENVEX)
+    for one, newest in ((affected, affected), (replace(affected, status=Status.FIXED), None)):
+        said, held = Said(), _read([one])
+        said.take(one)
+        said.doubt()
+        held.doubt(one.key)
+        assert said.newest == newest
+        assert len(held) == (newest is not None)
+
+
 def test_when_and_in_which_version_it_was_said_travels_with_it() -> None:
     decision = replace(DECISION, issued_at_us=7, document_version="1.2.0")
     assert decode_decision(encode_decision(decision), decision.key) == decision
