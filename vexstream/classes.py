@@ -1,8 +1,9 @@
-"""Which classes an archive or a folder holds, by name.
+"""Which classes an archive or a folder holds: their names, and what tells them by their content.
 
-Classes are told by their names, not by their content: whatever copies, minimises or relocates them
-(maven-shade, ProGuard without renaming, jlink) rewrites what is in them and keeps the last part of
-their names, and mostly all of it. Kotlin, Scala, Groovy and Clojure make the same.
+Whatever copies, minimises or relocates classes (maven-shade, ProGuard without renaming, jlink)
+rewrites what is in them and keeps the last part of their names, and mostly all of it. Kotlin,
+Scala, Groovy and Clojure make the same. What else they keep is in vexstream/classfile.py. Of a
+runtime image the names alone are read.
 """
 
 import hashlib
@@ -11,9 +12,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from vexstream import jimage, zips
+from vexstream.classfile import Traits, traits
 
 MAX_CLASSES = 750_000
 """Of all archives of an image, nested classes aside."""
+MAX_CLASS_BYTES = 16 << 20
+"""One class; the JVM's own limits keep it below."""
+MAX_ALL_CLASS_BYTES = 4 << 30
 MAX_MEMBERS = 5_000_000
 MAX_NESTED_BYTES = 128 << 20
 """One archive in another."""
@@ -27,8 +32,11 @@ _PREFIX = re.compile(rb"(?:(?:BOOT-INF/|WEB-INF/)?classes/)?(?:META-INF/versions
 _NO_CLASSES = frozenset([b"module-info", b"package-info"])
 _JDK = (b"java/lang", b"Object")
 """Where this class is, the others are the JDK's own."""
+_JDKS = re.compile(rb"(?:java|javax|jdk|sun|com/sun)/")
 _RENAMED = re.compile(rb"[a-z][A-Za-z0-9]{0,2}\Z|[A-Za-z]{1,2}\Z")
 _RENAMED_LEAST, _RENAMED_SHARE = 20, 0.25
+_FIRST_NAME = b"a"
+"""With which ProGuard and R8 begin in every directory; no class of 975 jars has it."""
 
 
 class ClassArchive:
@@ -62,6 +70,21 @@ class Unit:
     """Where in that file, as Syft writes it: names of nested archives with colons between."""
     names: dict[bytes, set[bytes]] = field(default_factory=dict)
     """Directory -> the classes in it, without those nested in classes."""
+    shapes: dict[int, bytes] = field(default_factory=dict)
+    """What tells classes, and a directory of one that is so."""
+    sentences: set[int] = field(default_factory=set)
+    """What the classes say."""
+    renamed: dict[int, bytes] = field(default_factory=dict)
+    """What those say that may have been renamed, and a directory of one that says it."""
+
+    def add_traits(self, path: bytes, found: Traits) -> None:
+        """Takes in what is in a class."""
+        directory, _, name = path.rpartition(b"/")
+        self.sentences |= found.sentences
+        if _RENAMED.match(name.partition(b".")[0].partition(b"$")[0]):
+            self.renamed |= dict.fromkeys(found.sentences, directory)
+        if found.shape is not None:
+            self.shapes[found.shape] = directory
 
     def add(self, path: bytes) -> bool:
         """Takes a class in; says whether it was new."""
@@ -83,10 +106,13 @@ class Unit:
         found = hashlib.blake2b()
         for directory, names in sorted(self.names.items()):
             found.update(b"\0".join((directory, *sorted(names), b"\0")))
+        found.update(repr((sorted(self.shapes), sorted(self.sentences))).encode())
         return found.digest()
 
     def is_renamed(self) -> bool:
         """An obfuscator took the names away."""
+        if any(_FIRST_NAME in names for names in self.names.values()):
+            return True
         renamed = sum(1 for names in self.names.values() for name in names if _RENAMED.match(name))
         return renamed >= _RENAMED_LEAST and renamed >= _RENAMED_SHARE * self.count()
 
@@ -101,6 +127,7 @@ class Reader:
     _members_left: int = field(default_factory=lambda: MAX_MEMBERS)
     _classes_left: int = field(default_factory=lambda: MAX_CLASSES)
     _nested_left: int = field(default_factory=lambda: MAX_ALL_NESTED_BYTES)
+    _bytes_left: int = field(default_factory=lambda: MAX_ALL_CLASS_BYTES)
 
     def read(self, path: bytes, data: memoryview) -> None:
         """Takes an archive in, or what looks like one at its end."""
@@ -114,12 +141,26 @@ class Reader:
         except (zips.ZipError, jimage.JimageError, TooManyError) as error:
             self.unread[path] = str(error)
 
-    def folders(self, paths: Iterable[bytes]) -> None:
-        """Takes in the classes that lie in folders of the image."""
+    def folders(self, paths: Iterable[bytes]) -> Unit:
+        """Takes in the classes that lie in folders of the image; what is in them can be added."""
+        unit = Unit(b"")
         try:
-            self._keep(self._unit(Unit(b""), (path for path in paths if path.endswith(SUFFIXES))))
+            self._keep(self._unit(unit, (path for path in paths if path.endswith(SUFFIXES))))
         except TooManyError as error:
             self.unread[b"/"] = str(error)
+        return unit
+
+    def look_into(self, unit: Unit, path: bytes, data: memoryview) -> None:
+        """Takes in what is in a class.
+
+        Raises:
+            TooManyError: the image has too much of it.
+        """
+        self._bytes_left -= len(data)
+        if self._bytes_left < 0:
+            raise TooManyError("the image's classes are too large")
+        name = path.rpartition(b"/")[2].partition(b".")[0]
+        unit.add_traits(path, traits(name, data))
 
     def _zip(self, path: bytes, within: tuple[bytes, ...], data: memoryview) -> None:
         unit, nested = Unit(path, b":".join(within)), []
@@ -128,7 +169,7 @@ class Reader:
             if self._members_left < 0:
                 raise TooManyError("the image's archives have too many members")
             if member.name.endswith(SUFFIXES):
-                self._add(unit, _PREFIX.sub(b"", member.name, count=1))
+                self._class(unit, _PREFIX.sub(b"", member.name, count=1), data, member)
             elif _NESTED.match(member.name):
                 nested.append(member)
         self._keep(unit)
@@ -150,6 +191,17 @@ class Reader:
             return
         except zips.ZipError as error:
             self.unread[path] = str(error)
+
+    def _class(self, unit: Unit, path: bytes, data: memoryview, member: zips.Member) -> None:
+        """Nobody can load a class that cannot be read."""
+        self._add(unit, path)
+        if _JDKS.match(path):
+            return
+        try:
+            content = zips.content(data, member, MAX_CLASS_BYTES)
+        except zips.ZipError:
+            return
+        self.look_into(unit, path, content)
 
     def _unit(self, unit: Unit, paths: Iterator[bytes]) -> Unit:
         for path in paths:

@@ -8,6 +8,9 @@ jars stay closed. A package's classes are told by their names:
 2. In another directory (relocated by maven-shade) it takes ``MIN_RELOCATED`` classes, with names of
    two words or more that few directories have, in directories of which at least half is the
    package's, on the one side or the other.
+3. So is one class elsewhere with the name, the members and the literals of one of the package's.
+4. Renamed classes keep what they say: ``MIN_SENTENCES`` literals of three words or more that few
+   packages have.
 
 An archive that has nothing but classes of another one, and coordinates of its own, is what that
 other one was made from: it does not become a file of it, and nor does one where the classes are in
@@ -30,10 +33,13 @@ from vexstream.sbom import Artifact
 from vexstream.scan import Package
 
 MIN_RELOCATED = 4
+MIN_SENTENCES = 3
 _TELLING = re.compile(rb"[A-Za-z0-9_]*[a-z0-9][A-Z][A-Za-z0-9_]*\Z")
 _TELLING_BYTES = 8
 _MAX_PLACES = 8
 """A name in directories of more names than this is a common one (StringUtils)."""
+_MAX_FAMILIES = 3
+"""What packages of more names than this say is common."""
 MAX_WORK = 100_000_000
 """Classes and directories compared with one another."""
 
@@ -90,7 +96,12 @@ def _holders(
     """Packages, and files that hold their classes. Units that are alike are looked at once."""
     alike = _alike(units)
     work = _Work()
-    sought = _Sought({one: units[one] for one in alike if owners.keys() & set(alike[one])}, work)
+    families = {
+        one: min(artifacts[number].name for their in theirs for number in owners.get(their, ()))
+        for one, theirs in alike.items()
+        if owners.keys() & set(theirs)
+    }
+    sought = _Sought({one: units[one] for one in families}, families, work)
     for one, within in alike.items():
         for found in sought.within(units[one]):
             theirs = [number for number in alike[found.unit] if number in owners]
@@ -157,22 +168,37 @@ class _Found:
     """Directories of the other one in which they have kept their names."""
     moved: dict[bytes, set[bytes]] = field(default_factory=dict)
     """Directories to which they were moved, with the telling names."""
+    alike: set[bytes] = field(default_factory=set)
+    """Directories elsewhere with classes of the same members."""
+    said: dict[int, bytes] = field(default_factory=dict)
+    """What they say, and a directory of classes that say it."""
     whole: bool = True
     """The other one has no other classes."""
 
     def is_proof(self) -> bool:
-        return bool(self.same) or len(set().union(*self.moved.values())) >= MIN_RELOCATED
+        return (
+            bool(self.same or self.alike)
+            or len(set().union(*self.moved.values())) >= MIN_RELOCATED
+            or len(self.said) >= MIN_SENTENCES
+        )
 
     def directories(self) -> Set[bytes]:
-        return self.same | self.moved.keys()
+        return self.same | self.moved.keys() | self.alike | {*self.said.values()}
 
 
 class _Sought:
     """The classes of packages, and where else they are."""
 
-    def __init__(self, units: Mapping[int, Unit], work: _Work) -> None:
+    def __init__(self, units: Mapping[int, Unit], families: Mapping[int, str], work: _Work) -> None:
+        """``families``: the name of the package that a unit is of."""
         self._units = units
         self._work = work
+        self._shapes = _holders_of(
+            {number: unit.shapes for number, unit in units.items()}, families
+        )
+        self._sentences = _holders_of(
+            {number: unit.sentences for number, unit in units.items()}, families
+        )
         self._homes: dict[bytes, list[int]] = defaultdict(list)
         self._places: dict[bytes, list[_Place]] = defaultdict(list)
         for number, unit in units.items():
@@ -199,11 +225,25 @@ class _Sought:
                     one.moved.setdefault(directory, set()).update(moved)
                 best[number] = max(best[number], shared)
             covered.update(best)
+        self._look_into(unit, found)
         total = unit.count()
         for number, one in found.items():
             one.whole = covered[number] == total
             if one.is_proof():
                 yield one
+
+    def _look_into(self, unit: Unit, found: dict[int, _Found]) -> None:
+        """What in the classes of a unit is theirs."""
+        for shape, directory in unit.shapes.items():
+            for number in self._shapes.get(shape, ()):
+                self._work.take(1)
+                home = self._units[number].shapes[shape]
+                if not _is_below(directory, home) and not _is_below(home, directory):
+                    found.setdefault(number, _Found(number)).alike.add(directory)
+        for sentence, directory in unit.renamed.items():
+            for number in self._sentences.get(sentence, ()):
+                self._work.take(1)
+                found.setdefault(number, _Found(number)).said[sentence] = directory
 
     def _in(
         self, directory: bytes, names: set[bytes]
@@ -231,6 +271,21 @@ class _Sought:
                 and (2 * len(known) >= telling or 2 * len(known) >= sum(map(_is_telling, theirs)))
             ):
                 yield place, len(names & theirs), known
+
+
+def _holders_of(
+    traits: Mapping[int, Iterable[int]], families: Mapping[int, str]
+) -> Mapping[int, list[int]]:
+    """Trait -> the units that have it, if these are of few packages."""
+    found: dict[int, list[int]] = defaultdict(list)
+    for number, ones in traits.items():
+        for one in ones:
+            found[one].append(number)
+    return {
+        one: numbers
+        for one, numbers in found.items()
+        if len({families[number] for number in numbers}) <= _MAX_FAMILIES
+    }
 
 
 def _ends(directory: bytes) -> Iterator[bytes]:

@@ -19,6 +19,18 @@ import org.apache.commons.lang3.builder.HashCodeBuilder;
 public class Main { public static void main(String[] a) {
   System.out.println(new HashCodeBuilder().append(a).toHashCode()); } }
 """
+FEW = """
+package com.shop;
+import org.apache.commons.lang3.BitField;
+public class Main { public static void main(String[] a) {
+  System.out.println(new BitField(6).getValue(7)); } }
+"""
+PROGUARD = """
+<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
+<groupId>com.shop</groupId><artifactId>tools</artifactId><version>1</version>
+<dependencies><dependency><groupId>com.guardsquare</groupId><artifactId>proguard-base</artifactId>
+<version>7.4.2</version></dependency></dependencies></project>
+"""
 POM = """
 <project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
 <groupId>com.shop</groupId><artifactId>shop</artifactId><version>1</version>
@@ -44,10 +56,10 @@ RELOCATION = """
 """
 
 
-def _shade(root: Path, work: Path, relocations: str) -> list[str]:
+def _shade(root: Path, work: Path, relocations: str, main: str = MAIN) -> list[str]:
     maven = ecosystems.need("mvn", "apt-get install maven")
     pom = POM.format(*LANG, relocations=relocations)
-    ecosystems.write(work, {"pom.xml": pom, "src/main/java/com/shop/Main.java": MAIN})
+    ecosystems.write(work, {"pom.xml": pom, "src/main/java/com/shop/Main.java": main})
     ecosystems.run([maven, "--quiet", "--batch-mode", "package"], work)
     (root / "opt/lib").mkdir(parents=True)
     (work / "target/shop-1.jar").rename(root / "opt/shop.jar")
@@ -62,6 +74,11 @@ def shaded(root: Path, work: Path) -> tuple[list[str], str]:
 
 def relocated(root: Path, work: Path) -> tuple[list[str], str]:
     return _shade(root, work, RELOCATION), "opt/shop.jar"
+
+
+def relocated_alone(root: Path, work: Path) -> tuple[list[str], str]:
+    """A single class was left."""
+    return _shade(root, work, RELOCATION, FEW), "opt/shop.jar"
 
 
 def exploded(root: Path, work: Path) -> tuple[list[str], str]:
@@ -95,7 +112,7 @@ def linked(root: Path, work: Path) -> tuple[list[str], str]:
     return [str(root / "opt/run/bin/java"), "-m", "shop/com.shop.Main"], "opt/run/lib/modules"
 
 
-@pytest.mark.parametrize("make", [shaded, relocated, exploded, linked])
+@pytest.mark.parametrize("make", [shaded, relocated, relocated_alone, exploded, linked])
 def test_what_holds_a_packages_classes_is_a_file_of_it(
     make: Callable[[Path, Path], tuple[list[str], str]], syft: Path, tmp_path: Path
 ) -> None:
@@ -114,3 +131,29 @@ def test_what_holds_a_packages_classes_is_a_file_of_it(
     assert found.unobservable is None
     runtime = [package for package in packages if package.name == "openjdk"]
     assert not [package for package in runtime if own in package.files]
+
+
+def test_what_an_obfuscator_has_renamed_may_be_anybodys(syft: Path, tmp_path: Path) -> None:
+    root, work = tmp_path / "root", tmp_path / "work"
+    for folder in (root, work / "tools"):
+        folder.mkdir(parents=True)
+    _shade(root, work, "")
+    maven = ecosystems.need("mvn", "apt-get install maven")
+    ecosystems.write(work, {"tools/pom.xml": PROGUARD})
+    ecosystems.run([maven, "--quiet", "--batch-mode", "dependency:copy-dependencies",
+                    "-DoutputDirectory=lib"], work / "tools")  # fmt: skip
+    jdk = Path(ecosystems.need("javac", "apt-get install default-jdk-headless")).resolve()
+    modules = [
+        f"-libraryjars {jdk.parents[1]}/jmods/{name}.jmod(!**.jar;!module-info.class)"
+        for name in ("java.base", "java.desktop")
+    ]
+    ecosystems.write(work, {"shop.pro": "\n".join([
+        f"-injars {root}/opt/shop.jar(!META-INF/**)", "-outjars small.jar", *modules, "-dontwarn",
+        "-dontnote", "-keep class com.shop.Main { public static void main(java.lang.String[]); }",
+    ])})  # fmt: skip
+    ecosystems.run(["java", "-cp", "tools/lib/*", "proguard.ProGuard", "@shop.pro"], work)
+    (work / "small.jar").rename(root / "opt/shop.jar")
+    command = ["java", "-Xshare:off", "-cp", str(root / "opt/shop.jar"), "com.shop.Main"]
+    assert mapped.opened(root, work, command) == {b"/opt/shop.jar"}
+    [found] = [package for package in mapped.packages(root, work, syft) if package.name == LANG[1]]
+    assert found.unobservable == "/opt/shop.jar may hold a copy of it: its classes are renamed"

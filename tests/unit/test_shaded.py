@@ -12,6 +12,7 @@ import pytest
 
 from services.scanner import classes
 from services.scanner.layers import unpack
+from tests.unit.classfiles import class_file
 from tests.unit.images import artifact, deb
 from vexstream import shaded
 from vexstream.ownership import assign
@@ -23,11 +24,18 @@ HOME = "org/acme/lib"
 TELLING = ("LentReader", "LentWriter", "LentParser", "LentPrinter")
 
 
-def jar(*members: str, nested: Mapping[str, bytes] | None = None, before: bytes = b"") -> bytes:
+def jar(
+    *members: str,
+    nested: Mapping[str, bytes] | None = None,
+    classes: Mapping[str, bytes] | None = None,
+    before: bytes = b"",
+) -> bytes:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         for name in members:
             archive.writestr(name, name * 20)
+        for name, whole in (classes or {}).items():
+            archive.writestr(name, whole)
         for name, inner in (nested or {}).items():
             archive.writestr(name, inner, zipfile.ZIP_DEFLATED)
     return before + content.getvalue()
@@ -302,6 +310,93 @@ def test_the_sign_of_an_archives_end_in_another_file_is_no_archive(tmp_path: Pat
 def test_what_stands_behind_an_archive_does_not_matter(tmp_path: Path) -> None:
     for after in (b"x" * 300, b"PK\5\6" + b"y" * 99, b"PK\5\6"):
         assert holds(tmp_path, "opt/shop.jar", jar(f"{HOME}/LentReader.class") + after)
+
+
+MEMBERS = ("readAll", "skipBlanks", "parse", "unread")
+SAID = ("There is no such block", "A block has no end here", "More than one block is open")
+
+
+def lent_class(name: str, members: Iterable[str] = MEMBERS, said: Iterable[str] = SAID) -> bytes:
+    return class_file(name, tuple(members), tuple(said))
+
+
+def two_jars(other: Mapping[str, bytes]) -> dict[str, bytes]:
+    own = {"org/acme/lib/Blocks.class": lent_class("org/acme/lib/Blocks")}
+    return {"opt/lent-1.0.jar": jar(classes=own), "app/shop.jar": jar(classes=other)}
+
+
+@pytest.mark.parametrize(
+    ("path", "members", "said", "yes"),
+    [
+        ("com/shop/x/Blocks", MEMBERS, SAID[:1], False),
+        ("com/shop/x/Blocks", MEMBERS, SAID, True),  # relocated
+        ("com/shop/x/Other", MEMBERS, SAID[:2], False),
+        ("com/shop/x/Blocks", (*MEMBERS, "more"), SAID[:2], False),
+        ("q/z", ("q", "r", "s"), SAID, True),  # renamed
+        ("q/z", ("q", "r", "s"), SAID[:2], False),
+    ],
+)
+def test_a_class_elsewhere_is_told_by_what_is_in_it(
+    tmp_path: Path, path: str, members: Iterable[str], said: Iterable[str], yes: bool
+) -> None:
+    files = two_jars({f"{path}.class": lent_class(path, members, said)})
+    [found] = scanned(tmp_path, files, [lent()])
+    assert (b"/app/shop.jar" in found.files) is yes
+    assert found.unobservable is None
+
+
+def test_a_single_relocated_class_without_sentences(tmp_path: Path) -> None:
+    files = {
+        "opt/lent-1.0.jar": jar(classes={"org/a/Lent.class": lent_class("org/a/Lent", said=())}),
+        "app/shop.jar": jar(classes={"x/y/Lent.class": lent_class("x/y/Lent", said=())}),
+    }
+    [found] = scanned(tmp_path, files, [lent()])
+    assert found.files == (b"/app/shop.jar", b"/opt/lent-1.0.jar")
+
+
+def test_classes_in_folders_are_looked_into(tmp_path: Path) -> None:
+    files = two_jars({"com/shop/Main.class": class_file("com/shop/Main")})
+    files["srv/classes/q/z.class"] = lent_class("q/z", ["q", "r"])
+    files["srv/classes/com/shop/Main.class"] = class_file("com/shop/Main") + bytes(300)
+    [found] = scanned(tmp_path, files, [lent()])
+    assert found.files == (b"/opt/lent-1.0.jar", b"/srv/classes/q/z.class")
+
+
+def test_what_many_packages_say_tells_nothing(tmp_path: Path) -> None:
+    files = two_jars({"q/z.class": lent_class("q/z", ["q"])})
+    artifacts = [lent()]
+    for n in range(3):
+        files[f"opt/n{n}.jar"] = jar(classes={f"n{n}/N.class": lent_class(f"n{n}/N", [f"n{n}"])})
+        artifacts.append(lent(f"/opt/n{n}.jar", name=f"n{n}"))
+    assert scanned(tmp_path, files, artifacts)[0].files == (b"/opt/lent-1.0.jar",)
+
+
+def test_another_version_says_the_same_and_is_not_theirs(tmp_path: Path) -> None:
+    files = two_jars({"org/acme/lib/Blocks.class": lent_class("org/acme/lib/Blocks")})
+    second = replace(lent("/app/shop.jar"), version="2")
+    for package in scanned(tmp_path, files, [lent(), second]):
+        assert len(package.files) == 1
+
+
+def test_one_renamed_class_may_be_anybodys(tmp_path: Path) -> None:
+    others = [f"Shop{n}Window" for n in range(99)]
+    files = {
+        "opt/lent-1.0.jar": jar(*below(HOME)),
+        "app/shop.jar": jar(*below("a/a", "a"), *below("com/shop", others)),
+    }
+    [found] = scanned(tmp_path, files, [lent()])
+    assert found.unobservable == "/app/shop.jar may hold a copy of it: its classes are renamed"
+
+
+def test_too_much_in_classes_proves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vexstream.classes.MAX_ALL_CLASS_BYTES", 300)
+    files = two_jars({f"q/z{n}.class": lent_class("q/z") for n in range(9)})
+    [found] = scanned(tmp_path, files, [lent()])
+    assert found.unobservable == (
+        "/app/shop.jar may hold a copy of it: the image's classes are too large"
+    )
 
 
 def jimage(paths: Iterable[tuple[str, str, str]], order: str = "<") -> bytes:
