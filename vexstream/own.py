@@ -6,9 +6,9 @@ itself. Its packages own neither
 1. what lies where the FHS and Debian's policy let nobody's packages put files: ``/usr/local``,
    ``/srv``, ``/home``, ``/root``, ``/app`` (not ``/opt``: that is for vendors, who build elsewhere
    as well); nor
-2. the files of a deb that brings no ``/usr/share/doc/<name>/copyright``, nor a symlink in that
-   place (Debian's policy, 12.5): checkinstall, fpm and ``dpkg-deb`` make such; nor
-3. those of an rpm without a vendor, which every distribution's build sets.
+2. the files of a package that somebody else says to have built (vexstream/distribution.py); nor
+3. those of a deb that brings no ``/usr/share/doc/<name>/copyright``, nor a symlink in that
+   place (Debian's policy, 12.5): checkinstall, fpm and ``dpkg-deb`` make such.
 """
 
 import re
@@ -54,10 +54,8 @@ def own_programs(image: Image, distributed: Set[bytes]) -> Programs:
 
 
 def _is_home_made(artifact: Artifact, image: Image) -> bool:
-    if artifact.type == "rpm":
-        return artifact.vendor == ""
-    if artifact.type != "deb":
-        return False
+    if artifact.foreign or artifact.type != "deb":
+        return artifact.foreign
     listed = image.dpkg.files_of(artifact.name, artifact.architecture)
     if listed is None:
         return False

@@ -6,15 +6,19 @@ as Syft spells them: text, in which a byte that is not UTF-8 has become U+FFFD.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import compress
 from typing import Any
 
+from vexstream.distribution import foreign
 from vexstream.fields import Fields
 
 _SCHEMA = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 _OLDEST_SCHEMA = 16
 """Syft 1.0 and later."""
+_MAKERS = {"deb": "maintainer", "rpm": "vendor", "apk": "gitCommitOfApkPort", "alpm": "validation"}
+_SITES = ("homeURL", "supportURL", "bugReportURL")
 
 
 class SbomError(ValueError):
@@ -52,8 +56,11 @@ class Artifact:
     """Java: where in the archive it was found, as ``WEB-INF/lib/a.jar:org.acme:b``."""
     published: bool = False
     """Java: Maven has left its coordinates."""
-    vendor: str | None = None
-    """rpm: who built it; "" when nobody says so, None when it is not known whether."""
+    maker: str | None = None
+    """Operating systems: by what ``vexstream/distribution.py`` tells who built it; "" when nobody
+    says so, None when it is not known whether."""
+    foreign: bool = False
+    """Operating systems: somebody else than the distribution built it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +87,8 @@ def parse(document: bytes) -> Sbom:
         raise SbomError("the SBOM is no Syft JSON: make it with `syft <image> -o json`")
     descriptor = _mapping(whole, "descriptor")
     distro = _mapping(whole, "distro")
-    artifacts = tuple(_artifact(artifact) for artifact in _list(whole, "artifacts"))
+    sites = [_word(distro.get(name)) for name in _SITES]
+    artifacts = _with_origin([_artifact(one) for one in _list(whole, "artifacts")], sites)
     if len({artifact.id for artifact in artifacts}) != len(artifacts):
         raise SbomError("two artifacts of the SBOM have one id")
     return Sbom(
@@ -117,11 +125,26 @@ def _artifact(record: Any) -> Artifact:
         source=_source(record, metadata),
         within=_word(metadata.get("virtualPath")).partition(":")[2],
         published=isinstance(metadata.get("pomProperties"), dict),
-        vendor=_word(metadata["vendor"]) if "vendor" in metadata else None,
+        maker=_maker(_text(record, "type"), metadata),
     )
     if not found.id:
         raise SbomError(f"an artifact of the SBOM has no id: {found.name!r}")
     return found
+
+
+def _maker(kind: str, metadata: Mapping[str, Any]) -> str | None:
+    name = _MAKERS.get(kind, "")
+    return _word(metadata[name]) if name in metadata else None
+
+
+def _with_origin(artifacts: Sequence[Artifact], sites: Sequence[str]) -> tuple[Artifact, ...]:
+    """The artifacts, those marked that the distribution did not build."""
+    others: set[str] = set()
+    for kind in _MAKERS:
+        ones = [artifact for artifact in artifacts if artifact.type == kind]
+        marks = foreign(kind, [artifact.maker for artifact in ones], sites)
+        others.update(artifact.id for artifact in compress(ones, marks))
+    return tuple(replace(one, foreign=True) if one.id in others else one for one in artifacts)
 
 
 def _source(record: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:

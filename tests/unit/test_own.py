@@ -38,10 +38,10 @@ def test_a_deb_without_a_copyright_file_is_no_distributions(listed: list[str], o
     assert is_own(deb("tool", "/usr/bin/tool"), "/usr/bin/tool", *listed) == own
 
 
-@pytest.mark.parametrize(("vendor", "own"), [("Fedora Project", False), ("", True), (None, False)])
-def test_an_rpm_without_a_vendor_is_no_distributions(vendor: str | None, own: bool) -> None:
-    found = artifact("rpm", "tool", files=["/usr/bin/tool"])
-    assert is_own(dataclasses.replace(found, vendor=vendor), "/usr/bin/tool") == own
+@pytest.mark.parametrize("kind", ["deb", "rpm", "apk", "alpm"])
+def test_what_somebody_else_says_to_have_built_is_no_distributions(kind: str) -> None:
+    found = artifact(kind, "tool", files=["/usr/bin/tool"])
+    assert is_own(dataclasses.replace(found, foreign=True), "/usr/bin/tool")
 
 
 @pytest.mark.parametrize("place", ["/usr/local/bin", "/srv/x", "/app", "/home/me"])
