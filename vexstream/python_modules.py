@@ -1,12 +1,14 @@
 """Python modules that were compiled: copies that run while the packages' files stay closed.
 
-Cython, mypyc and Nuitka compile modules into a program or an extension, which names what is in it:
+Cython, mypyc and Nuitka compile modules into a program or an extension, which names what is in it,
+and Python's own ``freeze`` puts their bytecode into a program:
 
 - Cython in what it shows of an error: ``init requests.adapters``, and the paths of its sources;
 - mypyc likewise, and in the functions by which its modules are made: ``init_requests___adapters``;
 - Nuitka in its table of constants, one entry a module and one for all that stayed bytecode, which
   has the paths of its sources. Where that table cannot be found (its makers sell one that is
   encrypted), the program may hold every package;
+- frozen bytecode by the paths of its sources, as marshal writes them.
 
 Bytecode without a source, and what lies in a directory of vendored packages, is told by its path.
 
@@ -19,6 +21,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
+from vexstream import marshalled
 from vexstream.filekinds import BYTECODE, owner_path
 from vexstream.imagefiles import Image, Native
 from vexstream.recognition import PYTHON_MARKS, Mark
@@ -40,6 +43,10 @@ _NUITKA = re.compile(rb"\.bytecode\0")
 _ENTRY = re.compile(rb"([^\0]{0,1000})\0(.{4})", re.DOTALL)
 _EMPTY, _END = 3, ord(".")
 """Size of an entry with nothing in it: a number of two bytes, and the mark of its end."""
+
+_PY = re.compile(re.escape(marshalled.SUFFIX))
+MAX_PATHS = 50_000
+"""In frozen bytecode; a program with more is taken to hold everything."""
 
 _STANDARD = re.compile(
     r"(?:asyncio|collections|concurrent|ctypes|curses|dbm|distutils|email|encodings|ensurepip|html"
@@ -197,7 +204,18 @@ def _compiled(data: memoryview) -> Iterator[str]:
                 yield _dotted(path[at:], whole=False)
 
 
-_READERS = {Mark.CYTHON: _cython, Mark.MYPYC: _mypyc, Mark.NUITKA: _nuitka}
+def _frozen(data: memoryview) -> Iterator[str | None]:
+    for number, match in enumerate(_PY.finditer(data)):
+        path = marshalled.path_before(data, match.end())
+        if number >= MAX_PATHS:
+            yield None
+        elif path is not None:
+            yield _dotted(path, whole=False)
+
+
+_READERS = {
+    Mark.CYTHON: _cython, Mark.MYPYC: _mypyc, Mark.NUITKA: _nuitka, Mark.FROZEN: _frozen
+}  # fmt: skip
 
 
 def _modules_of(artifact: Artifact, package: Package) -> Set[str]:

@@ -5,7 +5,7 @@ import posixpath
 import re
 from enum import StrEnum
 
-from vexstream import ar, elf
+from vexstream import ar, elf, marshalled
 
 
 class Form(StrEnum):
@@ -26,9 +26,10 @@ class Mark(StrEnum):
     CYTHON = "Cython"
     MYPYC = "mypyc"
     NUITKA = "Nuitka"
+    FROZEN = "freeze"
 
 
-PYTHON_MARKS = frozenset([Mark.CYTHON, Mark.MYPYC, Mark.NUITKA])
+PYTHON_MARKS = frozenset([Mark.CYTHON, Mark.MYPYC, Mark.NUITKA, Mark.FROZEN])
 """Of what may hold modules of Python."""
 
 _MARKS = {
@@ -40,7 +41,16 @@ _MARKS = {
     b"mypyc": Mark.MYPYC,
     b"__nuitka_version__": Mark.NUITKA,
 }
-_LONGEST = max(map(len, _MARKS))
+_FROZEN_HEADS = (b"\xe3" + bytes(8), b"c" + bytes(8))
+_FROZEN = re.compile(
+    rb"[c\xe3]\0{8,16}[^\0][\0-\x0f]\0\0[\0@].[\0-\xff][\0-\x0f][s\xf3]", re.DOTALL
+)
+"""Bytecode of a module, as marshal writes it: no arguments, a stack, flags, and the code."""
+_PYTHONS = b"/os.py"
+"""By which Python finds its library; it says so in its own bytecode."""
+_MAX_PATHS = 10_000
+"""What ends as a source's path does and is looked at."""
+_LONGEST = max(1040, *map(len, _MARKS))
 MIN_CODE_BYTES = 1024
 """Less is what every program begins and ends with."""
 _OBJECT_SUFFIXES = (b".o", b".obj", b".lo")
@@ -61,6 +71,8 @@ class Content:
         self._end: bytes | None = None
         self._segments: list[tuple[int, int]] = []
         self._at = 0
+        self._frozen = False
+        self._paths = 0
 
     def feed(self, part: bytes) -> None:
         """The next part of it."""
@@ -72,7 +84,21 @@ class Content:
         if self.form is Form.PROGRAM:
             window = self._end + part
             self.marks |= {mark for sign, mark in _MARKS.items() if sign in window}
+            self._look_for_bytecode(window)
             self._end = window[-_LONGEST:]
+
+    def _look_for_bytecode(self, window: bytes) -> None:
+        """Of the modules that Python itself is made with nothing says where their sources were."""
+        if not self._frozen and any(head in window for head in _FROZEN_HEADS):
+            self._frozen = _FROZEN.search(window) is not None
+        at = 0 if self._frozen and Mark.FROZEN not in self.marks else -1
+        while at >= 0 and (at := window.find(marshalled.SUFFIX, at)) >= 0:
+            at += len(marshalled.SUFFIX)
+            self._paths += 1
+            path = marshalled.path_before(window, at) or _PYTHONS
+            if self._paths > _MAX_PATHS or not path.endswith(_PYTHONS):
+                self.marks.add(Mark.FROZEN)
+                return
 
     def _begin(self, part: bytes) -> None:
         name = posixpath.basename(self._path)

@@ -34,8 +34,8 @@ class Made:
     """A file of the package below the root."""
 
 
-def _six(root: Path) -> tuple[Path, str]:
-    site = ecosystems.venv(root, "opt/v", "six==1.16.0", "pyinstaller==6.11.1")
+def _six(root: Path, tool: str = "pyinstaller==6.11.1") -> tuple[Path, str]:
+    site = ecosystems.venv(root, "opt/v", "six==1.16.0", tool)
     ecosystems.write(root / "src", {"app/__main__.py": "import six\nprint(six.__version__)\n"})
     return root / "opt/v", str((site / "six.py").relative_to(root))
 
@@ -46,6 +46,15 @@ def pyinstaller(root: Path, work: Path) -> Made:
                     root / "usr/local/bin", "--workpath", work / "w", "--specpath", work,
                     root / "src/app/__main__.py"], work)  # fmt: skip
     return Made("usr/local/bin/shop", [str(root / "usr/local/bin/shop")], ("python", "six"), own)
+
+
+def cx_freeze(root: Path, work: Path) -> Made:
+    """It puts modules into a zip archive, and packages beside it as bytecode."""
+    home, own = _six(root, "cx-freeze==7.2.10")
+    ecosystems.run([home / "bin/cxfreeze", "--script", root / "src/app/__main__.py",
+                    "--target-name", "shop", "--target-dir", root / "opt/shop"], work)  # fmt: skip
+    command = [str(root / "opt/shop/shop")]
+    return Made("opt/shop/lib/library.zip", command, ("python", "six"), own)
 
 
 def zipapp(root: Path, work: Path, *first_line: str) -> Made:
@@ -93,7 +102,7 @@ $phar['main.php'] = "<?php require 'phar://{home}/shop.phar/autoload.php'; new A
     return Made("srv/php/shop.phar", command, ("php-composer", "acme/zeta"), own)
 
 
-@pytest.mark.parametrize("make", [pyinstaller, executable_zip, zipapp, snapshot, phar])
+@pytest.mark.parametrize("make", [pyinstaller, cx_freeze, executable_zip, zipapp, snapshot, phar])
 def test_the_copy_runs_and_the_package_is_in_use(
     make: Callable[[Path, Path], Made], syft: Path, tmp_path: Path
 ) -> None:

@@ -4,9 +4,11 @@ Made by the real tools out of a package that is installed beside them, and held 
 """
 
 import asyncio
+import marshal
 import re
 import shutil
 import sys
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from services.scanner import mapping
 from services.scanner.layers import unpack
 from services.scanner.settings import ScannerSettings
 from services.scanner.tools import Tools
-from tests.support import ecosystems
+from tests.support import ecosystems, mapped
 from tests.support.slow import slow
 
 pytestmark = pytest.mark.real
@@ -104,3 +106,62 @@ def test_the_copy_runs_and_belongs_to_its_package_only(
     _, packages = mapping.packages(document, unpack([layer], PLENTY), [layer], PLENTY, work)
     inside = f"/{held.relative_to(root)}".encode()
     assert {package.name for package in packages if inside in package.files} == {"idna"}
+
+
+FROZEN = """
+#include <Python.h>
+static const unsigned char package[] = {%s};
+static const unsigned char module[] = {%s};
+static const struct _frozen mine[] = {
+  {.name = "idna", .code = package, .size = sizeof package, .is_package = 1},
+  {.name = "idna.intranges", .code = module, .size = sizeof module}, {0}};
+int main(void) {
+  PyImport_FrozenModules = mine;
+  Py_Initialize();
+  return PyRun_SimpleString("from idna import intranges; print(intranges)");
+}
+"""
+
+
+def test_a_program_with_frozen_modules_belongs_to_their_packages(
+    syft: Path, tmp_path: Path
+) -> None:
+    """As Tools/freeze of CPython makes it: arrays of marshalled code."""
+    root, work = tmp_path / "root", tmp_path / "work"
+    for folder in (root / "app", work):
+        folder.mkdir(parents=True)
+    headers, libraries = sysconfig.get_path("include"), sysconfig.get_config_var("LIBDIR")
+    if not (Path(headers) / "Python.h").exists():
+        pytest.skip("Python.h is not there: apt-get install libpython3-dev")
+    site = ecosystems.venv(root, "opt/v", "idna==3.7", "six==1.16.0")
+    arrays = []
+    for source in ("", (site / "idna/intranges.py").read_text()):
+        path = site / "idna/intranges.py" if source else site / "idna/__init__.py"
+        arrays.append(",".join(map(str, marshal.dumps(compile(source, path, "exec")))))
+    ecosystems.write(work, {"shop.c": FROZEN % tuple(arrays)})
+    ecosystems.need("gcc", "apt-get install gcc")
+    ecosystems.run(["gcc", "-s", "-O2", f"-I{headers}", "shop.c", "-o", root / "app/shop",
+                    f"-L{libraries}", f"-lpython{sys.version_info.major}.{sys.version_info.minor}",
+                    "-lm", "-ldl", "-lutil", "-lpthread", "-rdynamic"], work)  # fmt: skip
+    used = mapped.opened(root, work, [str(root / "app/shop")])
+    assert b"/app/shop" in used
+    assert not any(b"/idna/" in path for path in used)
+    packages = mapped.packages(root, work, syft)
+    assert {package.name for package in packages if b"/app/shop" in package.files} == {"idna"}
+
+
+def test_modules_that_were_renamed_are_told_by_what_they_say(syft: Path, tmp_path: Path) -> None:
+    root, work = tmp_path / "root", tmp_path / "work"
+    for folder in (root / "app", work):
+        folder.mkdir(parents=True)
+    site = ecosystems.venv(root, "opt/v", "itsdangerous==2.2.0", "six==1.16.0")
+    tools = _tool(work, "cython==3.0.12", "setuptools==75.8.0")
+    source = (site / "itsdangerous/serializer.py").read_text().replace("from .", "from shop_")
+    (work / "shop_kept.py").write_text(source)
+    ecosystems.run([tools / "cythonize", "-i", "-3", work / "shop_kept.py"], work)
+    [made] = work.glob("shop_kept.*.so")
+    ecosystems.run(["strip", made], work)
+    made.rename(root / "app/shop_kept.so")
+    packages = mapped.packages(root, work, syft)
+    held = {package.name for package in packages if b"/app/shop_kept.so" in package.files}
+    assert held == {"itsdangerous"}

@@ -17,6 +17,13 @@ MARKS = {
     Mark.CYTHON: b"__pyx_module",
     Mark.MYPYC: b"a__mypyc",
     Mark.NUITKA: b"__nuitka_version__",
+    Mark.FROZEN: b"\xe3"
+    + bytes(12)
+    + b"\3"
+    + bytes(7)
+    + b"\xf3\x20\0\0\0"
+    + bytes(32)
+    + b"\xda\x0cidna/core.py\xda",
 }
 
 
