@@ -31,6 +31,8 @@ class Copies:
 
     held: dict[bytes, Set[bytes]] = field(default_factory=dict)
     """Program -> archives of which it holds code."""
+    hinted: dict[bytes, bytes] = field(default_factory=dict)
+    """Archive -> a program that has a short function like one of its own."""
     unreadable: dict[bytes, str] = field(default_factory=dict)
     """Archive -> why its code cannot be recognised."""
     for_go: set[bytes] = field(default_factory=set)
@@ -80,10 +82,13 @@ def _with(
 
 def _doubts(read: Wanted, copies: Copies) -> Mapping[bytes, str]:
     """Archive -> why a program may hold a copy of it that was not found."""
-    found: dict[bytes, str] = {}
+    found = {
+        archive: f"{text(program)} has a short function like one of {text(archive)}"
+        for archive, program in copies.hinted.items()
+    }
     if copies.unsearched:
         program, why = min(copies.unsearched.items())
-        found = dict.fromkeys(
+        found |= dict.fromkeys(
             read.archives, f"{text(program)} may have been linked with its archive: {why}"
         )
     go = any(Mark.GO in native.marks for ones in read.programs.values() for native in ones.values())

@@ -31,6 +31,8 @@ from vexstream.elf import (
 WORD = 8
 MIN_BYTES = 32
 """A compiler writes shorter pieces alike in many programs."""
+MIN_HINT_BYTES = 20
+"""Of a shorter function that its programs have: no proof, but it is said."""
 MAX_BYTES = 256
 _MIN_PIECE = 4
 MAX_TABLE_BYTES = 16 << 20
@@ -75,6 +77,11 @@ class Fragment:
     """The address of the word in any program is a multiple of it."""
     pieces: tuple[tuple[int, bytes], ...]
     """Distances from the word and what is there, the word included."""
+
+    @property
+    def size(self) -> int:
+        """Bytes in all pieces."""
+        return sum(len(code) for _, code in self.pieces)
 
 
 @dataclass(slots=True)
@@ -198,7 +205,7 @@ def _fragment(elf: Elf, section: Section, pieces: list[tuple[int, int]]) -> Frag
         finish = min(finish, begin + MAX_BYTES - size)
         kept.append((begin, finish))
         size += finish - begin
-    if size < MIN_BYTES:
+    if size < MIN_HINT_BYTES:
         return None
     return Fragment(
         bytes(code[word : word + WORD]),

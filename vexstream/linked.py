@@ -2,18 +2,18 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterator, Set
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import compress, count
 
 from vexstream.elf import Elf, ElfError, Machine, Segment
-from vexstream.fragments import WORD, Fragment, UnreadableError
+from vexstream.fragments import MIN_BYTES, WORD, Fragment, UnreadableError
 
 MAX_FRAGMENTS = 500_000
 MAX_CODE_BYTES = 2 << 30
 """Of all programs of an image, looked at once for each place within a word."""
 MIN_EVIDENCE_BYTES = 64
-"""Of an archive's code in a program: less is there by chance."""
+"""Of an archive's code in a program: less may be there by chance."""
 MAX_CANDIDATES = 20_000_000
 """Comparisons of a fragment with a place in a program."""
 _UPX, _UPX_WITHIN = b"UPX!", 1024
@@ -32,7 +32,7 @@ class UnsearchableError(ValueError):
 class _Known:
     """A fragment, and the archives that have it."""
 
-    size: int
+    evidence: int
     archives: set[bytes]
 
 
@@ -54,20 +54,21 @@ class Code:
             self._left -= 1
             if self._left < 0:
                 raise UnreadableError("the image's archives have too many sections of code")
-            size = sum(len(code) for _, code in fragment.pieces)
-            known[fragment.pieces] = _Known(size, set())
+            evidence = fragment.size if fragment.size >= MIN_BYTES else 0
+            known[fragment.pieces] = _Known(evidence, set())
         found = known[fragment.pieces]
         if archive not in found.archives:
             found.archives.add(archive)
-            self._kept[archive] += found.size
+            self._kept[archive] += found.evidence
         self._steps[machine] = min(self._steps[machine], fragment.align)
 
     def can_be_found(self, archive: bytes) -> bool:
         """Whether the fragments of an archive are evidence when all of them are in a program."""
         return self._kept[archive] >= MIN_EVIDENCE_BYTES
 
-    def archives_in(self, program: memoryview) -> Set[bytes]:
-        """The archives of which the program holds code.
+    def archives_in(self, program: memoryview) -> Mapping[bytes, bool]:
+        """The archives of which the program holds code, and whether that is proof: where it holds
+        but a short function or two, that may be chance.
 
         Raises:
             UnsearchableError: it is packed, damaged, or too much.
@@ -95,8 +96,8 @@ class Code:
                         raise UnsearchableError("the image's programs repeat code too often")
                     if id(known) not in proven and _stands(program, at, pieces):
                         proven.add(id(known))
-                        seen.update(dict.fromkeys(known.archives, known.size))
-        return {archive for archive, size in seen.items() if size >= MIN_EVIDENCE_BYTES}
+                        seen.update(dict.fromkeys(known.archives, known.evidence))
+        return {archive: evidence >= MIN_EVIDENCE_BYTES for archive, evidence in seen.items()}
 
 
 def _places(

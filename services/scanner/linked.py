@@ -39,7 +39,9 @@ def read(wanted: Wanted, blobs: Sequence[Path], max_unpacked_bytes: int, work: P
     for program, parts in each(layers_of(wanted.programs), blobs, max_unpacked_bytes):
         try:
             found = code.archives_in(mapped(parts, work, MAX_PROGRAM_BYTES))
-            copies.held[program] = copies.held.get(program, frozenset()) | found
+            held = {archive for archive, proven in found.items() if proven}
+            copies.held[program] = copies.held.get(program, frozenset()) | held
+            copies.hinted |= dict.fromkeys(found.keys() - held, program)
         except (UnsearchableError, LongFileError) as error:
             copies.unsearched[program] = str(error)
     return copies

@@ -58,9 +58,10 @@ int main(int count, char **words) {{
 }}
 """
 _SHORT = "".join(f"int short_{n}(int x) {{ return x * {n}; }}\n" for n in range(100))
+DISTRIBUTION = "Debian Nobody Team <nobody@lists.debian.org>"
 _STATUS = """Package: {name}
 Status: install ok installed
-Maintainer: Nobody <nobody@example.org>
+Maintainer: {maintainer}
 Architecture: amd64
 Source: {source}
 Version: 1.0-1
@@ -80,13 +81,19 @@ class Image:
         })  # fmt: skip
 
     def package(
-        self, name: str, files: Sequence[str], source: str = "", *, home_made: bool = False
+        self,
+        name: str,
+        files: Sequence[str],
+        source: str = "",
+        *,
+        maintainer: str = DISTRIBUTION,
+        home_made: bool = False,
     ) -> None:
         """Declares files to be a package's, of a distribution unless it was made at home."""
         if not home_made:
             files = [*files, f"usr/share/doc/{name}/copyright"]
         with (self.root / "var/lib/dpkg/status").open("a") as status:
-            status.write(_STATUS.format(name=name, source=source or name))
+            status.write(_STATUS.format(name=name, source=source or name, maintainer=maintainer))
         listed = "".join(f"/{file}\n" for file in files)
         ecosystems.write(self.root, {f"var/lib/dpkg/info/{name}.list": listed})
 
@@ -168,6 +175,45 @@ def test_a_program_in_a_package_that_was_made_at_home(image: Image) -> None:
     image.program("usr/bin/server", "alpha")
     image.package("server", ["usr/bin/server"], home_made=True)
     assert b"/usr/bin/server" in image.scanned()["libalpha-dev"].files
+
+
+def test_a_program_in_a_package_that_looks_like_the_distributions(image: Image) -> None:
+    image.archive("alpha")
+    image.program("usr/bin/server", "alpha")
+    image.package("server", ["usr/bin/server"], maintainer="Shop <dev@shop.example>")
+    assert b"/usr/bin/server" in image.scanned()["libalpha-dev"].files
+
+
+def test_a_short_function_alone_leaves_the_package_open(image: Image) -> None:
+    image.archive("alpha")
+    image.program("app/server", "alpha")
+    source, made = image.base / "short.c", image.root / LIBRARY / "libbeta.a"
+    source.write_text(
+        "int beta_big(int *a, int n) { int s = n; for (int i = 0; i < n; i++) {"
+        " s ^= a[i] * 77 + (s >> 3); a[i] = s % 1000003; if (s & 4) s += a[n - i - 1] / 3; }"
+        " return s; }"
+    )
+    small = image.base / "small.c"
+    small.write_text(
+        "unsigned beta_mix(unsigned a, unsigned b)"
+        " { return (a * 2654435761u ^ b >> 13) * 40503u + (b | 77) % 1009; }"
+    )
+    main = image.base / "other.c"
+    main.write_text(
+        "unsigned beta_mix(unsigned, unsigned);\n"
+        "int main(int n, char **w) { return beta_mix(n, w[0][0]); }"
+    )
+    for path in (source, small):
+        gcc("-O2", "-c", path, "-o", path.with_suffix(".o"))
+    ecosystems.run(["ar", "rcs", made, source.with_suffix(".o"), small.with_suffix(".o")],
+                   image.base)  # fmt: skip
+    image.package("libbeta-dev", [f"{LIBRARY}/libbeta.a"], "beta")
+    gcc("-O2", "-s", main, "-o", image.root / "app/other", made)
+    packages = image.scanned()
+    assert packages["libbeta-dev"].unobservable == (
+        f"/app/other has a short function like one of /{LIBRARY}/libbeta.a"
+    )
+    assert packages["libalpha-dev"].unobservable is None
 
 
 def test_an_archive_of_nothing_but_short_functions_leaves_its_package_open(image: Image) -> None:

@@ -50,6 +50,15 @@ def test_a_program_that_holds_code_belongs_to_the_archives_package_too() -> None
     assert files == (b"/app/again", BIN, b"/usr/lib/liba.a")
 
 
+def test_a_short_function_alone_leaves_the_package_open() -> None:
+    copies = Copies(hinted={b"/usr/lib/liba.a": BIN})
+    found = mapped(place(), copies, DEV, deb("libb-dev", "/usr/lib/libb.a"))
+    assert found["liba-dev"].files == (b"/usr/lib/liba.a",)
+    assert found["liba-dev"].unobservable == (
+        "/usr/bin/server has a short function like one of /usr/lib/liba.a"
+    )
+
+
 def test_nothing_is_read_where_archives_or_programs_are_nobodys_concern() -> None:
     where = place()
     both = [DEV, deb("server", BIN.decode())]

@@ -28,7 +28,11 @@ def learned(content: bytes, name: bytes = b"/usr/lib/liba.a") -> Code:
 
 
 def found(content: bytes, in_program: bytes) -> set[bytes]:
-    return set(learned(content).archives_in(memoryview(in_program)))
+    return proven(learned(content), in_program)
+
+
+def proven(known: Code, in_program: bytes) -> set[bytes]:
+    return {name for name, yes in known.archives_in(memoryview(in_program)).items() if yes}
 
 
 def relinked(text: Text, before: int = 4, size: int = 4) -> bytes:
@@ -52,9 +56,7 @@ def test_a_linked_section_is_found_wherever_it_stands(form: Form, data: st.DataO
     before = 0 if form.machine == AARCH64 else 4  # a whole instruction, not an operand
     linked_code = b"\x90" * gap + relinked(text, before) + b"\x90" * data.draw(st.integers(0, 30))
     address = 0x10000 + data.draw(st.integers(0, 60)) * align
-    assert known.archives_in(memoryview(program(linked_code, address, form))) == {
-        b"/usr/lib/liba.a"
-    }
+    assert proven(known, program(linked_code, address, form)) == {b"/usr/lib/liba.a"}
 
 
 def test_a_thread_local_sequence_may_be_rewritten_whole() -> None:
@@ -103,7 +105,14 @@ def test_two_archives_with_one_code_are_both_found() -> None:
             memoryview(object_file(Text(code(300)))), Work()
         ):
             known.add(name, machine, fragment)
-    assert known.archives_in(memoryview(program(code(300)))) == {b"/liba.a", b"/libb.a"}
+    assert proven(known, program(code(300))) == {b"/liba.a", b"/libb.a"}
+
+
+@pytest.mark.parametrize(("size", "hinted"), [(19, False), (20, True), (31, True), (40, True)])
+def test_a_short_function_alone_is_no_proof_but_said(size: int, hinted: bool) -> None:
+    known = learned(object_file(Text(code(300)), Text(code(size, 7))))
+    found = known.archives_in(memoryview(program(code(size, 7) + bytes(64))))
+    assert found == ({b"/usr/lib/liba.a": False} if hinted else {})
 
 
 def many_sections(content: bytes) -> bytes:
