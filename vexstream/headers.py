@@ -3,7 +3,8 @@
 Read as text, for the names of macros differ: a function with a body that is ``static`` or inline in
 whatever spelling, or a template of C++. A body that does nothing but calculate and call is none:
 without pointers, arrays, loops and copying nothing goes wrong in it that is not in what it calls.
-Macros, and functions that a macro makes, are not seen.
+Of macros those with parameters count that loop over what a pointer or an array holds, where a
+header has several: lists, hash tables and trees are made of such.
 """
 
 import re
@@ -15,6 +16,10 @@ SUFFIX = b".h"
 _MAX_BYTES, _MAX_BRACES = 4 << 20, 100_000
 """A longer one, or one with more of them, is taken to have code."""
 _LINE = re.compile(rb"//[^\n]*|^[ \t]*#[^\n\\]*(?:\\.[^\n\\]*)*", re.MULTILINE | re.DOTALL)
+_MACRO = re.compile(
+    rb"^[ \t]*#[ \t]*define[ \t]+\w+\([^\n()]*\)([^\n\\]*(?:\\.[^\n\\]*)*)",
+    re.MULTILINE | re.DOTALL,
+)
 _TEMPLATE = re.compile(rb"^[ \t]*template[ \t]*<", re.MULTILINE)
 _BRACE = re.compile(rb"[{}]")
 _HEAD_BYTES = 2000
@@ -22,6 +27,12 @@ _ACTS = re.compile(
     rb"->|[*\[]|\b(?:for|while|do|goto|asm|__asm__)\b"
     rb"|\b(?:mem|str|wcs|s\w{0,3}printf|\w{0,20}alloc)\w{0,20}\s{0,9}\("
 )
+_LOOPS = re.compile(
+    rb"\bfor\s{0,9}\(|\bwhile\b(?!\s{0,9}\(\s{0,9}(?:0|false|FALSE)\s{0,9}\))", re.DOTALL
+)
+_HOLDS = re.compile(rb"->|\[")
+_MIN_MACROS = 3
+"""Lists and tables have many; a loop or two by the way are in headers of every kind."""
 _OWN_CODE = re.compile(rb"(?i)\bstatic\b|inline")
 
 
@@ -47,7 +58,11 @@ def _has_code(text: bytes) -> bool:
     if text.count(b"{") > _MAX_BRACES:
         return True
     first, *others = text.split(b"/*")
-    text = _LINE.sub(b"", first + b" ".join(part.partition(b"*/")[2] for part in others))
+    text = first + b" ".join(part.partition(b"*/")[2] for part in others)
+    bodies = (macro[1] for macro in _MACRO.finditer(text))
+    if sum(map(_is_code, bodies)) >= _MIN_MACROS:
+        return True
+    text = _LINE.sub(b"", text)
     if _TEMPLATE.search(text):
         return True
     functions = [pair for pair in _braces(text) if _begins_function(text, pair[0])]
@@ -55,6 +70,11 @@ def _has_code(text: bytes) -> bool:
         return False
     acts = [match.start() for match in _ACTS.finditer(text)]
     return any(bisect(acts, end) > bisect(acts, start) for start, end in functions)
+
+
+def _is_code(macro: bytes) -> bool:
+    """Whether the body of a macro does what goes wrong."""
+    return _LOOPS.search(macro) is not None and _HOLDS.search(macro) is not None
 
 
 def _braces(text: bytes) -> Iterator[tuple[int, int]]:

@@ -22,6 +22,8 @@ def has_code(text: str, *, step: int = 1 << 20) -> bool:
         'extern "C" {\nstatic int f(struct s *s) { return s->a; }\n}',
         "static inline void f(char a[4], const char b[4]) { memcpy(a, b, 5); }",
         "template <class T> T f(T);",
+        3 * "#define FIND(head, x) do { \\\n for (x = (head)->a; x; x = x->n) {} \\\n} while (0)\n",
+        3 * "# define F(n) static int f_##n(int *a) { while (a[0]) a[0]--; return n; }\n",
         f"/* {{ */ static __always_inline void f(int n) {{ {LOOP}",
     ],
 )
@@ -38,6 +40,10 @@ def test_code(text: str) -> None:
         f"// static void f(void) {{ {LOOP}",
         "#define F static inline void f(int n) \\\n  { n->a = 1; }\nint g(void);",
         "static const int (*table[])(void) = { f, *g };",
+        2 * "# define F(n) static int f_##n(int *a) { while (a[0]) a[0]--; return n; }\n",
+        4 * "#define GET(x) do { (x)->a = f((x)->b[1]); } while (0)\n",
+        4 * "#define EACH(x) for (x = first(); x; x = next(x))\n",
+        "#define PUT (memcpy(a, b, 4))\n#define N(x) 1\nvoid f(char a[4]); /* for */",
         "typedef enum { A, B } e; inline_t f(int *a);",
     ],
 )
