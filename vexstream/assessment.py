@@ -9,8 +9,9 @@ For each finding (vulnerability, package) of an image digest, the first rule tha
    package (vexstream/filekinds.py) is not use. This rule needs no complete observation. Where
    only data was opened, the policy ``data_access`` may say ``under_investigation`` instead.
 3. No file access can tell whether the package is used (it owns no observable file, its ecosystem
-   is not mapped), or it has no purl, or one without a version, by which a document could name it
-   and no other: ``under_investigation``.
+   is not mapped, it is Java's and classes ran from an archive of them that is not of the image),
+   or it has no purl, or one without a version, by which a document could name it and no other:
+   ``under_investigation``.
 4. Not every workload that runs the digest is covered (vexstream/coverage.py; for containers that
    end sooner than the learning period vexstream/lives.py), or none ran, or a
    record that may be about it could not be read (vexstream/unreadable.py):
@@ -42,7 +43,7 @@ from vexstream.status import Status as Status
 from vexstream.times import duration, instant
 from vexstream.twins import alike
 from vexstream.unreadable import Unread
-from vexstream.usage import FileIndex, PackageUse
+from vexstream.usage import FileIndex, PackageUse, Usage
 
 
 class Reason(StrEnum):
@@ -131,6 +132,8 @@ class Facts:
     coverage: Coverage
     image: Image
     """With all names that are known, and the digests by which decisions may be about it."""
+    shared_classes: bytes | None = None
+    """An archive of Java's classes that was used and is not of the image."""
 
 
 def assess(
@@ -143,9 +146,12 @@ def assess(
     """Applies the rules to every finding; ``rules`` may be the learning period alone."""
     rules = Rules(rules) if isinstance(rules, int) else rules
     seen = coverage(evidence.containers if evidence else {}, rules)
-    used = index.used(evidence.files) if evidence else {}
+    usage = Usage(index)
+    if evidence:
+        usage.add(evidence.files.items())
     image = scan.image.merged(evidence.image) if evidence else scan.image
-    return judge(Facts(scan, index, used, seen, image), rules, decisions or Decisions())
+    facts = Facts(scan, index, usage.packages(), seen, image, usage.shared_classes)
+    return judge(facts, rules, decisions or Decisions())
 
 
 def judge(facts: Facts, rules: Rules, decisions: Decisions) -> Assessment:
@@ -215,7 +221,7 @@ def _verdict(
                 use.first_seen_us,
             )
         return Verdict(Status.AFFECTED, Reason.USED, f"In use: {by}", use.first_seen_us)
-    open_reason = _unobservable(facts.index, package) or uncovered
+    open_reason = _unobservable(facts, package) or uncovered
     if open_reason is not None:
         reason, text = open_reason
         return Verdict(Status.UNDER_INVESTIGATION, reason, text, scan.scanned_at_us)
@@ -254,10 +260,13 @@ def _not_used(files: int, seen: Coverage) -> str:
     return text
 
 
-def _unobservable(index: FileIndex, package: Package) -> tuple[Reason, str] | None:
+def _unobservable(facts: Facts, package: Package) -> tuple[Reason, str] | None:
     if package.unobservable is not None:
         return Reason.UNOBSERVABLE, f"No file access can show its use: {package.unobservable}."
-    if index.observable_files[package.id] == 0:
+    if facts.shared_classes is not None and package.id in facts.index.of_java:
+        text = f"the shared classes in {_printable(facts.shared_classes)} may be its own"
+        return Reason.UNOBSERVABLE, f"No file access can show its use: {text}."
+    if facts.index.observable_files[package.id] == 0:
         return Reason.UNOBSERVABLE, "No file access can show its use: it owns no file that can."
     if not package.purl:
         return Reason.NO_PURL, "The package has no purl by which a document could name it."

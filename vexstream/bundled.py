@@ -21,17 +21,13 @@ import re
 from collections.abc import Mapping, Sequence, Set
 
 from vexstream.claims import JAVA_TYPES, OS_TYPES
+from vexstream.filekinds import is_shared_classes
 from vexstream.imagefiles import Image
 from vexstream.own import distributed_part
 from vexstream.sbom import Artifact
 
 _MODULES = b"/node_modules/"
 _TOOL = re.compile(rb".*/node_modules/(?:npm|corepack|pnpm|yarn)/", re.DOTALL)
-_SHARED_CLASSES = re.compile(
-    rb"(?!.*/lib/server/classes[^/]*\.jsa\Z).*(?:\.jsa|\.aot|/C\d+[MD]\d+\w*_[^/]+_G\d+L\d+)\Z",
-    re.DOTALL,
-)
-"""HotSpot's and OpenJ9's. The archive of the JDK's own classes, in lib/server, holds no others."""
 _CHECKPOINT = re.compile(rb"(.*)/(?:(core-\d+\.img)|(pages-\d+\.img)|(core\.img)|(cppath))\Z",
                          re.DOTALL)  # fmt: skip
 _CHECKPOINTS = ({2, 3}, {4, 5})
@@ -71,7 +67,7 @@ def in_place_of(
     elsewhere = _elsewhere([path for path in bundles if image.bundles[path]], owned)
     classes = next(
         (path for path in image.root.files_under(b"/")
-         if _SHARED_CLASSES.match(path) and path not in by_packages), None,
+         if is_shared_classes(path) and path not in by_packages), None,
     )  # fmt: skip
     restored = _checkpoint(image)
     held = holders_of(artifacts, owned, image).get("python", ())

@@ -214,7 +214,8 @@ class Correlation:
             self._fetch_files()
             if self.evidence is not None:
                 self._usage.add(self.evidence.files.items())
-        return Facts(scan, index, self._usage.packages(), seen, self.image())
+        usage = self._usage
+        return Facts(scan, index, usage.packages(), seen, self.image(), usage.shared_classes)
 
     def _record(self, seen: Coverage, policy: Policy, decisions: Decisions) -> DocumentRecord:
         scan, index = self.scan, self._index

@@ -82,7 +82,7 @@ _CODE_SUFFIXES = frozenset(
         b"so ko a dylib dll exe elf"  # native
         b" py pyc pyo pyw pyx pyd pth egg whl zip"  # Python, and what it can import from
         b" js cjs mjs jsx ts cts mts tsx node wasm"  # Node
-        b" jar war ear sar nar par kar lpkg jpi hpi class jmod jsa"  # Java
+        b" jar war ear sar nar par kar lpkg jpi hpi class jmod jsa aot"  # Java
         b" rb gem php phtml phar inc pl pm pod al ix"  # Ruby, PHP, Perl
         b" beam el elc lua tcl r rdb rdx jl sh bash csh zsh ksh"
     ).split()
@@ -94,6 +94,17 @@ BYTECODE = b".pyc"
 _BYTECODE = re.compile(
     rb"(.*/)__pycache__/([^/]+?)\.[^/.]+(?:\.opt-[0-9a-zA-Z]+)?\.pyc\Z", re.DOTALL
 )
+
+_SHARED_CLASSES = re.compile(
+    rb"(?!.*/lib/server/classes[^/]*\.jsa\Z).*(?:\.jsa|\.aot|/C\d+[MD]\d+\w*_[^/]+_G\d+L\d+)\Z",
+    re.DOTALL,
+)
+
+
+def is_shared_classes(path: bytes) -> bool:
+    """Whether it is an archive of classes from which a JVM runs what lies in others: HotSpot's and
+    OpenJ9's. That of the JDK's own classes, in lib/server, holds no others."""
+    return _SHARED_CLASSES.match(path) is not None
 
 
 def kind(path: bytes) -> Kind:

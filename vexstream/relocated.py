@@ -10,7 +10,7 @@ import posixpath
 import re
 from collections.abc import Iterator
 
-from vexstream.filekinds import Kind, kind, owner_path
+from vexstream.filekinds import Kind, is_shared_classes, kind, owner_path
 
 _PLACES = re.compile(
     rb".*/(?:site-packages|dist-packages|node_modules|nodejs|vendor|gems)/(?=[^/]+/|[^/]+\.py\Z)",
@@ -55,7 +55,7 @@ def is_code(path: bytes, *, run: bool) -> bool:
     """
     source = _source(path)
     native = _NATIVE.match(posixpath.basename(source))
-    return run or (kind(source) is Kind.CODE and native is None)
+    return run or (kind(source) is Kind.CODE and native is None) or is_shared_classes(path)
 
 
 def is_script(path: bytes) -> bool:

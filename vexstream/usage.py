@@ -4,11 +4,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from vexstream.claims import JAVA_TYPES
 from vexstream.evidence import FileUse, Use
-from vexstream.filekinds import BYTECODE, Kind, kind, owner_path
+from vexstream.filekinds import BYTECODE, Kind, is_shared_classes, kind, owner_path
 from vexstream.identity import Workload
 from vexstream.relocated import is_code, tails
-from vexstream.scan import Scan
+from vexstream.scan import Package, Scan
 from vexstream.twins import twins
 
 _RUN = int(Use.EXECUTED | Use.MAPPED)
@@ -59,6 +60,8 @@ class FileIndex:
             self.observable_files[package.id] = sum(
                 what is not _METADATA for _, what in listed.values()
             )
+        self.of_java = frozenset(package.id for package in scan.packages if _is_of_java(package))
+        """Ids of the packages whose classes may run from an archive of shared ones."""
         self._owned = owned
         self._copies: dict[bytes, tuple[str, ...]] | None = None
         self.twins = twins(scan.packages)
@@ -115,6 +118,12 @@ class FileIndex:
         return usage.packages()
 
 
+def _is_of_java(package: Package) -> bool:
+    return package.type in JAVA_TYPES or any(
+        path.endswith(b".jar") and b"/share/java/" in path for path in package.files
+    )
+
+
 @dataclass(slots=True)
 class _Seen:
     """What is known of the use of one package."""
@@ -137,6 +146,8 @@ class Usage:
     def __init__(self, index: FileIndex) -> None:
         self._index = index
         self._packages: dict[str, _Seen] = {}
+        self.shared_classes: bytes | None = None
+        """An archive of Java's classes that was used and is not of the image."""
 
     def add(self, files: Iterable[tuple[bytes, FileUse]]) -> None:
         """Takes files that are new, or of which more is known than before."""
@@ -144,6 +155,8 @@ class Usage:
         for path, use in files:
             found = of_use(path, use.use)
             if found is None:
+                if use.use & _NOT_OF_IMAGE and is_shared_classes(path):
+                    self.shared_classes = min(self.shared_classes or path, path)
                 continue
             first, workloads = use.first_seen_us, use.workloads
             data = found.kind is not _CODE

@@ -103,6 +103,16 @@ def test_what_cannot_be_seen_is_never_ruled_out() -> None:
     assert only([nameless], whole) == (Status.UNDER_INVESTIGATION, Reason.NO_PURL)
 
 
+def test_shared_classes_on_a_volume_leave_javas_packages_open() -> None:
+    seen = batch(0, 10, [b"/cache/shop.jsa"], use=Use.OPENED | Use.REWRITTEN)
+    for java in (replace(IDLE, type="java-archive"), package("deb", b"/usr/share/java/a.jar")):
+        scanned = scan([java], [Finding("CVE-1", java.id)])
+        (statement,) = assessed(scanned, seen).statements
+        assert statement.verdict.status is Status.UNDER_INVESTIGATION
+        assert "the shared classes in /cache/shop.jsa may be its own" in statement.verdict.text
+    assert only([IDLE], seen) == (Status.NOT_AFFECTED, Reason.NOT_USED)
+
+
 def test_one_workload_that_was_not_seen_whole_holds_the_digest_back() -> None:
     partly = batch(0, 2, container="c2", workload=JOB)
     assert only([IDLE], batch(0, 10), partly) == (Status.UNDER_INVESTIGATION, Reason.LEARNING)

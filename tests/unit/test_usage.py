@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tests.unit.factories import JOB, WEB, package, scan
 from vexstream.evidence import FileUse, Use
 from vexstream.filekinds import Kind, kind, owner_path
+from vexstream.relocated import is_code
 from vexstream.scan import Scan
 from vexstream.usage import FileIndex, PackageUse, Usage
 
@@ -74,6 +75,18 @@ def test_other_files_on_a_volume_are_nobodys(path: bytes) -> None:
              b"/usr/share/doc/tool/LICENSE", b"/opt/entrypoint.sh")  # fmt: skip
     index = FileIndex(scan([package("p", *owned)], []))
     assert index.owners(path, Use.OPENED | Use.REWRITTEN) == ()
+
+
+@pytest.mark.parametrize("name", ["shop.jsa", "shop.aot", "C290M4F1A64P_x_G41L00"])
+def test_shared_classes_that_are_not_of_the_image_are_told_of(name: str) -> None:
+    path = f"/cache/{name}".encode()
+    for use, told in ((Use.OPENED | Use.REWRITTEN, path), (Use.OPENED, None)):
+        usage = Usage(FileIndex(scan([package("p", b"/opt/p.jar")], [])))
+        usage.add([(path, FileUse(int(use), 1, (WEB,))), (b"/etc/x", FileUse(1, 1, (WEB,)))])
+        assert usage.shared_classes == told
+        assert not usage.packages()
+    assert is_code(path, run=False)
+    assert not is_code(b"/cache/C290", run=False)
 
 
 def by_the_rule(found: Scan, files: dict[bytes, FileUse]) -> dict[str, PackageUse]:
