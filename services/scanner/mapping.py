@@ -9,7 +9,7 @@ from services.scanner.layers import Unpacked
 from vexstream import compiled, copies, exploded, own, ownership, python_modules, sbom, shaded
 from vexstream.scan import Package, Scan
 
-EDITION = 2
+EDITION = 3
 """One more with every change by which a package may get more files, or a doubt: what an earlier one
 mapped may rule out what is in use, so such images are read again."""
 _EDITION = "file_mapping"
@@ -51,6 +51,7 @@ def packages(
         **python_modules.by_path(mapped, image),
         **modules.read(marked, blobs, max_unpacked_bytes, work),
     }
+    mapped = modules.with_phrases(mapped, image, marked, blobs, max_unpacked_bytes, work)
     mapped = python_modules.with_modules(made.artifacts, mapped, image, held)
     wanted = copies.wanted(mapped, image, programs)
     if not wanted.archives:
