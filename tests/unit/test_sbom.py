@@ -53,6 +53,26 @@ def test_an_artifact_with_its_claims() -> None:
     assert found.top_level == ("flask",)
 
 
+def test_who_built_a_package_of_the_system() -> None:
+    def one(number: int, kind: str, metadata: dict[str, str]) -> dict[str, Any]:
+        return {**ARTIFACT, "id": str(number), "type": kind, "metadata": metadata}
+
+    shop = "Shop <dev@shop.example>"
+    artifacts = [
+        one(1, "deb", {"maintainer": "Debian Team <team@lists.debian.org>"}),
+        one(2, "deb", {"maintainer": shop}),
+        one(3, "deb", {}),
+        one(4, "python", {"maintainer": shop}),
+        one(5, "rpm", {"vendor": "Fedora Project"}),
+        one(6, "rpm", {"vendor": "Shop"}),
+        one(7, "apk", {"gitCommitOfApkPort": "12ab"}),
+        one(8, "apk", {"gitCommitOfApkPort": ""}),
+    ]
+    assert [a.id for a in parse(document(*artifacts)).artifacts if a.foreign] == ["2", "6", "8"]
+    distro = {"id": "shopos", "homeURL": "https://shop.example/"}
+    assert not parse(document(artifacts[1], distro=distro)).artifacts[0].foreign
+
+
 def test_an_image_without_packages() -> None:
     assert parse(document(distro={}, artifacts=None)).artifacts == ()
 
