@@ -89,8 +89,7 @@ class Content:
 
     def _look_for_bytecode(self, window: bytes) -> None:
         """Of the modules that Python itself is made with nothing says where their sources were."""
-        if not self._frozen and any(head in window for head in _FROZEN_HEADS):
-            self._frozen = _FROZEN.search(window) is not None
+        self._frozen = self._frozen or _has_bytecode(window)
         at = 0 if self._frozen and Mark.FROZEN not in self.marks else -1
         while at >= 0 and (at := window.find(marshalled.SUFFIX, at)) >= 0:
             at += len(marshalled.SUFFIX)
@@ -129,3 +128,13 @@ class Content:
             code = code >> 32 << 32 | binascii.crc32(piece, code & 0xFFFFFFFF)
         self.code = code
         self._at += len(part)
+
+
+def _has_bytecode(window: bytes) -> bool:
+    for head in _FROZEN_HEADS:
+        at = window.find(head)
+        while at >= 0:
+            if _FROZEN.match(window, at):
+                return True
+            at = window.find(head, at + len(head))
+    return False
