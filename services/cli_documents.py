@@ -67,8 +67,7 @@ def verify(
         typer.Option(help="Digest of the image it must be about, as one in a URL; repeatable"),
     ] = None,
 ) -> None:
-    """Check that a trusted key, or an identity, signed a document, that it is that document to the
-    byte, and that it is about the image."""
+    """Check that a trusted key or identity signed a document, byte for byte, about the image."""
     from services.publish.errors import SigningKeyError, VerificationError
 
     asked = _asked(target, image or [])

@@ -156,9 +156,7 @@ class Reader:
         Raises:
             TooManyError: the image has too much of it.
         """
-        self._bytes_left -= len(data)
-        if self._bytes_left < 0:
-            raise TooManyError("the image's classes are too large")
+        self._take(len(data))
         name = path.rpartition(b"/")[2].partition(b".")[0]
         unit.add_traits(path, traits(name, data))
 
@@ -200,8 +198,14 @@ class Reader:
         try:
             content = zips.content(data, member, MAX_CLASS_BYTES)
         except zips.ZipError:
+            self._take(member.size if member.size <= MAX_CLASS_BYTES else 0)
             return
         self.look_into(unit, path, content)
+
+    def _take(self, size: int) -> None:
+        self._bytes_left -= size
+        if self._bytes_left < 0:
+            raise TooManyError("the image's classes are too large")
 
     def _unit(self, unit: Unit, paths: Iterator[bytes]) -> Unit:
         for path in paths:

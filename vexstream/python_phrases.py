@@ -19,8 +19,9 @@ MIN_PHRASES = 3
 MAX_PHRASES = 2_000_000
 """Of all programs of an image that are looked at."""
 _MAX_NAMES = 3
-_WORD = rb"[A-Za-z][\w'-]*"
-_PHRASE = re.compile(rb"%b(?: %b){3,}" % (_WORD, _WORD))
+_WORD = rb"[A-Za-z][\w'-]{0,63}"
+_PHRASE = re.compile(rb"(?<![A-Za-z])%b(?: %b){3,199}" % (_WORD, _WORD))
+"""Of words that people write: a long row of letters is tried once, not from each letter on."""
 _WIDTH, _LEAST = 4, 7
 """Words that are looked up at a time, and those of a phrase."""
 _SOURCE = re.compile(rb".*/(?:site|dist)-packages/.*\.py\Z", re.DOTALL)

@@ -172,6 +172,27 @@ async def test_partitions_are_given_up_when_everything_is_answered() -> None:
     assert rig.fence.open
 
 
+async def test_what_is_sent_while_partitions_are_given_up_is_waited_for() -> None:
+    """Who sends counts first and looks at the lease then: he may have found it to hold."""
+    rig = Rig()
+    results: list[asyncio.Future[None]] = []
+    plain = rig.lease.gone
+
+    def gone() -> tuple[float | None, float | None]:
+        if not results:
+            results.append(asyncio.get_running_loop().create_future())
+            rig.fence.track(results[0])
+        return plain()
+
+    rig.lease.gone = gone  # type: ignore[method-assign]
+    joining = asyncio.create_task(rig.group.send(1, JOIN))
+    await asyncio.sleep(0.12)
+    assert (rig.group.sent, rig.fence.open) == ([], True)
+    results[0].set_result(None)
+    await joining
+    assert (rig.group.sent, rig.fence.open) == ([JOIN], False)
+
+
 async def test_partitions_are_not_given_up_over_what_is_not_answered_in_time() -> None:
     rig = Rig()
     await rig.producer.send("topic", b"value")

@@ -18,11 +18,13 @@ from tests.unit.test_shaded import jar, jimage
 from vexstream import ar, zips
 from vexstream import jimage as runtime_image
 from vexstream.classes import ClassArchive, Reader
+from vexstream.classfile import traits
 from vexstream.elf import REL, RELA, Elf, ElfError
 from vexstream.fragments import UnreadableError, Work, fragments
 from vexstream.headers import Header
 from vexstream.linked import Code, UnsearchableError
 from vexstream.python_modules import modules_in
+from vexstream.python_phrases import Phrases
 from vexstream.recognition import PYTHON_MARKS, Content
 from vexstream.scripts import Script, lines, names
 
@@ -54,6 +56,8 @@ SEEDS = (
     program(_CODE) + _NUITKA + b"init shop.cart\0shop/cart.pyx\0inti_init_shop___cart\0__pyx_",
     b"#!/usr/bin/python3\n" + jar("m/__init__.py"),
     b"/* a */ static inline int f(int *p) { for (;;) p[1] = 2; }\n#define X \\\n y {\n",
+    b"\xca\xfe\xba\xbe\0\0\0\x34\0\4\1\0\5hello\x08\0\1\7\0\1" + bytes(40),
+    b"the shop says that a cart holds nothing at all of it\n" * 3,
     b"// node_modules/ms/index.js\nvar __webpack_ = exports: { } };\n" + b"x" * 1200,
 )
 
@@ -81,6 +85,12 @@ def _linked(data: memoryview) -> None:
     code.archives_in(data)
 
 
+def _phrases(data: memoryview) -> None:
+    said = Phrases()
+    said.add(b"/app", data)
+    said.compare([0], bytes(data))
+
+
 def _streamed(data: memoryview) -> None:
     for step in (7, 4096) if len(data) < 100_000 else (4096,):
         readers = (Holder(b"/x"), Content(b"/x.o"), ClassArchive(), Header(),
@@ -106,6 +116,8 @@ PARSERS: dict[str, tuple[Callable[[memoryview], object], tuple[type[Exception], 
     "linked": (_linked, (UnsearchableError,)),
     "python": (lambda data: modules_in(data, PYTHON_MARKS), ()),
     "streamed": (_streamed, ()),
+    "class file": (lambda data: traits(b"A", data), ()),
+    "phrases": (_phrases, ()),
 }
 
 
@@ -196,6 +208,9 @@ BURNING = {
     "words before names": ("python", (b"a" * 1000 + b"!.py\0") * 8000),
     "places without end": ("jimage", _one_place(100_000)),
     "names without end": ("ar", _long_names()),
+    "a long row of letters": ("phrases", b"a" * (1 << 20)),
+    "letters and digits": ("phrases", b"a1" * (1 << 19)),
+    "words without end": ("phrases", b"a " * (1 << 20)),
     "braces": ("streamed", b"f() {" * 300_000),
     "heads of archives": ("streamed", b"PK" + (b"PK\3\4" + b".py" * 10) * 30_000),
 }

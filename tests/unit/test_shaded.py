@@ -301,6 +301,33 @@ def test_jars_of_the_operating_system_may_be_copied_too(tmp_path: Path) -> None:
     assert tool.unobservable is None
 
 
+def test_classes_that_cannot_be_read_count_for_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To unpack them costs the same."""
+    monkeypatch.setattr("vexstream.classes.MAX_ALL_CLASS_BYTES", 4000)
+    whole = bytearray(jar(*below("com/shop")))
+    at = -1
+    while (at := whole.find(b"PK\1\2", at + 1)) >= 0:
+        whole[at + 24 : at + 28] = (3000).to_bytes(4, "little")
+    files = {"opt/lent-1.0.jar": jar(*below(HOME)), "opt/shop.jar": bytes(whole)}
+    [found] = scanned(tmp_path, files, [lent()])
+    assert (
+        found.unobservable
+        == "/opt/shop.jar may hold a copy of it: the image's classes are too large"
+    )
+
+
+def test_renamed_classes_are_a_quarter_of_all(tmp_path: Path) -> None:
+    names = [chr(ord("b") + n) for n in range(24)]
+    for others, renamed in ((72, True), (73, False)):
+        main = [f"Main{n}Class" for n in range(others)]
+        files = {"opt/lent-1.0.jar": jar(*below(HOME)),
+                 "app/shop.jar": jar(*below("a/a", names), *below("com/shop", main))}  # fmt: skip
+        [found] = scanned(tmp_path, files, [lent()])
+        assert (found.unobservable is not None) is renamed
+
+
 def test_the_sign_of_an_archives_end_in_another_file_is_no_archive(tmp_path: Path) -> None:
     content = b"\x7fELF" + b"x" * 300 + b"PK\5\6" + b"y" * 99
     assert not holds(tmp_path, "usr/lib/phar.so", content)
