@@ -50,8 +50,9 @@ async def test_it_says_what_is_missing_before_kafka_is_there_and_begins_on_a_fre
             await ensure_topics(settings)
             async with producer(settings) as sender:
                 bench = Bench(settings, sender)
-                for number in range(30):
-                    await bench.batch(batch(number, number + 1, [f"/{number}".encode()]))
+                await bench.batches(
+                    batch(number, number + 1, [f"/{number}".encode()]) for number in range(30)
+                )
                 await bench.scan(SCAN)
                 await bench.until(lambda f: bool(f) and f[-1].counts.get("not_affected") == 3)
                 assert (await asked("readyz"))[0] == 200

@@ -30,9 +30,10 @@ async def test_a_backlog_at_a_restart_is_used_to_the_last_record(
         )
     )
     for turn in range(rounds):
-        for number in range(turn * each, (turn + 1) * each):
-            path = f"/bin/p{number}".encode()
-            await bench.batch(batch(number, number + 1, [path], sequence=number))
+        await bench.batches(
+            batch(number, number + 1, [f"/bin/p{number}".encode()], sequence=number)
+            for number in range(turn * each, (turn + 1) * each)
+        )
         used = (turn + 1) * each
         with correlator(bench.settings, tmp_path):
             await bench.until(
@@ -47,8 +48,10 @@ async def test_sigterm_in_the_middle_of_a_backlog_ends_in_time_and_loses_nothing
     packages = [package(name, f"/bin/{name}".encode()) for name in names]
     await bench.scan(scan(packages, [Finding("CVE-1", name) for name in names]), 100_000)
     filler = [f"/usr/lib/{number:0100}".encode() for number in range(500)]
-    for number, name in enumerate(names):
-        await bench.batch(batch(number, number + 1, [f"/bin/{name}".encode(), *filler]))
+    await bench.batches(
+        batch(number, number + 1, [f"/bin/{name}".encode(), *filler])
+        for number, name in enumerate(names)
+    )
     with correlator(bench.settings, tmp_path) as first:
         await bench.until(lambda found: bool(found) and bool(found[-1].counts.get("affected")))
         assert await asyncio.to_thread(terminate, first) < STOP_SECONDS + 5

@@ -111,23 +111,20 @@ async def test_kills_rebalances_and_a_broker_restart_change_no_document(
     lives = in_time()
     quarter = len(lives) // 4
 
-    async def send(items: list[Batch]) -> None:
-        await asyncio.gather(*(bench.batch(item) for item in items))
-
     for image in IMAGES[:6]:
         await bench.scan(scan_of(image))
     with correlator(bench.settings, tmp_path / "one") as one:
-        await send(lives[:quarter])
+        await bench.batches(lives[:quarter])
         with correlator(bench.settings, tmp_path / "two"):
-            await send(lives[quarter : 2 * quarter])
+            await bench.batches(lives[quarter : 2 * quarter])
             kill(one)
             for image in IMAGES[6:]:
                 await bench.scan(scan_of(image))
-            await send(lives[quarter // 2 : 3 * quarter])
+            await bench.batches(lives[quarter // 2 : 3 * quarter])
             await asyncio.to_thread(kafka_broker.kill)
             await asyncio.to_thread(kafka_broker.start)
             with correlator(bench.settings, tmp_path / "three"):
-                await send(lives[3 * quarter :])
+                await bench.batches(lives[3 * quarter :])
                 records = await bench.until(lambda found: newest(found) == wanted)
     versions: dict[str, list[int]] = {}
     for record in records:
@@ -161,7 +158,10 @@ async def test_a_worker_that_was_frozen_takes_back_nothing_that_its_successor_sa
                 await bench.batch(batch(10, 11, [b"/bin/p0"], sequence=2))
                 await bench.until(lambda found: affected(found) == 1)
                 thaw(one)
-                await asyncio.sleep(8)
+                async with asyncio.timeout(60):
+                    while one.alive:  # noqa: ASYNC110 - nobody sets an event
+                        await asyncio.sleep(0.2)
+                await asyncio.sleep(1)
                 counts = [affected([record]) for record in await bench.documents()]
                 assert counts == sorted(counts)
         finally:

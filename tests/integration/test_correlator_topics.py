@@ -107,11 +107,11 @@ async def test_a_source_topic_that_is_created_again_meanwhile_ends_the_worker(
         return dict.fromkeys(topics, "another")
 
     async def run_through_it() -> None:
-        async with in_process(bench.settings, tmp_path):
+        async with in_process(bench.settings, tmp_path) as worker:
             await bench.scan(SCAN)
             await bench.until(bool)
             monkeypatch.setattr("services.correlator.stream.topic_ids", another)
-            await asyncio.sleep(5)  # it looks every two seconds
+            await asyncio.wait({worker}, timeout=60)
 
     with pytest.raises(CorrelatorError, match="begins anew"):
         await run_through_it()
@@ -149,10 +149,10 @@ async def test_decisions_do_not_outlive_their_topic(bench: Bench, tmp_path: Path
     await bench.sender.send_and_wait(topic, key=decision.key, value=encode_decision(decision))
 
     async def run_through_it() -> None:
-        async with in_process(bench.settings, tmp_path):
+        async with in_process(bench.settings, tmp_path) as worker:
             await bench.until(lambda found: bool(found) and found[-1].counts["not_affected"] == 3)
             await recreate(bench.settings, Topic.VEX_DECISION)
-            await asyncio.sleep(8)  # it looks every two seconds
+            await asyncio.wait({worker}, timeout=60)
 
     with pytest.raises(CorrelatorError, match=r"begins anew|cannot go on"):
         await run_through_it()

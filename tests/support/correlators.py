@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +44,17 @@ class Bench:
         self.sender = sender
 
     async def batch(self, item: Batch) -> None:
-        await self.raw(Topic.FILE_ACCESS, encode_batch(item), item.image.config_digest)
+        await self.batches([item])
+
+    async def batches(self, items: Iterable[Batch]) -> None:
+        """One behind the other, without waiting for each."""
+        await self._send(
+            Topic.FILE_ACCESS,
+            [(item.image.config_digest.encode(), encode_batch(item), None) for item in items],
+        )
 
     async def raw(self, topic: Topic, value: bytes, key: str = CONFIG) -> None:
-        await self.sender.send_and_wait(topic.name_in(self.settings), key=key.encode(), value=value)
+        await self._send(topic, [(key.encode(), value, None)])
 
     def partition(self, digest: str) -> int:
         """Where the records of a digest lie."""
@@ -55,13 +62,18 @@ class Bench:
 
     async def scan(self, item: Scan, chunk_bytes: int = 100) -> None:
         partition = self.partition(item.image.config_digest)
-        for chunk in split_scan(item, chunk_bytes):
-            await self.sender.send_and_wait(
-                Topic.IMAGE_SCAN.name_in(self.settings),
-                key=chunk.key,
-                value=encode_chunk(chunk),
-                partition=partition,
-            )
+        chunks = split_scan(item, chunk_bytes)
+        await self._send(
+            Topic.IMAGE_SCAN, [(chunk.key, encode_chunk(chunk), partition) for chunk in chunks]
+        )
+
+    async def _send(self, topic: Topic, records: list[tuple[bytes, bytes, int | None]]) -> None:
+        name = topic.name_in(self.settings)
+        sent = [
+            await self.sender.send(name, key=key, value=value, partition=partition)
+            for key, value, partition in records
+        ]
+        await asyncio.gather(*sent)
 
     async def read(self, topic: Topic) -> list[bytes]:
         """Everything on a topic, from its beginning."""
@@ -155,8 +167,9 @@ def correlator(
 @contextlib.asynccontextmanager
 async def in_process(
     settings: CommonSettings, directory: Path, **changes: Any
-) -> AsyncIterator[None]:
-    """A correlator in the loop of the test, where what the broker gives it can be changed."""
+) -> AsyncIterator["asyncio.Task[None]"]:
+    """A correlator in the loop of the test, where what the broker gives it can be changed; the task
+    is done when it has ended by itself."""
     own = CorrelatorSettings(
         kafka_bootstrap_servers=settings.kafka_bootstrap_servers,
         topic_prefix=settings.topic_prefix,
@@ -169,7 +182,7 @@ async def in_process(
     stop = asyncio.Event()
     running = asyncio.create_task(run(own, stop))
     try:
-        yield
+        yield running
     finally:
         stop.set()
         await asyncio.wait_for(running, 60)
