@@ -1,14 +1,13 @@
 """Files that hold copies of packages and run in their place: the packages' own files stay closed.
 
 A program that holds packages of a language (a single executable of Node, Bun, .NET or PyInstaller,
-a Python zip application, a snapshot of Node's heap) belongs to all packages of that language, for
-which of them it holds is not read. Unless it runs, it runs in nobody's place.
+a Python zip application, a snapshot of Node's heap, compiled Lua) belongs to all packages of that
+language, for which of them it holds is not read. Unless it runs, it runs in nobody's place.
 
 A bundle that webpack or esbuild wrote, and a Java archive of shared classes (AppCDS, an AOT cache,
 OpenJ9's cache), name what is in them in no way that can be relied on. So of every package that may
-be in one, no silence of its files shows that it is unused: those beside which the bundle lies or,
-where it lies beside none and was minified, all npm packages of the image. Which packages are in one
-that was not minified its lines tell as well (vexstream/bundled_lines.py).
+be in one, no silence of its files shows that it is unused: those beside which the bundle lies.
+Which others are in one its lines and strings tell (vexstream/bundled_lines.py, bundled_strings.py).
 
 A checkpoint of a process (CRIU's, as CRaC makes of a JVM) holds all that it had loaded: of no
 package of a language is known then whether it runs.
@@ -27,7 +26,6 @@ from vexstream.own import distributed_part
 from vexstream.sbom import Artifact
 
 _MODULES = b"/node_modules/"
-_TOOL = re.compile(rb".*/node_modules/(?:npm|corepack|pnpm|yarn)/", re.DOTALL)
 _CHECKPOINT = re.compile(rb"(.*)/(?:(core-\d+\.img)|(pages-\d+\.img)|(core\.img)|(cppath))\Z",
                          re.DOTALL)  # fmt: skip
 _CHECKPOINTS = ({2, 3}, {4, 5})
@@ -44,6 +42,7 @@ _OF_LANGUAGE = {
     "npm": re.compile(rb".*/(?:node_modules|nodejs)/.*\.[cm]?js\Z", re.DOTALL),
     "java-archive": re.compile(rb".*/share/java/.*\.jar\Z", re.DOTALL),
     "dotnet": re.compile(rb".*\.dll\Z", re.DOTALL),
+    "lua": re.compile(rb".*/lua(?:jit)?/.*\.lua\Z", re.DOTALL),
 }
 """Where packages of the operating system have those of a language (python3-yaml)."""
 _JARS = _OF_LANGUAGE["java-archive"]
@@ -64,7 +63,6 @@ def in_place_of(
         )
     )
     bundles = sorted(image.bundles.keys() - by_packages)
-    elsewhere = _elsewhere([path for path in bundles if image.bundles[path]], owned)
     classes = next(
         (path for path in image.root.files_under(b"/")
          if is_shared_classes(path) and path not in by_packages), None,
@@ -78,8 +76,6 @@ def in_place_of(
         if artifact.type == "npm" and bundles:
             homes = _homes(files)
             bundle = next((path for path in bundles if path.startswith(homes)), None)
-            if bundle is None and homes and files.isdisjoint(by_system) and not _of_tool(files):
-                bundle = elsewhere
         if frozen and artifact.type != "python" and any(map(_TAKEN_ALONG.match, files)):
             found[artifact.id] = f"the program {_text(frozen)} may hold a copy of it"
         elif bundle is not None:
@@ -98,20 +94,6 @@ def _of_languages(files: Set[bytes]) -> bool:
 def _homes(files: Set[bytes]) -> tuple[bytes, ...]:
     """The directories that have ``node_modules`` with the files."""
     return tuple({path.partition(_MODULES)[0] + b"/" for path in files if _MODULES in path})
-
-
-def _elsewhere(minified: Sequence[bytes], owned: Sequence[Set[bytes]]) -> bytes | None:
-    """A bundle that was not made from what lies beside it. Nothing is made from the packages that
-    are installed for everybody (``/usr/lib/node_modules``)."""
-    if not minified:
-        return None
-    homes = {home for files in owned for home in _homes(files) if not home.endswith(b"/lib/")}
-    return next((path for path in minified if not path.startswith(tuple(homes))), None)
-
-
-def _of_tool(files: Set[bytes]) -> bool:
-    """A package that came within a package manager: no bundler looks for packages there."""
-    return all(map(_TOOL.match, files))
 
 
 def _checkpoint(image: Image) -> bytes | None:

@@ -43,7 +43,7 @@ def own_scripts(
     owned = {
         path
         for package in packages
-        if package.type not in OS_TYPES and (package.type != "npm" or _is_installed(package))
+        if package.type not in OS_TYPES and (package.type != "npm" or is_installed(package))
         for path in package.files
     }
     return {
@@ -53,9 +53,11 @@ def own_scripts(
     }
 
 
-def _is_installed(package: Package) -> bool:
+def is_installed(package: Package) -> bool:
+    """Whether an npm package lies where packages are installed; the application does not."""
     manifests = [path for path in package.files if path.endswith(b"/package.json")]
-    return b"/node_modules/" in min(manifests, key=len, default=b"")
+    first = min(manifests, key=len, default=b"")
+    return any(home in first for home in _HOMES)
 
 
 @dataclass(slots=True)

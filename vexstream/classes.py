@@ -50,6 +50,10 @@ class ClassArchive:
         self._head = self._head or part[:4]
         self._before, self._last = self._last, part
 
+    def begins_with(self, magic: bytes) -> bool:
+        """Whether the content begins so, with four bytes or less."""
+        return self._head.startswith(magic)
+
     def is_one(self) -> bool:
         """Whether it is a runtime image, or ends as a zip archive does."""
         before = self._before[-zips.END_BYTES :] if len(self._last) < zips.END_BYTES else b""

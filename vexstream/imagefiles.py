@@ -49,14 +49,17 @@ class Image:
         headers: Set[bytes] = frozenset(),
         scripts: Mapping[bytes, int] | None = None,
         sources: Mapping[bytes, bytes] | None = None,
+        assemblies: Mapping[bytes, int] | None = None,
+        node_archives: Mapping[bytes, Set[bytes]] | None = None,
     ) -> None:
         """``contents`` has dpkg's lists and diversions, Python's ``.pth`` files and .NET's
         ``.deps.json``, by path; ``bundles`` the JavaScript that a bundler wrote, and whether it was
         minified; ``holders`` programs that hold copies of packages, with the type of these.
-        ``natives``, ``class_archives`` and ``scripts`` (with the number of the layer) go by the
-        paths of the layers, which may lead through symlinks; ``sources`` has the path by which
-        the layer has the content, where that is another one of the file's names. ``headers`` are
-        those of C that define code."""
+        ``natives``, ``class_archives``, ``scripts`` and ``assemblies`` (with the number of the
+        layer) go by the paths of the layers, which may lead through symlinks; ``sources`` has the
+        path by which the layer has the content, where that is another one of the file's names.
+        ``headers`` are those of C that define code; ``node_archives`` have the npm packages in
+        them."""
         self.root = root
         self.contents = contents or {}
         self.bundles = bundles or {}
@@ -66,6 +69,8 @@ class Image:
         self._class_archives = class_archives or {}
         self._scripts = scripts or {}
         self._sources = sources or {}
+        self._assemblies = assemblies or {}
+        self.node_archives = node_archives or {}
         self.npm_homes: frozenset[bytes] = frozenset()
         """Canonical directories of the npm packages that have an artifact of their own."""
 
@@ -97,6 +102,11 @@ class Image:
     def scripts(self) -> Mapping[bytes, Mapping[bytes, tuple[int]]]:
         """JavaScript outside of node_modules, in the same way."""
         return self._there(self._scripts)
+
+    @cached_property
+    def assemblies(self) -> Mapping[bytes, Mapping[bytes, tuple[int]]]:
+        """Programs and libraries in the form of Windows, .NET's among them, in the same way."""
+        return self._there(self._assemblies)
 
     def _there(self, layers: Mapping[bytes, int]) -> Mapping[bytes, Mapping[bytes, tuple[int]]]:
         found: dict[bytes, dict[bytes, tuple[int]]] = defaultdict(dict)

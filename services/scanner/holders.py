@@ -39,6 +39,8 @@ _MARKS = (
 )
 _ZIPAPP = re.compile(rb"#![^\n]{0,1000}python[^\n]{0,1000}\n(?:#[^\n]*\n)?PK\x03\x04")
 _ZIP = b"PK\x03\x04"
+_LUA = (b"\x1bLua", b"\x1bLJ")
+"""What luac and LuaJIT's compiler write."""
 _PHAR = (b"<?php", b"#!")
 _PHAR_END = b"GBMB"
 _COMPOSER = re.compile(rb"(?s).{0,2000}\bmapPhar\(['\"]composer\.phar['\"]\)")
@@ -71,6 +73,8 @@ class Holder:
             self._phar = part.startswith(_PHAR) and not _COMPOSER.match(part)
             if part.startswith(_SNAPSHOT):
                 self.language = "npm"
+            elif part.startswith(_LUA):
+                self.language = "lua"
             elif _ZIPAPP.match(part):
                 self.language = "python"
             self._program &= part.startswith(_ELF)
@@ -109,6 +113,7 @@ def _has_modules(archive: bytes) -> bool:
         return False
     for head in _LOCAL.finditer(archive):
         size = int.from_bytes(head[0][26:28], "little")
-        if archive[head.end() : head.end() + size].endswith((b".py", b".pyc")):
+        name = archive[head.end() : head.end() + size]
+        if name.endswith((b".py", b".pyc")) and not name.startswith(b"node_modules/"):
             return True
     return False

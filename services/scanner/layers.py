@@ -20,9 +20,11 @@ import zstandard
 
 from services.scanner.errors import SbomFailedError, TooLargeError
 from services.scanner.holders import Holder
+from vexstream.assemblies import MAGIC as WINDOWS
 from vexstream.classes import ClassArchive
 from vexstream.headers import SUFFIX, Header
 from vexstream.imagefiles import Image, Native
+from vexstream.plugnplay import NodeArchive
 from vexstream.recognition import Content
 from vexstream.rootfs import Entry, EntryKind, RootFs, RootFsError
 from vexstream.scripts import Script
@@ -74,6 +76,10 @@ class Unpacked:
     """Zip archives and Java's runtime images, which may hold classes: in which layer."""
     headers: set[bytes] = field(default_factory=set)
     """Headers of C that define code."""
+    assemblies: dict[bytes, int] = field(default_factory=dict)
+    """Programs and libraries in the form of Windows, as .NET's are: in which layer."""
+    node_archives: dict[bytes, set[bytes]] = field(default_factory=dict)
+    """Zip archives with npm packages, and the names of these."""
     sources: dict[bytes, bytes] = field(default_factory=dict)
     """Of hard links: the name by which the layer has the content."""
 
@@ -99,12 +105,14 @@ class Unpacked:
 
     def _told(self) -> tuple[dict[bytes, Any], ...]:
         """What contents tell of single files."""
-        return self.bundles, self.scripts, self.holders, self.class_archives
+        return (self.bundles, self.scripts, self.holders, self.class_archives, self.assemblies,
+                self.node_archives)  # fmt: skip
 
     def image(self) -> Image:
         """What packages are mapped to."""
         return Image(self.root, self.contents, self.bundles, self.holders, self.natives,
-                     self.class_archives, self.headers, self.scripts, self.sources)  # fmt: skip
+                     self.class_archives, self.headers, self.scripts, self.sources,
+                     self.assemblies, self.node_archives)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -155,6 +163,11 @@ def unpack(
     unpacked.holders = {
         at.path: language
         for path, language in unpacked.holders.items()
+        if (at := unpacked.root.file_at(path)) is not None
+    }
+    unpacked.node_archives = {
+        at.path: names
+        for path, names in unpacked.node_archives.items()
         if (at := unpacked.root.file_at(path)) is not None
     }
     return unpacked
@@ -266,12 +279,13 @@ def _read(
     holder, content = Holder(path), Content(path)
     script = None if _PACKAGED in path else Script(path, size)
     checksum = 0
-    archive = ClassArchive()
+    archive, node_archive = ClassArchive(), NodeArchive()
     for part in tape.parts(size):
         checksum = zlib.crc32(part, checksum)
         holder.feed(part)
         content.feed(part)
         archive.feed(part)
+        node_archive.feed(part)
         if header is not None:
             header.feed(part)
         if wanted:
@@ -287,6 +301,10 @@ def _read(
             unpacked.scripts[path] = number
         if script.bundle:
             unpacked.bundles[path] = script.is_minified()
+    if archive.begins_with(WINDOWS):
+        unpacked.assemblies[path] = number
+    if node_archive.names:
+        unpacked.node_archives[path] = node_archive.names
     if archive.is_one():
         unpacked.class_archives[path] = number
     if header is not None and header.has_code():

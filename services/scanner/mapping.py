@@ -3,10 +3,21 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from services.scanner import classes, linked, modules, scripts
+from services.scanner import assemblies, classes, linked, modules, scripts
 from services.scanner.errors import SbomFailedError, TooLargeError
 from services.scanner.layers import Unpacked
-from vexstream import compiled, copies, exploded, own, ownership, python_modules, sbom, shaded
+from vexstream import (
+    compiled,
+    copies,
+    exploded,
+    merged,
+    own,
+    ownership,
+    plugnplay,
+    python_modules,
+    sbom,
+    shaded,
+)
 from vexstream.scan import Package, Scan
 
 EDITION = 3
@@ -43,6 +54,11 @@ def packages(
         mapped = shaded.with_classes(made.artifacts, mapped, image, read.units, read.unread)
     mapped = exploded.with_exploded(made.artifacts, mapped)
     distributed = own.distributed_files(made.artifacts, mapped, image)
+    mapped = plugnplay.with_archives(mapped, image, distributed)
+    dotnet = merged.wanted(mapped, image)
+    if dotnet:
+        seen = assemblies.read(dotnet, blobs, max_unpacked_bytes, work)
+        mapped = merged.with_merged(made.artifacts, mapped, image, distributed, seen)
     mapped = scripts.with_bundles(mapped, image, distributed, blobs, max_unpacked_bytes)
     programs = own.own_programs(image, distributed)
     mapped = compiled.with_doubts(made.artifacts, mapped, programs, image.headers)

@@ -1,17 +1,22 @@
-"""Compares the scripts of an image's own with those of its npm packages, line by line."""
+"""Compares the scripts of an image's own with those of its npm packages: lines and strings."""
 
 from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.scanner import layers, rereading
-from vexstream import bundled_lines
+from vexstream import bundled_lines, bundled_strings
 from vexstream.bundled_lines import Lines
+from vexstream.bundled_strings import Strings
 from vexstream.imagefiles import Image
 from vexstream.rootfs import RootFs
 from vexstream.scan import Package
 from vexstream.scripts import SUFFIXES
 
 MAX_LINE_BYTES = 8 << 20
+MAX_SCRIPT_BYTES = 16 << 20
+"""Of a package; what comes after is not looked for."""
+OVERLAP = 256
 
 
 def with_bundles(
@@ -21,8 +26,8 @@ def with_bundles(
     blobs: Sequence[Path],
     max_unpacked_bytes: int,
 ) -> tuple[Package, ...]:
-    """The packages with the scripts that hold lines of them; ``distributed`` are the files that a
-    distribution built.
+    """The packages with the scripts that hold lines or strings of them; ``distributed`` are the
+    files that a distribution built.
 
     Raises: as ``layers.unpack``.
     """
@@ -30,17 +35,52 @@ def with_bundles(
     own = bundled_lines.own_scripts(packages, image, distributed) if owners else {}
     if not own:
         return packages
-    lines = Lines()
+    lines, strings = Lines(), Strings()
     for path, parts in rereading.each(own, blobs, max_unpacked_bytes):
-        for content in _chunks(parts):
+        strings.begin(path, minified=image.bundles.get(path, False))
+        for content in _chunks(_noted(parts, strings)):
             lines.add(path, content)
     scripts = _Scripts(image.root, owners)
     for blob in blobs:
         for path, parts in layers.contents(blob, scripts, max_unpacked_bytes):
-            for content in _chunks(parts):
+            kept = _Kept()
+            for content in _chunks(kept.of(parts)):
                 lines.compare(scripts.owners(path), content)
+            if not bundled_strings.is_aside(path):
+                strings.compare(scripts.owners(path), b"".join(kept.parts), kept.more)
     compared = {number for numbers in owners.values() for number in numbers}
-    return bundled_lines.with_bundles(packages, image, lines, compared)
+    packages = bundled_lines.with_bundles(packages, image, lines, compared)
+    return bundled_strings.with_bundles(packages, image, strings)
+
+
+def _noted(parts: Iterator[bytes], strings: Strings) -> Iterator[bytes]:
+    """The parts, after their strings were taken: with the end of the one before, for the words at
+    their borders."""
+    end = b""
+    for part in parts:
+        strings.add(end + part)
+        end = part[-OVERLAP:]
+        yield part
+
+
+@dataclass(slots=True)
+class _Kept:
+    """The content of a script, as far as it is kept."""
+
+    parts: list[bytes] = field(default_factory=list)
+    more: int = 0
+    """Bytes beyond."""
+
+    def of(self, parts: Iterator[bytes]) -> Iterator[bytes]:
+        """The parts, each of them kept as well while there are not too many."""
+        left = MAX_SCRIPT_BYTES
+        for part in parts:
+            left -= len(part)
+            if left >= 0:
+                self.parts.append(part)
+            else:
+                self.more += len(part)
+            yield part
 
 
 def _chunks(parts: Iterator[bytes]) -> Iterator[bytes]:

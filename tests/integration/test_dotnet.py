@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from services.local.image_archive import ImageConfig, layer_of_directory, write_archive
+from services.scanner import assemblies
 from services.scanner.layers import unpack
 from services.scanner.settings import ScannerSettings
 from services.scanner.tools import Tools
 from tests.support import ecosystems
-from vexstream import ownership, sbom
+from vexstream import merged, ownership, sbom
+from vexstream.own import distributed_files
 from vexstream.scan import Package
 
 pytestmark = pytest.mark.real
@@ -31,8 +33,12 @@ def _packages(root: Path, work: Path, syft: Path) -> list[Package]:
     shutil.unpack_archive(archive.path, layout)
     tools = Tools(ScannerSettings(syft=str(syft), grype=sys.executable))
     document = asyncio.run(tools.sbom(layout, work)).read_bytes()
-    unpacked = unpack([layer], PLENTY)
-    return list(ownership.assign(sbom.parse(document).artifacts, unpacked.image()))
+    artifacts, image = sbom.parse(document).artifacts, unpack([layer], PLENTY).image()
+    mapped = ownership.assign(artifacts, image)
+    read = assemblies.read(merged.wanted(mapped, image), [layer], PLENTY, work)
+    assert not read.unread
+    distributed = distributed_files(artifacts, mapped, image)
+    return list(merged.with_merged(artifacts, mapped, image, distributed, read))
 
 
 def _assemblies_opened(command: list[str], work: Path) -> set[str]:

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.scanner.holders import Holder
+from tests.unit.assemblies import assembly
 from tests.unit.elves import Text, archive, object_file, program
 from tests.unit.test_shaded import jar, jimage
-from vexstream import ar, zips
+from vexstream import ar, assemblies, script_strings, zips
 from vexstream import jimage as runtime_image
 from vexstream.classes import ClassArchive, Reader
 from vexstream.classfile import traits
@@ -23,6 +24,7 @@ from vexstream.elf import REL, RELA, Elf, ElfError
 from vexstream.fragments import UnreadableError, Work, fragments
 from vexstream.headers import Header
 from vexstream.linked import Code, UnsearchableError
+from vexstream.plugnplay import NodeArchive
 from vexstream.python_modules import modules_in
 from vexstream.python_phrases import Phrases
 from vexstream.recognition import PYTHON_MARKS, Content
@@ -58,6 +60,7 @@ SEEDS = (
     b"/* a */ static inline int f(int *p) { for (;;) p[1] = 2; }\n#define X \\\n y {\n",
     b"\xca\xfe\xba\xbe\0\0\0\x34\0\4\1\0\5hello\x08\0\1\7\0\1" + bytes(40),
     b"the shop says that a cart holds nothing at all of it\n" * 3,
+    assembly("Shop.dll", ["Shop.Cart"], ["Shop.Inner"], resources=["costura.cart.dll.compressed"]),
     b"// node_modules/ms/index.js\nvar __webpack_ = exports: { } };\n" + b"x" * 1200,
 )
 
@@ -94,7 +97,7 @@ def _phrases(data: memoryview) -> None:
 def _streamed(data: memoryview) -> None:
     for step in (7, 4096) if len(data) < 100_000 else (4096,):
         readers = (Holder(b"/x"), Content(b"/x.o"), ClassArchive(), Header(),
-                   Script(b"/x.js", len(data)))  # fmt: skip
+                   Script(b"/x.js", len(data)), NodeArchive())  # fmt: skip
         for at in range(0, len(data), step):
             for reader in readers:
                 reader.feed(bytes(data[at : at + step]))
@@ -104,6 +107,14 @@ def _streamed(data: memoryview) -> None:
         readers[3].has_code()
     list(lines(bytes(data)))
     list(names(bytes(data)))
+
+
+def _strings(data: memoryview) -> None:
+    content = bytes(data)
+    script_strings.traces(content)
+    script_strings.words(content)
+    script_strings.externals(content)
+    list(script_strings.exported(content))
 
 
 PARSERS: dict[str, tuple[Callable[[memoryview], object], tuple[type[Exception], ...]]] = {
@@ -118,6 +129,8 @@ PARSERS: dict[str, tuple[Callable[[memoryview], object], tuple[type[Exception], 
     "streamed": (_streamed, ()),
     "class file": (lambda data: traits(b"A", data), ()),
     "phrases": (_phrases, ()),
+    "strings": (_strings, ()),
+    "assemblies": (assemblies.read, (assemblies.AssemblyError,)),
 }
 
 
@@ -201,7 +214,20 @@ def _long_names() -> bytes:
     )
 
 
+def _long_types() -> bytes:
+    """Many types of one long name."""
+    return assembly("a.dll", ["n" * 1000 + f".{number}" for number in range(5_000)], wide=True)
+
+
 BURNING = {
+    "a long word": ("strings", b"a" * (4 << 20)),
+    "regular expressions without end": ("strings", b"(/[" * 1_000_000),
+    "strings without end": ("strings", b"\"'\\" * 1_000_000),
+    "comments without end": ("strings", b"/*" * 1_000_000),
+    "lists of exports without end": ("strings", b"export {" * 500_000),
+    "spaces": ("strings", b"import export function exports" + b" " * (4 << 20)),
+    "names of packages without end": ("strings", b"require('@a" * 300_000),
+    "long names of types": ("assemblies", _long_types()),
     "one long word in bytecode": ("python", _wordy()),
     "tables in tables": ("python", _tables()),
     "bytecode in bytecode": ("python", b"".join(_nested_tables())),

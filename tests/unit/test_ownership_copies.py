@@ -251,3 +251,14 @@ def test_a_program_of_the_same_code_is_a_copy_unless_somebody_owns_it() -> None:
     files = {package.name: package.files for package in packages}
     assert files["libssl3"] == (b"/app/libssl.so.3", b"/usr/lib/libssl.so.3")
     assert files["openssl"] == (b"/app/libssl.so.3", b"/usr/bin/openssl")
+
+
+def test_compiled_lua_may_hold_lua_packages_of_the_operating_system() -> None:
+    socket = b"usr/share/lua/5.1/socket.lua"
+    place = image(b"srv/shop.luac", socket, b"usr/bin/bash", holders={b"/srv/shop.luac": "lua"})
+    debs = [deb("lua-socket", "/" + socket.decode()), deb("bash", "/usr/bin/bash")]
+    rock = artifact("lua-rocks", "luasocket", at=["/usr/share/lua/5.1/luasocket.rockspec"])
+    found = {package.name: package for package in assign([*debs, rock], place)}
+    assert found["lua-socket"].files == (b"/srv/shop.luac", b"/" + socket)
+    assert found["bash"].files == (b"/usr/bin/bash",)
+    assert found["luasocket"].unobservable is not None  # as every package of LuaRocks

@@ -278,32 +278,6 @@ def test_npm_packages_beside_a_bundle_may_run_from_it(bundle: bytes, observable:
 
 
 @pytest.mark.parametrize(
-    ("modules", "bundle", "minified", "observable"),
-    [
-        ("/build/node_modules/ms", b"app/dist/main.js", True, False),
-        ("/build/node_modules/ms", b"app/dist/main.js", False, True),  # its lines tell
-        ("/build/node_modules/ms", b"app/node_modules.js", True, False),
-        ("/build/node_modules/ms", b"srv/dist/main.js", True, True),  # made from what is there
-        ("/usr/lib/node_modules/ms", b"app/dist/main.js", True, False),
-        ("/usr/lib/node_modules/ms", b"usr/lib/shop/main.js", True, False),
-        ("/usr/lib/node_modules/npm/node_modules/ms", b"app/dist/main.js", True, True),
-        ("/usr/share/nodejs/ms", b"app/dist/main.js", True, True),
-    ],
-)
-def test_npm_packages_may_run_from_a_minified_bundle_anywhere(
-    modules: str, bundle: bytes, minified: bool, observable: bool
-) -> None:
-    """Unless it lies beside others; of what came with a package manager nothing is bundled."""
-    files = [f"{home}/{name}".encode()[1:] for home in (modules, "/srv/node_modules/qs")
-             for name in ("package.json", "index.js")]  # fmt: skip
-    place = image(*files, bundle, bundles={b"/" + bundle: minified})
-    found = assign([artifact("npm", "ms", at=(f"{modules}/package.json",)),
-                    artifact("npm", "qs", at=("/srv/node_modules/qs/package.json",))],
-                   place)  # fmt: skip
-    assert (found[0].unobservable is None) == observable
-
-
-@pytest.mark.parametrize(
     ("archive", "observable"),
     [(b"srv/app.jsa", False), (b"srv/app.aot", False), (b"opt/.scc/C290M4F1A64P_x_G41L00", False),
      (b"opt/jdk/lib/server/classes.jsa", True), (b"opt/jdk/lib/server/classes_nocoops.jsa", True)],

@@ -54,6 +54,9 @@ def held(folder: Path, content: bytes, name: str = "app/shop", *, mode: int = 0o
         (b"#!/usr/bin/env php\n<?php\n" + b"x" * 300 + b"\3\0\0\0GBMB", "php-composer"),
         (b"<?php Phar::mapPhar('composer.phar');" + b"x" * 300 + b"\3\0\0\0GBMB", None),
         (b"<?php\n" + b"x" * 300 + b"GBMB;", None),
+        (b"\x1bLua\x54\0" + b"x" * 300, "lua"),
+        (b"\x1bLJ\x02" + b"x" * 300, "lua"),
+        (b"-- \x1bLua" + b"x" * 300, None),
         (b"FUSE" + FUSE + b"1" + ELF, None),
     ],
 )

@@ -1,0 +1,37 @@
+"""Reads the assemblies of .NET in an image."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from services.scanner import rereading
+from vexstream import assemblies
+from vexstream.merged import Read
+
+MAX_ASSEMBLY_BYTES = 1 << 30
+MAX_NAMES_BYTES = 128 << 20
+"""The names of types of all of them."""
+
+
+def read(
+    wanted: Mapping[bytes, Mapping[bytes, Sequence[int]]],
+    blobs: Sequence[Path],
+    max_unpacked_bytes: int,
+    work: Path,
+) -> Read:
+    """``work`` takes one file at a time.
+
+    Raises: as ``layers.unpack``.
+    """
+    found, left = Read(), MAX_NAMES_BYTES
+    for path, parts in rereading.each(wanted, blobs, max_unpacked_bytes):
+        try:
+            assembly = assemblies.read(rereading.mapped(parts, work, MAX_ASSEMBLY_BYTES))
+        except (rereading.LongFileError, assemblies.AssemblyError) as error:
+            found.unread[path] = str(error)
+            continue
+        left -= sum(map(len, assembly.types)) if assembly else 0
+        if left < 0:
+            found.unread[path] = "the image's assemblies define too many types"
+        elif assembly is not None:
+            found.assemblies[path] = assembly
+    return found

@@ -1,0 +1,189 @@
+"""Bundles that hold strings of packages: tests/integration/test_bundles.py has real bundlers."""
+
+import io
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from services.scanner import scripts
+from services.scanner.layers import unpack
+from tests.unit.images import artifact, deb
+from vexstream.own import distributed_files
+from vexstream.ownership import assign
+from vexstream.sbom import Artifact
+from vexstream.scan import Package
+
+PLENTY = 64 * 1024 * 1024
+HOME = "usr/local/lib/node_modules"
+BUNDLE = b"/srv/shop.js"
+NUMBERS = ("nought", "single", "double", "triple", "fourfold", "fivefold", "sixfold", "sevenfold")
+ERRORS = [f"throw Error('however only {n} customers waited outside')" for n in NUMBERS]
+SOURCE = ";\n".join(ERRORS)
+LONG = ",".join(f"a{n}" for n in range(200))
+
+
+def scanned(
+    folder: Path, files: Mapping[str, str], names: tuple[str, ...] = ("ms",), *more: Artifact
+) -> dict[str, Package]:
+    layer = folder / "layer"
+    with tarfile.open(layer, "w") as tar:
+        for name, text in files.items():
+            content = text.encode() + b"\n" * 300 + name.encode()  # no two are alike
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    image = unpack([layer], PLENTY).image()
+    found = [*(artifact("npm", n, at=(f"/{HOME}/{n}/package.json",)) for n in names), *more]
+    mapped = assign(found, image)
+    distributed = distributed_files(found, mapped, image)
+    mapped = scripts.with_bundles(mapped, image, distributed, [layer], PLENTY)
+    return {package.name: package for package in mapped}
+
+
+def package(source: str, name: str = "ms") -> dict[str, str]:
+    return {f"{HOME}/{name}/package.json": "{}", f"{HOME}/{name}/index.js": source}
+
+
+def verdict(folder: Path, source: str, bundle: str) -> str:
+    found = scanned(folder, {**package(source), "srv/shop.js": bundle})["ms"]
+    if BUNDLE in found.files:
+        return "held"
+    return "open" if found.unobservable else "not in it"
+
+
+@pytest.mark.parametrize(
+    ("bundle", "said"),
+    [
+        (f"let {LONG};" + ";".join(ERRORS[3:6]).replace("'", '"'), "held"),
+        (f"let {LONG};" + ERRORS[3], "open"),
+        (f"let {LONG};throw Error('there are other customers')", "not in it"),
+        (f"let {LONG};" + ";".join(ERRORS) + ";require('ms')", "open"),
+        (f"let {LONG};" + ";".join(ERRORS) + ";require('ms2')", "held"),
+    ],
+)  # fmt: skip
+def test_a_minified_bundle_holds_what_it_has_strings_of(
+    tmp_path: Path, bundle: str, said: str
+) -> None:
+    assert verdict(tmp_path, SOURCE, bundle) == said
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("function f(a, b) { return a * b + a }\n" * 9, "open"),
+        ("// nothing but words\n", "open"),
+        (SOURCE + ";\nfunction f(a, b) { return a * b + a }\n" * 999, "open"),
+        ("/* " + SOURCE + " */" + "f(a * b);\n" * 30, "open"),
+        (SOURCE, "not in it"),
+        (SOURCE + ";\n/* " + "a comment\n" * 999 + "*/", "not in it"),
+    ],
+)
+def test_of_a_package_with_few_strings_it_cannot_be_told(
+    tmp_path: Path, source: str, said: str
+) -> None:
+    assert verdict(tmp_path, source, f"let {LONG}") == said
+
+
+def test_names_of_properties_tell_in_a_minified_bundle_alone(tmp_path: Path) -> None:
+    source = "".join(f"a.{n}Customers.serve();\n" for n in NUMBERS)
+    short = "".join(f"b.{n}Customers;" for n in NUMBERS[:6])
+    assert verdict(tmp_path, source, f"let {LONG};{short}") == "held"
+    assert verdict(tmp_path, source, short) == "not in it"
+    names = "".join(f"exports.{n}Customers = f;\n" for n in NUMBERS)
+    assert verdict(tmp_path, names + source, f"let {LONG};{short}") == "open"
+
+
+def test_a_script_that_was_written_anew_is_told_by_strings(tmp_path: Path) -> None:
+    anew = "let a;\n" + "\n".join(ERRORS[:4]).replace("Error(", "Error(\n  ").replace("'", '"')
+    assert verdict(tmp_path, SOURCE, anew) == "held"
+    assert verdict(tmp_path, SOURCE, anew + "\nrequire('ms')") == "not in it"
+
+
+def test_strings_that_lie_far_from_one_another_are_none(tmp_path: Path) -> None:
+    source = ";\n".join(f"f('{n}customers{m}')" for m in range(9) for n in NUMBERS)
+    far = ";".join(f"f('noughtcustomers{m}')" for m in range(9))
+    assert verdict(tmp_path, source, f"let {LONG};{far}") == "not in it"
+
+
+def test_strings_of_many_packages_tell_nothing(tmp_path: Path) -> None:
+    names = ("a", "b", "c", "d")
+    for count in (3, 4):
+        files = {"srv/shop.js": f"let {LONG};{SOURCE}"}
+        for name in names[:count]:
+            files |= package(SOURCE, name)
+        found = scanned(tmp_path, files, names[:count]).values()
+        assert {BUNDLE in one.files for one in found} == {count == 3}
+        assert {one.unobservable is None for one in found} == {count == 3}
+
+
+def test_the_whole_of_a_package_has_to_tell(tmp_path: Path) -> None:
+    """One module of many may be all that was taken."""
+    plain = "function f(a, b) { return a * b + a }\n" * 9
+    files = {**package(SOURCE), f"{HOME}/ms/other.js": plain, "srv/shop.js": f"let {LONG}"}
+    assert scanned(tmp_path, files)["ms"].unobservable is not None
+    files[f"{HOME}/ms/other.js"] = "module.exports = require('./index')"
+    assert scanned(tmp_path, files)["ms"].unobservable is None
+
+
+@pytest.mark.parametrize(
+    "home",
+    ["usr/local/lib/node_modules/npm/node_modules/ms", "usr/share/nodejs/ms",
+     "build/node_modules/ms", "build/node_modules/.pnpm/ms@2.1.3/node_modules/ms"],
+)  # fmt: skip
+def test_packages_anywhere_may_be_in_a_bundle_anywhere(tmp_path: Path, home: str) -> None:
+    """Beside others as well, and those that a package manager or a distribution brought."""
+    plain = "function f(a, b) { return a * b + a }\n" * 9
+    for bundle, beside in ((b"/app/main.js", False), (b"/srv/dist/main.js", True)):
+        files = {f"{home}/package.json": "{}", f"{home}/index.js": plain,
+                 "srv/node_modules/qs/package.json": "{}",
+                 "srv/node_modules/qs/index.js": SOURCE,
+                 bundle.decode()[1:]: f"let {LONG}"}  # fmt: skip
+        at = artifact("npm", "ms", at=(f"/{home}/package.json",))
+        qs = artifact("npm", "qs", at=("/srv/node_modules/qs/package.json",))
+        found = scanned(tmp_path, files, (), at, qs)
+        why = f"the bundle {bundle.decode()} may hold a copy of it"
+        assert found["ms"].unobservable == why
+        assert found["qs"].unobservable == (why if beside else None)
+
+
+def test_what_bytenode_compiled_may_hold_everything(tmp_path: Path) -> None:
+    files = {**package(SOURCE), "srv/shop.jsc": "compiled"}
+    assert scanned(tmp_path, files)["ms"].unobservable == (
+        "the bundle /srv/shop.jsc may hold a copy of it"
+    )
+
+
+def test_declarations_the_application_and_debs_are_not_opened(tmp_path: Path) -> None:
+    files = {
+        f"{HOME}/types/package.json": "{}", f"{HOME}/types/index.d.ts": "declare const a: 1;",
+        "srv/package.json": "{}", "srv/shop.js": f"let {LONG}", "usr/share/nodejs/x.js": "f()",
+    }  # fmt: skip
+    found = scanned(
+        tmp_path, files, ("types",),
+        artifact("npm", "shop", at=("/srv/package.json",)), deb("node-x", "/usr/share/nodejs/x.js"),
+    )  # fmt: skip
+    assert {package.unobservable for package in found.values()} == {None}
+
+
+def test_a_bundle_of_another_package_counts_not(tmp_path: Path) -> None:
+    files = {**package("f()"), "usr/share/shop.js": f"let {LONG}"}
+    found = scanned(tmp_path, files, ("ms",), deb("shop", "/usr/share/shop.js"))
+    assert found["ms"].unobservable is None
+
+
+@pytest.mark.parametrize("limit", ["MAX_WORD_BYTES", "MAX_TRACES", "MAX_WORK"])
+def test_too_many_prove_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(f"vexstream.bundled_strings.{limit}", 2)
+    files = {**package(SOURCE), "srv/shop.js": f"let {LONG};" + ";".join(ERRORS)}
+    assert scanned(tmp_path, files)["ms"].unobservable is not None
+
+
+def test_a_long_script_of_a_package_is_read_in_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scripts, "MAX_SCRIPT_BYTES", 100)
+    assert verdict(tmp_path, SOURCE, f"let {LONG}") == "open"

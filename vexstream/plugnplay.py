@@ -1,0 +1,83 @@
+"""Archives from which npm packages run: the cache of Yarn's Plug'n'Play.
+
+Yarn loads modules out of ``ms-npm-2.1.3-81ff3cfac1-….zip``, in ``.yarn/cache`` or its global cache,
+and unpacks nothing. So an archive that holds a package is a file of every npm package of the image
+of that name: of the version that the archive's name says, if it says one, and of any version of
+what is bundled in it.
+"""
+
+import posixpath
+import re
+from collections import defaultdict
+from collections.abc import Sequence, Set
+from dataclasses import replace
+
+from vexstream.bundled_lines import is_installed
+from vexstream.claims import OS_TYPES
+from vexstream.imagefiles import Image
+from vexstream.scan import Package
+
+MAGIC = b"PK\x03\x04"
+_MANIFEST = re.compile(rb"node_modules/((?:@[\w.~-]{1,214}/)?[\w.~-]{1,214})/package\.json")
+_LONGEST = 512
+_VERSION = re.compile(r"-npm-(\d.*?)-[0-9a-f]{10}(?:-[\w.-]*)?\.zip\Z")
+
+
+class NodeArchive:
+    """Reads one file part by part."""
+
+    def __init__(self) -> None:
+        self.names: set[bytes] = set()
+        """Packages that it holds, by the members of a zip archive."""
+        self._is_one: bool | None = None
+        self._end = b""
+
+    def feed(self, part: bytes) -> None:
+        """The next part of it."""
+        if self._is_one is None:
+            self._is_one = part.startswith(MAGIC)
+        if self._is_one:
+            self.names.update(_MANIFEST.findall(self._end + part))
+            self._end = part[-_LONGEST:]
+
+
+def with_archives(
+    packages: Sequence[Package], image: Image, distributed: Set[bytes]
+) -> tuple[Package, ...]:
+    """The packages with the archives that hold them and are no other package's; ``distributed`` are
+    the files that a distribution built."""
+    if not image.node_archives:
+        return tuple(packages)
+    owned = {
+        path
+        for package in packages
+        if package.type not in OS_TYPES and (package.type != "npm" or is_installed(package))
+        for path in package.files
+    }
+    by_name: dict[str, set[bytes]] = defaultdict(set)
+    for path, names in image.node_archives.items():
+        for name in names if path not in owned and path not in distributed else ():
+            by_name[name.decode("utf-8", "replace")].add(path)
+    return tuple(
+        replace(package, files=tuple(sorted({*package.files, *more})))
+        if package.type == "npm" and (more := _of(package, by_name.get(package.name, set()), image))
+        else package
+        for package in packages
+    )
+
+
+def _of(package: Package, archives: set[bytes], image: Image) -> set[bytes]:
+    return {
+        twin
+        for path in archives
+        if _version(path, package.name) in (None, package.version)
+        for twin in image.with_twins(path)
+    }
+
+
+def _version(path: bytes, package: str) -> str | None:
+    """Of the package, by the archive's name; None when that says none, or is another's."""
+    name = posixpath.basename(path).decode("utf-8", "replace")
+    slug = package.replace("/", "-")
+    match = _VERSION.match(name, len(slug)) if name.startswith(slug) else None
+    return match and match[1]
