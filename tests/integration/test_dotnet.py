@@ -38,7 +38,9 @@ def _packages(root: Path, work: Path, syft: Path) -> list[Package]:
     read = assemblies.read(merged.wanted(mapped, image), [layer], PLENTY, work)
     assert not read.unread
     distributed = distributed_files(artifacts, mapped, image)
-    return list(merged.with_merged(artifacts, mapped, image, distributed, read))
+    held = merged.with_merged(artifacts, mapped, image, distributed, read)
+    assert held == mapped  # none of its assemblies was merged
+    return list(held)
 
 
 def _assemblies_opened(command: list[str], work: Path) -> set[str]:
