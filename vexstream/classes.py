@@ -75,18 +75,13 @@ class Unit:
     names: dict[bytes, set[bytes]] = field(default_factory=dict)
     """Directory -> the classes in it, without those nested in classes."""
     shapes: dict[int, bytes] = field(default_factory=dict)
-    """What tells classes, and a directory of one that is so."""
-    sentences: set[int] = field(default_factory=set)
-    """What the classes say."""
-    renamed: dict[int, bytes] = field(default_factory=dict)
-    """What those say that may have been renamed, and a directory of one that says it."""
+    sentences: dict[int, bytes] = field(default_factory=dict)
+    """What tells classes, and a directory of one that has it."""
 
     def add_traits(self, path: bytes, found: Traits) -> None:
         """Takes in what is in a class."""
-        directory, _, name = path.rpartition(b"/")
-        self.sentences |= found.sentences
-        if _RENAMED.match(name.partition(b".")[0].partition(b"$")[0]):
-            self.renamed |= dict.fromkeys(found.sentences, directory)
+        directory = path.rpartition(b"/")[0]
+        self.sentences |= dict.fromkeys(found.sentences, directory)
         if found.shape is not None:
             self.shapes[found.shape] = directory
 

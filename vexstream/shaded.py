@@ -10,7 +10,7 @@ jars stay closed. A package's classes are told by their names:
    package's, on the one side or the other.
 3. So is one class elsewhere with the name, the members and the literals of one of the package's.
 4. Renamed classes keep what they say: ``MIN_SENTENCES`` literals of three words or more that few
-   packages have.
+   packages have, in directories of another project.
 
 An archive that has nothing but classes of another one, and coordinates of its own, is what that
 other one was made from: it does not become a file of it, and nor does one where the classes are in
@@ -33,11 +33,13 @@ from vexstream.sbom import Artifact
 from vexstream.scan import Package
 
 MIN_RELOCATED = 4
-MIN_SENTENCES = 3
+MIN_SENTENCES = 6
 _TELLING = re.compile(rb"[A-Za-z0-9_]*[a-z0-9][A-Z][A-Za-z0-9_]*\Z")
 _TELLING_BYTES = 8
 _MAX_PLACES = 8
 """A name in directories of more names than this is a common one (StringUtils)."""
+_PROJECT = 3
+"""Directories that name a project: ``org/apache/kafka``."""
 _MAX_FAMILIES = 3
 """What packages of more names than this say is common."""
 MAX_WORK = 100_000_000
@@ -240,10 +242,11 @@ class _Sought:
                 home = self._units[number].shapes[shape]
                 if not _is_below(directory, home) and not _is_below(home, directory):
                     found.setdefault(number, _Found(number)).alike.add(directory)
-        for sentence, directory in unit.renamed.items():
+        for sentence, directory in unit.sentences.items():
             for number in self._sentences.get(sentence, ()):
                 self._work.take(1)
-                found.setdefault(number, _Found(number)).said[sentence] = directory
+                if not _is_akin(directory, self._units[number].sentences[sentence]):
+                    found.setdefault(number, _Found(number)).said[sentence] = directory
 
     def _in(
         self, directory: bytes, names: set[bytes]
@@ -297,6 +300,11 @@ def _ends(directory: bytes) -> Iterator[bytes]:
 
 def _is_below(directory: bytes, home: bytes) -> bool:
     return b"/" in home and (b"/" + directory).endswith(b"/" + home)
+
+
+def _is_akin(directory: bytes, home: bytes) -> bool:
+    """Of the same project, whose jars have what a generator wrote for each of them."""
+    return b"/".join(home.split(b"/")[:_PROJECT]) in directory
 
 
 def _is_telling(name: bytes) -> bool:

@@ -340,7 +340,7 @@ def test_what_stands_behind_an_archive_does_not_matter(tmp_path: Path) -> None:
 
 
 MEMBERS = ("readAll", "skipBlanks", "parse", "unread")
-SAID = ("There is no such block", "A block has no end here", "More than one block is open")
+SAID = tuple(f"There is no block {n} in the file" for n in range(6))
 
 
 def lent_class(name: str, members: Iterable[str] = MEMBERS, said: Iterable[str] = SAID) -> bytes:
@@ -357,10 +357,12 @@ def two_jars(other: Mapping[str, bytes]) -> dict[str, bytes]:
     [
         ("com/shop/x/Blocks", MEMBERS, SAID[:1], False),
         ("com/shop/x/Blocks", MEMBERS, SAID, True),  # relocated
-        ("com/shop/x/Other", MEMBERS, SAID[:2], False),
-        ("com/shop/x/Blocks", (*MEMBERS, "more"), SAID[:2], False),
+        ("com/shop/x/Other", MEMBERS, SAID[:5], False),
+        ("org/acme/lib/x/Other", MEMBERS, SAID, False),  # of one project
+        ("com/shop/x/Blocks", (*MEMBERS, "more"), SAID[:5], False),
         ("q/z", ("q", "r", "s"), SAID, True),  # renamed
-        ("q/z", ("q", "r", "s"), SAID[:2], False),
+        ("dictionary/Word", ("q", "r", "s"), SAID, True),
+        ("q/z", ("q", "r", "s"), SAID[:5], False),
     ],
 )
 def test_a_class_elsewhere_is_told_by_what_is_in_it(
@@ -418,7 +420,7 @@ def test_one_renamed_class_may_be_anybodys(tmp_path: Path) -> None:
 def test_too_much_in_classes_proves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vexstream.classes.MAX_ALL_CLASS_BYTES", 300)
+    monkeypatch.setattr("vexstream.classes.MAX_ALL_CLASS_BYTES", 700)
     files = two_jars({f"q/z{n}.class": lent_class("q/z") for n in range(9)})
     [found] = scanned(tmp_path, files, [lent()])
     assert found.unobservable == (
