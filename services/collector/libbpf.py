@@ -14,6 +14,8 @@ _PRINT = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
 _SAMPLE = ctypes.CFUNCTYPE(c_int, c_void_p, c_void_p, c_size_t)
 _WARN = 0
 _MAX_LOG_LINES = 400
+_LOG_BYTES = 16 << 20
+"""The verifier's log, which ends with its reason, can be that long."""
 _PROGRAM_INFO_BYTES = 224
 _MISSES_AT = 208
 """``recursion_misses`` of ``struct bpf_prog_info`` (kernel ABI)."""
@@ -48,7 +50,7 @@ _warnings: list[str] = []
 
 def _on_print(level: int, text: bytes, arguments: int) -> int:
     if level == _WARN:
-        buffer = ctypes.create_string_buffer(1 << 16)
+        buffer = ctypes.create_string_buffer(_LOG_BYTES)
         ctypes.CDLL(None).vsnprintf(buffer, c_size_t(len(buffer)), text, c_void_p(arguments))
         _warnings.append(buffer.value.decode("utf-8", "replace").rstrip())
     return 0

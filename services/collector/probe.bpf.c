@@ -441,21 +441,26 @@ static long check_step(__u32 index, struct walk *walk)
 }
 
 // Fills the scratch with the path of the dentry. A rename during the walk makes the two passes
-// differ; such a path is not to be trusted.
+// differ; such a path is not to be trusted. The stack is scarce here: 512 bytes are all that the
+// functions that call each other may have, which kernels before 6.7 or so round up to 32 for each.
 static __noinline struct dentry *walk_path(struct scratch *scratch, struct dentry *dentry,
 					   struct dentry *stop)
 {
-	struct walk first = {.scratch = scratch, .dentry = dentry, .stop = stop};
-	struct walk second = {.scratch = scratch, .dentry = dentry, .stop = stop};
+	struct walk walk = {.scratch = scratch, .dentry = dentry, .stop = stop};
+	struct dentry *end;
+	__u64 check;
 
 	scratch->start = PATH_END;
-	bpf_loop(MAX_DEPTH, write_step, &first, 0);
-	if (first.failed || !first.done)
+	bpf_loop(MAX_DEPTH, write_step, &walk, 0);
+	if (walk.failed || !walk.done)
 		return 0;
-	bpf_loop(MAX_DEPTH, check_step, &second, 0);
-	if (!second.done || first.check != second.check || first.dentry != second.dentry)
-		return 0;
-	return first.dentry;
+	end = walk.dentry;
+	check = walk.check;
+	walk.dentry = dentry;
+	walk.check = 0;
+	walk.done = false;
+	bpf_loop(MAX_DEPTH, check_step, &walk, 0);
+	return walk.done && walk.check == check && walk.dentry == end ? end : 0;
 }
 
 // The mount that is the root of the task's mount namespace, also for a task in a chroot: the last
@@ -672,19 +677,22 @@ static __noinline int send_file(struct task_struct *task, struct dentry *dentry,
 	struct mount *root = namespace_root(task);
 	struct super_block *sb = BPF_CORE_READ(dentry, d_inode, i_sb);
 	struct dentry *root_dentry, *top, *stop, *end;
-	struct event event = {};
 	struct scratch *scratch;
+	struct event *event;
 	bool overlay;
 	int result = LOSS_PATH_WALK;
 
 	if (!root)
 		return LOSS_PATH_WALK;
-	root_dentry = describe_root(root, &event);
-	if (!root_dentry)
-		return -1;
 	scratch = claim_scratch();
 	if (!scratch)
 		return LOSS_RING_BUFFER;
+	event = &scratch->event;
+	root_dentry = describe_root(root, event);
+	if (!root_dentry) {
+		scratch->busy = 0;
+		return -1;
+	}
 	top = BPF_CORE_READ(sb, s_root);
 	overlay = BPF_CORE_READ(sb, s_magic) == OVERLAYFS_MAGIC;
 	stop = overlay ? top : root_dentry;
@@ -692,16 +700,15 @@ static __noinline int send_file(struct task_struct *task, struct dentry *dentry,
 	if (!end)
 		end = walk_path(scratch, dentry, stop);
 	if (end && (end == root_dentry || end == top)) {
-		event.cgroup = key->cgroup;
-		event.inode = key->inode;
-		event.dev = key->dev;
-		event.pid = BPF_CORE_READ(task, tgid);
-		event.use = key->use;
-		event.kind = KIND_FILE;
-		event.flags |= (end == root_dentry ? EVENT_IN_ROOT : 0) |
-			       (end == top ? EVENT_FROM_TOP : 0) |
-			       key->how;
-		scratch->event = event;
+		event->cgroup = key->cgroup;
+		event->inode = key->inode;
+		event->dev = key->dev;
+		event->pid = BPF_CORE_READ(task, tgid);
+		event->use = key->use;
+		event->kind = KIND_FILE;
+		event->flags |= (end == root_dentry ? EVENT_IN_ROOT : 0) |
+				(end == top ? EVENT_FROM_TOP : 0) |
+				key->how;
 		result = emit(scratch, PATH_END - scratch->start) ? 0 : LOSS_RING_BUFFER;
 		if (!result && overlay)
 			result = send_image_name(scratch, dentry);
