@@ -1,7 +1,8 @@
 /* hot FILE COUNT: ns per open+close of one file. cold PREFIX FROM COUNT: the same for COUNT files that
  * are each opened once (make PREFIX COUNT makes them). rate FILE PER_SECOND SECONDS, and new PREFIX
  * PER_SECOND SECONDS, for which every open is of another file: opens per second that it came to.
- * call COUNT: ns of a system call that opens nothing. Prints one number. */
+ * call COUNT: ns of a system call that opens nothing. loop COUNT: ns of two instructions. Prints one
+ * number. */
 #include <err.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -75,6 +76,11 @@ int main(int argc, char **argv)
         }
         printf("%.0f\n", count / ((at(CLOCK_MONOTONIC) - start) / 1e9));
         return 0;
+    } else if (!strcmp(argv[1], "loop")) {
+        count = atol(argv[2]);
+        long i = count;
+        start = now();
+        do __asm__ volatile("" : "+r"(i)); while (--i);
     } else {
         count = atol(argv[2]);
         start = now();

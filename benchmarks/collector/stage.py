@@ -1,4 +1,5 @@
-"""Where the collector's benchmarks play: a container that opens files, and who observes it."""
+"""Where the collector's benchmarks play: a container that opens files, one that is only an overlay,
+and who observes them."""
 
 import contextlib
 import os
@@ -10,10 +11,11 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO, cast
 
 from schemas.messages import decode_batch
 from services.collector.build import find_probe
-from services.collector.source import CoreSource
+from services.collector.source import HOOKS, CoreSource, HookKind
 from services.collector.spool import Spool
 from services.local import image
 from services.local.containerd import Container, Containerd
@@ -48,12 +50,17 @@ class Bench:
         return float(done.stdout)
 
 
+def compile_opens(program: Path) -> None:
+    """The program that opens files."""
+    subprocess.run(["gcc", "-O2", "-static", "-o", str(program), str(SOURCE)], check=True)
+
+
 @contextlib.contextmanager
 def bench() -> Iterator[Bench]:
     """Starts a private containerd and the container."""
     folder = Path(tempfile.mkdtemp(prefix="vx-"))
     program = folder / "opens"
-    subprocess.run(["gcc", "-O2", "-static", "-o", str(program), str(SOURCE)], check=True)
+    compile_opens(program)
     files = {"/opt/opens": File(program.read_bytes(), 0o755), "/opt/file": File(b"x")}
     archive = image.probe_image(cache_dir() / "images", files=files, name=NAME)
     with Containerd(folder / "c", cache=cache_dir() / "images", remove_state=True) as containerd:
@@ -63,17 +70,45 @@ def bench() -> Iterator[Bench]:
 
 
 @contextlib.contextmanager
+def on_overlay(*program: str, layer: Path | None = None) -> Iterator[Callable[[object], float]]:
+    """Runs a program on an overlay of this machine's root, which the probe takes for a container's,
+    with a layer of files above it. Hands orders to it, a line each, and tells the number that it
+    answers with."""
+    copied = f"cp -r {layer}/. l &&" if layer else ""
+    with tempfile.TemporaryDirectory() as folder:
+        script = (
+            f"mount -t tmpfs tmpfs {folder} && cd {folder} && mkdir l u w m && {copied}"
+            " mount -t overlay overlay -o lowerdir=l:/,upperdir=u,workdir=w m && cd m &&"
+            " mkdir -p .old && mount -t proc proc proc && pivot_root . .old &&"
+            ' umount -l /.old && mount -t tmpfs t /tmp && cd /tmp && exec "$@"'
+        )
+        with subprocess.Popen(
+            ["unshare", "-m", "sh", "-c", script, "sh", *program],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        ) as running:  # fmt: skip
+            orders, answers = cast(IO[str], running.stdin), cast(IO[str], running.stdout)
+
+            def do(order: object) -> float:
+                print(order, file=orders, flush=True)
+                return float(answers.readline())
+
+            yield do
+            orders.close()
+
+
+@contextlib.contextmanager
 def nobody() -> Iterator[None]:
     """No observer."""
     yield
 
 
 @contextlib.contextmanager
-def probe() -> Iterator[CoreSource]:
-    """The collector's probe, without its reader."""
+def probe(*hooks: HookKind) -> Iterator[CoreSource]:
+    """The collector's probe, without its reader; with the hooks that it would choose, or these."""
     source = CoreSource(
-        find_probe(None), ring_buffer_bytes=8 << 20, dedup_entries=262_144, host_proc=Path("/proc")
-    )
+        find_probe(None), ring_buffer_bytes=8 << 20, dedup_entries=262_144, host_proc=Path("/proc"),
+        hooks=hooks or HOOKS,
+    )  # fmt: skip
     source.start()
     try:
         yield source

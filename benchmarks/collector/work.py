@@ -6,58 +6,39 @@ bare round it comes as well, and goes again: to load it is work that leaves its 
 """
 
 import contextlib
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import IO, cast
+from typing import Literal
 
-from benchmarks.collector.stage import probe
+from benchmarks.collector.stage import on_overlay, probe
 
 _WORKER = Path(__file__).with_name("worker.py")
 _SOURCE = Path(__file__).parents[2] / "tests/support/uses.c"
 
 
+Kind = Literal["build", "serve"]
+_ARGUMENTS: dict[Kind, tuple[str, ...]] = {"build": ("build", str(_SOURCE)), "serve": ("serve",)}
+
+
 @dataclass(frozen=True)
-class _Work:
-    arguments: tuple[str, ...]
+class Amount:
+    """How much of a kind of work is done in a round."""
+
     first: int
-    """Done before a round is measured: the first use of each file costs once."""
+    """Before it is measured: the first use of each file costs once."""
     measured: int
 
 
-_KINDS = {
-    "build": _Work(("build", str(_SOURCE)), first=1, measured=10),
-    "serve": _Work(("serve",), first=100, measured=2000),
-}
+_AMOUNTS: dict[Kind, Amount] = {"build": Amount(1, 10), "serve": Amount(100, 2000)}
 
 
-@contextlib.contextmanager
-def _worker(work: _Work) -> Iterator[Callable[[int], float]]:
+def worker(kind: Kind) -> contextlib.AbstractContextManager[Callable[[object], float]]:
     """Does so much of the work, and tells the CPU seconds of it."""
-    with tempfile.TemporaryDirectory() as folder:
-        script = (
-            f"mount -t tmpfs tmpfs {folder} && cd {folder} && mkdir u w m &&"
-            " mount -t overlay overlay -o lowerdir=/,upperdir=u,workdir=w m && cd m &&"
-            " mkdir -p .old && mount -t proc proc proc && pivot_root . .old &&"
-            ' umount -l /.old && mount -t tmpfs t /tmp && cd /tmp && exec "$@"'
-        )
-        program = [str(Path(sys.executable).resolve()), "-I", str(_WORKER), *work.arguments]
-        with subprocess.Popen(
-            ["unshare", "-m", "sh", "-c", script, "sh", *program],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        ) as worker:  # fmt: skip
-            orders, answers = cast(IO[str], worker.stdin), cast(IO[str], worker.stdout)
-
-            def do(amount: int) -> float:
-                print(amount, file=orders, flush=True)
-                return float(answers.readline())
-
-            yield do
-            orders.close()
+    python = str(Path(sys.executable).resolve())
+    return on_overlay(python, "-I", str(_WORKER), *_ARGUMENTS[kind])
 
 
 @contextlib.contextmanager
@@ -78,16 +59,16 @@ def _error_of_median(values: list[float]) -> float:
 def measured(rounds: int) -> dict[str, dict[str, float]]:
     """CPU seconds bare and seen, and the ratio of the pairs with its error, by what was done."""
     figures: dict[str, dict[str, float]] = {}
-    for name, work in _KINDS.items():
+    for name, amount in _AMOUNTS.items():
         bare: list[float] = []
         seen: list[float] = []
-        with _worker(work) as do:
+        with worker(name) as do:
             for n in range(rounds):
                 # In turns, and who begins takes turns too.
                 for observer, times in ((_gone, bare), (probe, seen))[:: -1 if n % 2 else 1]:
                     with observer():
-                        do(work.first)
-                        times.append(do(work.measured))
+                        do(amount.first)
+                        times.append(do(amount.measured))
         ratios = [s / b for s, b in zip(seen, bare, strict=True)]
         figures[name] = {
             "bare_s": median(bare),

@@ -3,9 +3,10 @@
 import os
 import struct
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import structlog
 
@@ -39,7 +40,9 @@ _CGROUP_BUFFER_BYTES = 256 << 10
 _IO_URING_PROGRAMS = {"on_uring_submit", "on_uring_complete"}
 _USES = ("file_open", "mmap_file", "file_mprotect", "inode_rename", "inode_link")
 """The kernel's checks in which a program of each kind can be."""
-_KINDS = ("lsm", "fentry")
+HookKind = Literal["lsm", "fentry", "sys_exit"]
+HOOKS: tuple[HookKind, ...] = ("lsm", "fentry", "sys_exit")
+"""In the order in which they are tried."""
 _BTF = Path("/sys/kernel/btf/vmlinux")
 
 
@@ -84,8 +87,10 @@ class CoreSource:
         host_process: HostProcess = "auto",
         loss_entries: int = _LOSS_ENTRIES,
         cgroup_buffer_bytes: int = _CGROUP_BUFFER_BYTES,
+        hooks: Sequence[HookKind] = HOOKS,
     ) -> None:
         self._probe = probe
+        self._choices = [choice for kind in hooks for choice in _CHOICES[kind]]
         self._ring_buffer_bytes = ring_buffer_bytes
         self._dedup_entries = dedup_entries
         self._loss_entries = loss_entries
@@ -104,11 +109,11 @@ class CoreSource:
         """Loads and attaches the best set of hooks that this kernel permits."""
         _check_machine()
         refused: list[str] = []
-        for hooks in _CHOICES:
+        for hooks in self._choices:
             try:
                 attached = self._load_fast(hooks)
             except ProbeError as error:
-                if hooks is _CHOICES[-1] or (hooks.opened_by is None and _is_denied(error)):
+                if hooks is self._choices[-1] or (hooks.opened_by is None and _is_denied(error)):
                     raise _denied(error) if _is_denied(error) else error from error
                 refused.append(f"{hooks}: {str(error).splitlines()[0]}")
                 continue
@@ -212,8 +217,8 @@ class CoreSource:
                     self._object.ring_buffer(ring, lambda it: self._samples.append(parse(it)))
                 )
             attached = self._object.attach(skip)
-            if hooks.kind is not None:
-                self._require_calls(str(hooks))
+            if hooks.opened_by is not None:
+                self._require_calls(hooks.opened_by)
         except ProbeError:
             self.close()
             raise
@@ -230,14 +235,13 @@ class CoreSource:
 class _Hooks:
     """One way to observe the use of files."""
 
-    kind: str | None
-    """Of the programs in the kernel's own checks; None for the end of system calls."""
-    io_uring: bool = True
+    kind: HookKind
+    io_uring: bool
     """With io_uring's own tracepoints."""
 
     @property
     def opened_by(self) -> str | None:
-        return self.kind and f"on_{self.kind}_file_open"
+        return None if self.kind == "sys_exit" else f"on_{self.kind}_file_open"
 
     def __str__(self) -> str:
         if self.opened_by is not None:
@@ -245,19 +249,18 @@ class _Hooks:
         return "sys_exit" if self.io_uring else "sys_exit, io_uring's opens counted as loss"
 
     def unused_programs(self) -> set[str]:
-        others = [kind for kind in _KINDS if kind != self.kind]
-        unused = {f"on_{kind}_{use}" for kind in others for use in _USES}
-        if self.kind is not None:
-            unused.add("on_sys_exit")
+        programs = {kind: {f"on_{kind}_{use}" for use in _USES} for kind in ("lsm", "fentry")}
+        programs["sys_exit"] = {"on_sys_exit"}
+        unused = set().union(*(of for kind, of in programs.items() if kind != self.kind))
         return unused if self.io_uring else unused | _IO_URING_PROGRAMS
 
 
 # What io_uring opens comes through the kernel's own checks too, where these can be observed.
-_CHOICES = (
-    *(_Hooks(kind, io_uring=False) for kind in _KINDS),
-    _Hooks(None),
-    _Hooks(None, io_uring=False),
-)
+_CHOICES: dict[HookKind, tuple[_Hooks, ...]] = {
+    "lsm": (_Hooks("lsm", io_uring=False),),
+    "fentry": (_Hooks("fentry", io_uring=False),),
+    "sys_exit": (_Hooks("sys_exit", io_uring=True), _Hooks("sys_exit", io_uring=False)),
+}
 
 
 def _check_machine() -> None:
