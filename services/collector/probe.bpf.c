@@ -54,6 +54,10 @@ struct path {
 struct file {
 	__u32 f_mode;
 	struct path f_path;
+	struct inode *f_inode;
+};
+struct hlist_head {
+	void *first;
 };
 struct backing_file {
 	struct file file;
@@ -173,6 +177,7 @@ struct pt_regs {
 // The kernel ABI that is macro, not type, and therefore not in BTF.
 #define S_IFMT 0170000
 #define S_IFREG 0100000
+#define FMODE_WRITE (1u << 1)
 #define FMODE_PATH (1u << 14)
 #define VM_EXEC 4
 #define PROT_EXEC 4
@@ -268,6 +273,7 @@ struct loss_key {
 struct scratch {
 	__u32 busy;
 	__u32 start; // the path occupies text[start..PATH_END)
+	struct dentry *volatile file; // a pointer out of here is a number to the verifier: it can be mixed
 	struct event event;
 	char text[2 * (TEXT_MASK + 1) + HEADER_SPACE]; // for every start and length within the mask
 };
@@ -277,12 +283,17 @@ const volatile struct config config SEC(".rodata.config");
 extern void *bpf_rdonly_cast(const void *object, __u32 btf_id) __ksym __weak;
 
 // A read through a typed pointer is one instruction, with the same answer (0) where it faults; one
-// by a helper costs some 30 ns, and an open needs two dozen of them.
+// by a helper costs some 30 ns, and an open needs two dozen of them. What a hook is given is typed on
+// every kernel, and so is what is reached from there.
 #define READ(pointer, ...)                                                                         \
 	(config.typed_reads ? ___arrow(TYPED(pointer), __VA_ARGS__)                                \
 			    : BPF_CORE_READ(pointer, __VA_ARGS__))
 #define TYPED(pointer)                                                                             \
 	((typeof(pointer))bpf_rdonly_cast(pointer, bpf_core_type_id_kernel(typeof(*(pointer)))))
+#define READ_FROM(given, pointer, ...)                                                             \
+	((given) ? ___arrow(pointer, __VA_ARGS__) : READ(pointer, __VA_ARGS__))
+// The pointer that lies there: in an array, or in a structure of a module, which has no such type.
+#define POINTER_AT(address) ((void *)READ((struct hlist_head *)(address), first))
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -503,7 +514,7 @@ static __always_inline bool in_host_namespace(struct task_struct *task)
 // so the surrounding structure is looked at, and believed when it holds a path of an overlay.
 static __always_inline struct dentry *visible_dentry(struct file *file)
 {
-	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
+	struct dentry *dentry = READ(file, f_path.dentry);
 	struct backing_file *backing = 0;
 	struct super_block *sb;
 	struct dentry *seen_by_user;
@@ -512,9 +523,9 @@ static __always_inline struct dentry *visible_dentry(struct file *file)
 	    READ(dentry, d_inode, i_sb, s_magic) == OVERLAYFS_MAGIC)
 		return dentry;
 	backing = (void *)file - bpf_core_field_offset(struct backing_file, file);
-	seen_by_user = BPF_CORE_READ(backing, user_path.dentry);
-	sb = BPF_CORE_READ(seen_by_user, d_inode, i_sb);
-	if (sb && sb == BPF_CORE_READ(backing, user_path.mnt, mnt_sb) &&
+	seen_by_user = READ(backing, user_path.dentry);
+	sb = READ(seen_by_user, d_inode, i_sb);
+	if (sb && sb == READ(backing, user_path.mnt, mnt_sb) &&
 	    READ(sb, s_magic) == OVERLAYFS_MAGIC)
 		return seen_by_user;
 	return dentry;
@@ -527,7 +538,7 @@ static __always_inline bool is_rewritten(struct inode *inode, unsigned long magi
 	if (magic != OVERLAYFS_MAGIC || !bpf_core_field_exists(overlay->__upperdentry))
 		return false;
 	overlay = (void *)inode - bpf_core_field_offset(struct ovl_inode, vfs_inode);
-	return BPF_CORE_READ(overlay, __upperdentry) != 0;
+	return POINTER_AT(&overlay->__upperdentry) != 0;
 }
 
 static __always_inline bool emit_to(void *ring, struct scratch *scratch, __u32 path_bytes,
@@ -687,6 +698,8 @@ static __noinline int send_file(struct task_struct *task, struct dentry *dentry,
 	scratch = claim_scratch();
 	if (!scratch)
 		return LOSS_RING_BUFFER;
+	scratch->file = dentry;
+	dentry = scratch->file;
 	event = &scratch->event;
 	root_dentry = describe_root(root, event);
 	if (!root_dentry) {
@@ -722,7 +735,7 @@ static __noinline int send_file(struct task_struct *task, struct dentry *dentry,
 static __always_inline bool is_at_home(struct task_struct *task, struct super_block *sb,
 				       struct super_block *root)
 {
-	return sb == root || READ(task, mm, exe_file, f_path.dentry, d_inode, i_sb) == sb;
+	return sb == root || task->mm->exe_file->f_path.dentry->d_inode->i_sb == sb;
 }
 
 // Whether a program is called so, up to its version: python3.11, php-fpm8.2, and not node_exporter.
@@ -764,36 +777,33 @@ static __noinline bool is_interpreter(struct task_struct *task)
 	       is_called(name, "julia") || is_called(name, "guile") || is_called(name, "beam");
 }
 
-static __noinline int report(struct task_struct *task, struct file *file, __u32 use)
+static __always_inline int report_dentry(struct task_struct *task, struct dentry *dentry, __u32 use,
+					 bool given)
 {
-	struct dentry *dentry;
-	struct inode *inode;
+	struct inode *inode = READ_FROM(given, dentry, d_inode);
 	struct super_block *sb, *root;
 	struct seen_key key = {};
 	unsigned long magic;
 	__u8 yes = 1;
 	int result;
 
-	if (!file || (READ(file, f_mode) & FMODE_PATH))
+	if ((READ_FROM(given, inode, i_mode) & S_IFMT) != S_IFREG)
 		return 0;
-	dentry = visible_dentry(file);
-	inode = READ(dentry, d_inode);
-	if ((READ(inode, i_mode) & S_IFMT) != S_IFREG)
-		return 0;
-	sb = READ(inode, i_sb);
-	magic = READ(sb, s_magic);
-	root = READ(task, fs, root.mnt, mnt_sb);
+	sb = READ_FROM(given, inode, i_sb);
+	magic = READ_FROM(given, sb, s_magic);
+	root = task->fs->root.mnt->mnt_sb;
 	if (is_pseudo(magic) && sb != root) {
 		if (magic == TMPFS_MAGIC && use != USE_OPENED)
 			count_in(&memory_files, 0);
 		return 0;
 	}
 	key.cgroup = bpf_get_current_cgroup_id();
-	key.inode = READ(inode, i_ino);
-	key.parent = READ(dentry, d_parent, d_inode, i_ino);
-	key.name = (__u64)READ(dentry, d_name.len) << 32 | READ(dentry, d_name.hash);
-	key.generation = READ(inode, i_generation);
-	key.dev = READ(sb, s_dev);
+	key.inode = READ_FROM(given, inode, i_ino);
+	key.parent = READ_FROM(given, dentry, d_parent, d_inode, i_ino);
+	key.name = (__u64)READ_FROM(given, dentry, d_name.len) << 32 |
+		   READ_FROM(given, dentry, d_name.hash);
+	key.generation = READ_FROM(given, inode, i_generation);
+	key.dev = READ_FROM(given, sb, s_dev);
 	key.use = is_rewritten(inode, magic) ? use | USE_REWRITTEN : use;
 	if (is_at_home(task, sb, root))
 		key.how = EVENT_AT_HOME;
@@ -810,15 +820,19 @@ static __noinline int report(struct task_struct *task, struct file *file, __u32 
 	return 0;
 }
 
+static __noinline int report(struct task_struct *task, struct file *file, __u32 use)
+{
+	if (!file || (READ(file, f_mode) & FMODE_PATH))
+		return 0;
+	return report_dentry(task, visible_dentry(file), use, false);
+}
+
 static __always_inline struct file *file_of(struct task_struct *task, __u32 fd)
 {
 	struct fdtable *table = READ(task, files, fdt);
 	struct file **files = READ(table, fd);
-	struct file *file = 0;
 
-	if (fd < READ(table, max_fds))
-		bpf_probe_read_kernel(&file, sizeof(file), &files[fd]);
-	return file;
+	return fd < READ(table, max_fds) ? POINTER_AT(&files[fd]) : 0;
 }
 
 struct found {
@@ -858,67 +872,56 @@ enum call {
 	CALL_RENAME, // or a hard link: another name for a file
 };
 
+// What a number means, to native programs and to 32-bit ones. One look at this tells nearly all calls
+// apart from those that matter: every call of every process comes here.
+#define NATIVE(call) (call)
+#define COMPAT(call) ((call) << 4)
+#define BOTH(call) (NATIVE(call) | COMPAT(call))
 #if defined(__TARGET_ARCH_x86)
+static const __u8 calls[] = {
+	[2] = NATIVE(CALL_OPEN), [85] = NATIVE(CALL_OPEN),
+	[257] = NATIVE(CALL_OPEN), [304] = NATIVE(CALL_OPEN),
+	[5] = COMPAT(CALL_OPEN), [8] = COMPAT(CALL_OPEN),
+	[295] = COMPAT(CALL_OPEN), [342] = COMPAT(CALL_OPEN),
+	[437] = BOTH(CALL_OPEN),
+	[9] = NATIVE(CALL_MMAP) | COMPAT(CALL_RENAME),
+	[192] = COMPAT(CALL_MMAP), [90] = COMPAT(CALL_OLD_MMAP),
+	[10] = NATIVE(CALL_MPROTECT), [329] = NATIVE(CALL_MPROTECT),
+	[125] = COMPAT(CALL_MPROTECT), [380] = COMPAT(CALL_MPROTECT),
+	[425] = BOTH(CALL_URING),
+	[82] = NATIVE(CALL_RENAME), [86] = NATIVE(CALL_RENAME), [264] = NATIVE(CALL_RENAME),
+	[265] = NATIVE(CALL_RENAME), [316] = NATIVE(CALL_RENAME),
+	[38] = COMPAT(CALL_RENAME), [302] = COMPAT(CALL_RENAME),
+	[303] = COMPAT(CALL_RENAME), [353] = COMPAT(CALL_RENAME),
+};
 #define TS_COMPAT 2
 static __always_inline bool is_compat(struct task_struct *task)
 {
 	return task->thread_info.status & TS_COMPAT;
 }
-static __always_inline enum call compat_call(__u32 number)
-{
-	switch (number) {
-	case 5: case 8: case 295: case 342: case 437: return CALL_OPEN;
-	case 192: return CALL_MMAP;
-	case 90: return CALL_OLD_MMAP;
-	case 125: case 380: return CALL_MPROTECT;
-	case 425: return CALL_URING;
-	case 9: case 38: case 302: case 303: case 353: return CALL_RENAME;
-	default: return CALL_OTHER;
-	}
-}
-static __always_inline enum call native_call(__u32 number)
-{
-	switch (number & ~0x40000000u) { // the bit marks the x32 ABI
-	case 2: case 85: case 257: case 304: case 437: return CALL_OPEN;
-	case 9: return CALL_MMAP;
-	case 10: case 329: return CALL_MPROTECT;
-	case 425: return CALL_URING;
-	case 82: case 86: case 264: case 265: case 316: return CALL_RENAME;
-	default: return CALL_OTHER;
-	}
-}
-#define CALL_NUMBER(regs) ((__u32)(regs)->orig_ax)
+#define CALL_NUMBER(regs) ((__u32)(regs)->orig_ax & ~0x40000000u) // the bit marks the x32 ABI
 #define CALL_PROT(regs) (regs)->dx
 #define CALL_ADDRESS(regs, compat) ((compat) ? (regs)->bx : (regs)->di)
 #define CALL_LENGTH(regs, compat) ((compat) ? (regs)->cx : (regs)->si)
 #define CALL_MMAP_FD(regs, compat) ((compat) ? (regs)->di : (regs)->r8)
 #else
+static const __u8 calls[] = {
+	[56] = NATIVE(CALL_OPEN), [265] = NATIVE(CALL_OPEN),
+	[5] = COMPAT(CALL_OPEN), [8] = COMPAT(CALL_OPEN),
+	[322] = COMPAT(CALL_OPEN), [371] = COMPAT(CALL_OPEN),
+	[437] = BOTH(CALL_OPEN),
+	[222] = NATIVE(CALL_MMAP), [192] = COMPAT(CALL_MMAP),
+	[226] = NATIVE(CALL_MPROTECT), [288] = NATIVE(CALL_MPROTECT),
+	[125] = COMPAT(CALL_MPROTECT), [394] = COMPAT(CALL_MPROTECT),
+	[425] = BOTH(CALL_URING),
+	[37] = NATIVE(CALL_RENAME), [38] = BOTH(CALL_RENAME), [276] = NATIVE(CALL_RENAME),
+	[9] = COMPAT(CALL_RENAME), [329] = COMPAT(CALL_RENAME),
+	[330] = COMPAT(CALL_RENAME), [382] = COMPAT(CALL_RENAME),
+};
 #define TIF_32BIT (1ul << 22)
 static __always_inline bool is_compat(struct task_struct *task)
 {
 	return task->thread_info.flags & TIF_32BIT;
-}
-static __always_inline enum call compat_call(__u32 number)
-{
-	switch (number) {
-	case 5: case 8: case 322: case 371: case 437: return CALL_OPEN;
-	case 192: return CALL_MMAP;
-	case 125: case 394: return CALL_MPROTECT;
-	case 425: return CALL_URING;
-	case 9: case 38: case 329: case 330: case 382: return CALL_RENAME;
-	default: return CALL_OTHER;
-	}
-}
-static __always_inline enum call native_call(__u32 number)
-{
-	switch (number) {
-	case 56: case 265: case 437: return CALL_OPEN;
-	case 222: return CALL_MMAP;
-	case 226: case 288: return CALL_MPROTECT;
-	case 425: return CALL_URING;
-	case 37: case 38: case 276: return CALL_RENAME;
-	default: return CALL_OTHER;
-	}
 }
 #define CALL_NUMBER(regs) ((__u32)(regs)->syscallno)
 #define CALL_PROT(regs) (regs)->regs[2]
@@ -999,11 +1002,16 @@ static __always_inline bool asks_for_code(struct task_struct *task, unsigned lon
 SEC("tp_btf/sys_exit")
 int BPF_PROG(on_sys_exit, struct pt_regs *regs, long result)
 {
-	struct task_struct *task = (void *)bpf_get_current_task_btf();
-	bool compat = is_compat(task);
 	__u32 number = CALL_NUMBER(regs);
-	enum call call = compat ? compat_call(number) : native_call(number);
+	struct task_struct *task;
+	enum call call;
+	bool compat;
 
+	if (number >= sizeof(calls) || !calls[number])
+		return 0;
+	task = (void *)bpf_get_current_task_btf();
+	compat = is_compat(task);
+	call = compat ? calls[number] >> 4 : calls[number] & 15;
 	if (call == CALL_OTHER || (result < 0 && result >= -4095) || in_host_namespace(task))
 		return 0;
 	if (compat)
@@ -1043,14 +1051,28 @@ static __always_inline void on_use(struct file *file, __u32 use)
 		report(task, file, use);
 }
 
+// What is open already is opened once more by overlayfs, on the file system below. The two have
+// different inodes. Before 6.5 they have one path, later each has its own.
+static __always_inline bool is_opened_below(struct file *file)
+{
+	return file->f_inode != file->f_path.dentry->d_inode ||
+	       visible_dentry(file) != file->f_path.dentry;
+}
+
 static __always_inline void on_file_open(struct file *file)
 {
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
 	__u32 zero = 0;
-	__u64 *calls = bpf_map_lookup_elem(&hook_calls, &zero);
+	__u64 *called = bpf_map_lookup_elem(&hook_calls, &zero);
 
-	if (calls && !*calls)
-		*calls = 1;
-	on_use(file, USE_OPENED);
+	if (called && !*called)
+		*called = 1;
+	if (in_host_namespace(task))
+		return;
+	if (!is_opened_below(file))
+		report_dentry(task, file->f_path.dentry, USE_OPENED, true);
+	else if (file->f_mode & FMODE_WRITE) // only now it was copied into the container's own layer
+		report(task, file, USE_OPENED);
 }
 
 static __always_inline void on_mmap(struct file *file, unsigned long protection)

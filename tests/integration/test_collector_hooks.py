@@ -97,7 +97,8 @@ def test_an_elf_interpreter(observer: Observer) -> None:
     observer.uses("/bin/sh", "-c", copy)
     seen = observer.uses("/opt/uses", "each", str(TIMES), "exec", "/opt/loaded")
     for n in range(TIMES):
-        assert seen[f"/opt/loader{n}".encode()] == observer.by_kernel(Use.MAPPED | Use.REWRITTEN)
+        mapped = seen[f"/opt/loader{n}".encode()] & ~Use.OPENED  # which may have been told of cp
+        assert mapped == Use.MAPPED | Use.REWRITTEN
         assert seen[f"/opt/loaded{n}".encode()] == observer.by_kernel(Use.EXECUTED, program=True)
 
 
@@ -132,12 +133,16 @@ def test_code_in_memory_is_no_file_and_is_counted(
     before = core_source.memory_files
     seen = observer.uses("/opt/uses", "each", str(TIMES), act, "/opt/exec_memory")
     assert set(seen) <= {OWN, *(f"/opt/exec_memory{n}".encode() for n in range(TIMES))}
-    assert core_source.memory_files - before == TIMES
+    twice = (
+        act == "exec_memory" and core_source.opened_by is not None
+    )  # its mapping is seen as well
+    assert core_source.memory_files - before == TIMES * (2 if twice else 1)
 
 
 def test_more_mappings_than_are_followed_are_counted_as_lost(observer: Observer) -> None:
     observer.uses("/opt/uses", "many_mappings", "/opt/data/many_mappings")
-    assert observer.lost() == {"map_busy": 1}
+    at_once = observer.by_kernel(Use(0)) == Use.OPENED  # each mapping by itself
+    assert observer.lost() == ({} if at_once else {"map_busy": 1})
 
 
 def test_a_descriptor_that_another_thread_closes_first_is_counted_as_lost(

@@ -39,6 +39,7 @@ ACTS: list[tuple[str, str, set[Use]]] = [
     ("exec", "script", EXECUTED),
     ("closed", "closed", {Use.OPENED}),
     ("creat", "made", {Use.OPENED | Use.REWRITTEN}),
+    ("creat", "rewritten", {Use.OPENED, Use.OPENED | Use.REWRITTEN}),
     ("renamed", "renamed", {Use.OPENED}),
     ("new_link", "new_link", {Use.OPENED}),
 ]
@@ -56,8 +57,8 @@ def _image(folder: Path) -> None:
     program = folder / "lower/opt/uses"
     program.write_bytes(compiled(uses, "-static", "-no-pie", "-pthread"))
     shutil.copy(shutil.which("busybox") or "/usr/bin/busybox", folder / "lower/bin/busybox")
-    for act, name, use in ACTS:
-        if act != "creat" and name != "no-such-file" and Use.EXECUTED not in use:
+    for _, name, use in ACTS:
+        if name not in ("made", "no-such-file") and Use.EXECUTED not in use:
             (folder / "lower/opt" / name).write_bytes(b"x" * 5000)
     shutil.copy(program, folder / "lower/opt/program")
     (folder / "lower/opt/script").write_text("#!/opt/uses nothing\n")
