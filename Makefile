@@ -14,7 +14,7 @@ replay: ## Show the recorded run instead: no root, no eBPF
 
 test: ## Run all tests on the real things (installs what they need)
 	scripts/bootstrap test
-	.venv/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+	.venv/bin/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 unit: ## Run the fast tests alone
 	.venv/bin/python -m pytest tests/unit $(ARGS)

@@ -2,8 +2,9 @@
 again, what the broker does not have any more is given up in words, and a topic that was made anew
 is read from its beginning."""
 
+import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Set
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from typing import Any
 
 import structlog
@@ -33,6 +34,8 @@ log = structlog.get_logger()
 Handle = Callable[[Any], Awaitable[None]]
 _NUDGE = "vexstream-nudge"
 """Header of a record of our own in the stream, made up where records were skipped."""
+_PAUSES = (0.1, 0.3, 0.6)
+"""Seconds, after each of the times that ends are asked for."""
 
 
 class Stream:
@@ -94,18 +97,16 @@ class Stream:
         if not self._tenure.holds:
             return
         places = self._sources()
-        reached = self._continuity.reached()
         try:
             ids = await topic_ids(self._sender.client, self._read_topics)
-            ends = await self._app.consumer.highwaters(*places)
+            ends, short = await self._ends(places)
             fetched = [await self._app.consumer.position(tp) for tp in places]
         except KafkaError as error:
             log.warning("the ends of the partitions cannot be asked for", error=str(error))
             return
-        anew = {name for name, now in ids.items() if now != self._topic_ids.get(name)}
-        anew |= {tp.topic for tp in places if ends[tp] < reached.get((tp.topic, tp.partition), 0)}
-        if anew:
-            self._failed(BegunAnewError(f"{', '.join(sorted(anew))} begins anew"))
+        anew = [name for name, now in sorted(ids.items()) if now != self._topic_ids.get(name)]
+        if anew or short:
+            self._failed(BegunAnewError(f"{', '.join(anew + short)} begins anew"))
             return
         overdue = self._continuity.overdue(
             {(tp[0], tp[1]): ends[tp] for tp in places},
@@ -118,6 +119,22 @@ class Stream:
             )  # fmt: skip
             with contextlib.suppress(KeyError):  # a partition that is not ours any more
                 await self._app.topics.on_message(nudge)
+
+    async def _ends(self, places: Sequence[TP]) -> tuple[Mapping[TP, int], list[str]]:
+        """Where the partitions end, and those that end before what was read of them already. Such
+        are asked for again: a broker that is busy may tell an end that was passed."""
+        for pause in _PAUSES:
+            reached = self._continuity.reached()
+            ends: Mapping[TP, int] = await self._app.consumer.highwaters(*places)
+            short = [
+                f"{tp[0]}[{tp[1]}] ends at {ends[tp]} where {before} were read: it"
+                for tp in places
+                if ends[tp] < (before := reached.get((tp[0], tp[1]), 0))
+            ]
+            if not short:
+                break
+            await asyncio.sleep(pause)
+        return ends, short
 
     async def bounds(self, mine: Set[int]) -> Bounds:
         """Where the partitions that were taken over stand on the broker.
