@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 import structlog
 
 from services.collector.errors import ProbeError
-from services.collector.events import RawEvent, ScriptEvent, parse
+from services.collector.events import CgroupEvent, RawEvent, ScriptEvent, parse
 from services.collector.host import HostProcess, find_host, has_typed_reads, probe_config
 from services.collector.libbpf import BpfObject, RingBuffer
 from services.collector.scripts import ScriptResolver
@@ -126,9 +126,11 @@ class CoreSource:
         """All events since the last call."""
         if not self._rings:
             raise ProbeError("the probe is not attached: start it first")
-        for ring in self._rings:
+        for ring in reversed(self._rings):
             ring.consume()
         samples, self._samples = self._samples, []
+        # Cgroups were read last and are told first: so each in which something happened is known.
+        samples.sort(key=lambda sample: not isinstance(sample, CgroupEvent))
         events: list[RawEvent] = []
         for sample in samples:
             if isinstance(sample, ScriptEvent):

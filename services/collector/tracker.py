@@ -178,9 +178,11 @@ class Tracker:
     def handle(self, events: Iterable[RawEvent], now_us: int) -> None:
         """Takes events in the order in which they happened."""
         self._now_us = now_us
+        named: set[int] = set()
         for event in events:
             if isinstance(event, CgroupEvent):
                 self.index.learn(event.cgroup, event.path)
+                named.add(event.cgroup)
                 continue
             owner = self._owner(event.cgroup)
             if owner is None:
@@ -189,6 +191,8 @@ class Tracker:
                 self._neighbours.credit(event, now_us, wait=wait)
             else:
                 self._attribute(owner, event)
+        if named.intersection(self._hold.cgroups()):
+            self._release_held()
         self._look_again(now_us)
 
     def lose(self, totals: Mapping[tuple[int, str], int], *, backing_off: bool = False) -> None:
@@ -226,13 +230,12 @@ class Tracker:
         return batches
 
     def forget_gone_cgroups(self) -> list[int]:
-        """Drops cgroups that are gone; returns their ids.
-
-        A container's own only when they were gone the last time too: their last events have been
-        handled by then. A container that makes and removes cgroups must not fill the memory.
+        """Drops cgroups that were gone the last time too, for their last events have been handled
+        by then; returns their ids. A container that makes and removes cgroups must not fill the
+        memory.
         """
         missing = self.index.missing()
-        gone = {c for c in missing if c not in self._owners or c in self._missing}
+        gone = missing & self._missing
         self._missing = missing - gone
         held = gone.intersection(self._hold.cgroups())
         for cgroup, heir in self.index.heirs(held, gone).items():

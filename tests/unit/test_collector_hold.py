@@ -46,6 +46,25 @@ def test_events_wait_for_their_container(tracker: Tracker) -> None:
     assert (batch.observed_from_us, batch.lost) == (CREATED, 0)
 
 
+def test_events_that_come_before_their_cgroup_wait_for_it(tracker: Tracker) -> None:
+    """The container is known, and no other begins or uses anything afterwards."""
+    tracker.begin(container())
+    assert told(tracker, file_used(INIT, use=Use.EXECUTED), file_used(b"/bin/app")) == []
+    batches = told(tracker, made())
+    assert paths_of(batches) == [b"/bin/app"]
+    assert [batch.lost for batch in batches] == [0]
+
+
+def test_a_cgroup_that_is_gone_at_once_keeps_its_name_for_what_comes_of_it(
+    tracker: Tracker,
+) -> None:
+    tracker.begin(container())
+    tracker.handle([made()], CREATED)
+    assert tracker.forget_gone_cgroups() == []
+    batches = told(tracker, file_used(b"/bin/app", use=Use.EXECUTED))
+    assert paths_of(batches) == [b"/bin/app"]
+
+
 def test_what_the_kernel_lost_is_told_once(tracker: Tracker) -> None:
     start(tracker)
     tracker.handle([made()], CREATED)
@@ -111,6 +130,7 @@ def test_what_is_held_of_a_cgroup_that_is_gone_passes_to_the_one_above_it(
     tracker.handle([made(), *nested, init, early], CREATED)
     tracker.handle([late], CREATED + 9 * SECOND)
     tracker.handle([], CREATED + 11 * SECOND)
+    assert tracker.forget_gone_cgroups() == []
     assert tracker.forget_gone_cgroups() == [11, 12]
     tracker.begin(container())
     tracker.handle([init], CREATED + 11 * SECOND)
@@ -122,6 +142,7 @@ def test_what_is_held_of_a_cgroup_that_is_gone_passes_to_the_one_above_it(
 
 def test_gone_cgroups_of_nobody_are_forgotten(tracker: Tracker, hold: Hold) -> None:
     tracker.handle([made(), file_used(b"/bin/app")], CREATED)
+    assert tracker.forget_gone_cgroups() == []
     assert tracker.forget_gone_cgroups() == [10]
     assert hold.take(10) == ([], Counter())
 
