@@ -75,8 +75,9 @@ class Tracked:
             self.unplaced.add(volume.path)
 
     def wait_for_start(self, until_us: int) -> bool:
-        """Whether nothing has run in it yet; its life begins later then."""
-        if self.heard or self.started:
+        """Whether nothing has run in it yet; its life begins later then. One that is over ran when
+        something was lost or seen of it."""
+        if self.heard or self.started or (self.is_over and self.observation.has_news):
             return False
         for observation in (self.observation, *self.mounted()):
             observation.begin(until_us)

@@ -72,6 +72,16 @@ def test_a_container_that_never_started_leaves_no_trace(tracker: Tracker) -> Non
     assert not tracker.containers
 
 
+def test_a_brief_container_of_which_the_start_was_lost_is_told(tracker: Tracker) -> None:
+    """It was created when the runtime was asked, and gone the next time."""
+    tracker.begin(container())
+    tracker.handle([made()], CREATED)
+    tracker.lose({(10, "ring_buffer"): 2})
+    tracker.end(ID, CREATED + 1)
+    (batch,) = tracker.cut(CREATED + SECOND)
+    assert batch.loss_reasons == ("not_heard", "ring_buffer")
+
+
 @pytest.mark.parametrize("over", [False, True])
 def test_a_container_that_runs_unheard_is_not_observed(tracker: Tracker, *, over: bool) -> None:
     """What gVisor or Kata run opens files of the image, if any, and executes none."""
