@@ -14,8 +14,6 @@ _PRINT = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
 _SAMPLE = ctypes.CFUNCTYPE(c_int, c_void_p, c_void_p, c_size_t)
 _WARN = 0
 _MAX_LOG_LINES = 400
-_LOG_BYTES = 16 << 20
-"""The verifier's log, which ends with its reason, can be that long."""
 _PROGRAM_INFO_BYTES = 224
 _MISSES_AT = 208
 """``recursion_misses`` of ``struct bpf_prog_info`` (kernel ABI)."""
@@ -49,10 +47,14 @@ _warnings: list[str] = []
 
 
 def _on_print(level: int, text: bytes, arguments: int) -> int:
+    """The verifier's log, which ends with its reason, can be megabytes: libc makes room for it."""
     if level == _WARN:
-        buffer = ctypes.create_string_buffer(_LOG_BYTES)
-        ctypes.CDLL(None).vsnprintf(buffer, c_size_t(len(buffer)), text, c_void_p(arguments))
-        _warnings.append(buffer.value.decode("utf-8", "replace").rstrip())
+        libc, written = ctypes.CDLL(None), c_void_p()
+        size = libc.vasprintf(ctypes.byref(written), text, c_void_p(arguments))
+        if size >= 0:
+            warning = ctypes.string_at(written.value or 0, size)
+            libc.free(written)
+            _warnings.append(warning.decode("utf-8", "replace").rstrip())
     return 0
 
 
