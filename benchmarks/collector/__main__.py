@@ -48,7 +48,8 @@ class Size:
     """How much is done."""
 
     rounds: int
-    work_rounds: int
+    work_seconds: float
+    """Of each kind of real work."""
     seconds: int
     rates: tuple[int, ...]
     new_rates: tuple[int, ...]
@@ -57,7 +58,7 @@ class Size:
 
 FULL = Size(
     rounds=7,
-    work_rounds=60,
+    work_seconds=120,
     seconds=4,
     rates=(0, 1_000, 10_000, 100_000),
     new_rates=(5_000, 10_000, 20_000, 30_000, 40_000, 60_000, 80_000, 100_000),
@@ -65,7 +66,7 @@ FULL = Size(
 )
 SHORT = Size(
     rounds=1,
-    work_rounds=2,
+    work_seconds=3,
     seconds=1,
     rates=(0, 100_000),
     new_rates=(5_000, 100_000),
@@ -191,12 +192,12 @@ def main() -> None:
         results["cold"] = cold(opens, size)
         results["rates"] = rates(opens, size)
         results["new"] = new_files(opens, size)
-    results["work"] = work.measured(size.work_rounds)
+    results["work"] = work.measured(size.work_seconds)
     for name, found in results["work"].items():
         print(
-            f"{name}: {found['bare_s']:.3f} CPU s bare, {found['seen_s']:.3f} s seen; median of the"
-            f" pairs' ratios {found['ratio_of_pairs']:.4f} (error {found['ratio_error']:.4f}),"
-            f" ratio of the sums {found['ratio_of_sums']:.4f}"
+            f"{name}: {1e3 * found['bare_s']:.1f} CPU ms bare, {1e3 * found['seen_s']:.1f} ms seen;"
+            f" median of {found['pairs']} pairs' ratios {found['ratio_of_pairs']:.4f}"
+            f" (error {found['ratio_error']:.4f}), ratio of the sums {found['ratio_of_sums']:.4f}"
         )
     if given.json:
         given.json.write_text(json.dumps(results, indent=1) + "\n")

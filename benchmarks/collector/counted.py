@@ -11,11 +11,12 @@ import argparse
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from benchmarks.collector.stage import Observer, compile_opens, nobody, on_overlay, probe
-from benchmarks.collector.work import Amount, Kind, worker
+from benchmarks.collector.work import Kind, worker
 from services.common import logs
 
 FILES = 500
@@ -29,6 +30,17 @@ CALLS = {
     "open+close": "/opt/opens hot /opt/file 5000",
     "first open": f"/opt/opens cold /opt/new 0 {FILES}",
 }
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much of a kind of work is done."""
+
+    first: int
+    """Before it is measured: the first use of each file costs once."""
+    measured: int
+
+
 AMOUNTS: dict[Kind, Amount] = {"build": Amount(1, 1), "serve": Amount(50, 100)}
 
 Figures = dict[str, float]

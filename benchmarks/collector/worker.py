@@ -1,6 +1,7 @@
 """Works in a container's stead, a little at a time: one number in, the CPU seconds of it out.
 
-As ``build SOURCE`` or as ``serve``.
+As ``build SOURCE`` or as ``serve``: a server of files with its client in one process, which does
+nothing but system calls.
 """
 
 import http.client

@@ -90,6 +90,7 @@ class BpfObject:
     def __init__(self, path: Path) -> None:
         self._lib = _library()
         self._links: list[int] = []
+        self._disabled: set[str] = set()
         _warnings.clear()
         self._handle: int | None = self._lib.bpf_object__open_file(str(path).encode(), None)
         if not self._handle:
@@ -101,6 +102,7 @@ class BpfObject:
 
     def disable(self, names: set[str]) -> None:
         """Leaves programs out of loading and attaching."""
+        self._disabled |= names
         for name, program in self._programs():
             if name in names:
                 self._lib.bpf_program__set_autoload(program, False)
@@ -123,11 +125,12 @@ class BpfObject:
         if code:
             raise _failure("the kernel refuses the probe", code)
 
-    def attach(self, skip: set[str]) -> list[str]:
-        """Attaches all programs but those to skip; returns their names."""
+    def attach(self) -> list[str]:
+        """Attaches all programs that are not disabled; returns their names."""
+        self.detach()  # attached twice, a program would run twice
         attached = []
         for name, program in self._programs():
-            if name in skip:
+            if name in self._disabled:
                 continue
             link = self._lib.bpf_program__attach(program)
             if not link:
@@ -135,6 +138,12 @@ class BpfObject:
             self._links.append(link)
             attached.append(name)
         return attached
+
+    def detach(self) -> None:
+        """No program runs any more; all of them and their maps stay loaded."""
+        for link in self._links:
+            self._lib.bpf_link__destroy(link)
+        self._links.clear()
 
     def misses(self) -> int:
         """How often the kernel left an attached program out because it was busy on that CPU."""
@@ -177,9 +186,7 @@ class BpfObject:
 
     def close(self) -> None:
         """Detaches and unloads everything; may be called twice."""
-        for link in self._links:
-            self._lib.bpf_link__destroy(link)
-        self._links.clear()
+        self.detach()
         if self._handle:
             self._lib.bpf_object__close(self._handle)
             self._handle = None

@@ -179,8 +179,19 @@ class CoreSource:
             for reason in _REASONS:
                 self._object.delete("losses", struct.pack("=QQ", cgroup, reason))
 
+    def detach(self) -> None:
+        """The machine is as it is without the probe, which stays loaded; for measurements."""
+        if self._object is not None:
+            self._object.detach()
+
+    def attach(self) -> None:
+        """Goes on after ``detach``; what happened in between was not seen, and is no loss."""
+        if self._object is None:
+            raise ProbeError("the probe is not loaded: start it first")
+        self._object.attach()
+
     def close(self) -> None:
-        """Detaches the probe."""
+        """Detaches and unloads the probe."""
         for ring in self._rings:
             ring.close()
         self._rings.clear()
@@ -200,10 +211,9 @@ class CoreSource:
             return self._load(hooks, typed_reads=False)
 
     def _load(self, hooks: "_Hooks", *, typed_reads: bool) -> list[str]:
-        skip = hooks.unused_programs()
         self._object = BpfObject(self._probe)
         try:
-            self._object.disable(skip)
+            self._object.disable(hooks.unused_programs())
             config = probe_config(
                 find_host(self._host_proc, self._host_process),
                 io_uring=hooks.io_uring, typed_reads=typed_reads,
@@ -218,7 +228,7 @@ class CoreSource:
                 self._rings.append(
                     self._object.ring_buffer(ring, lambda it: self._samples.append(parse(it)))
                 )
-            attached = self._object.attach(skip)
+            attached = self._object.attach()
             if hooks.opened_by is not None:
                 self._require_calls(hooks.opened_by)
         except ProbeError:

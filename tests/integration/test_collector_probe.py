@@ -152,6 +152,29 @@ def test_a_second_use_is_not_reported_again(observer: Observer) -> None:
     assert observer.uses("/opt/uses", "open", "/opt/data/twice") == {}
 
 
+def test_a_detached_probe_sees_nothing_and_goes_on_where_it_is_attached_again(
+    probe: Path, containerd: Containerd, uses_container: Container
+) -> None:
+    source = started(probe)
+    try:
+        observer = Observer(containerd, uses_container, source)
+        assert observer.uses("/opt/uses", "open", "/opt/data/open")
+        source.detach()
+        source.detach()
+        assert observer.uses("/opt/uses", "open", "/opt/data/twice") == {}
+        source.attach()
+        source.attach()  # not for a second time
+        seen = observer.uses("/opt/uses", "open", "/opt/data/open")
+        assert not seen, "what was seen before is still known"
+        observer.uses("/opt/uses", "uring_slot", "/opt/data/uring_slot")
+        assert observer.lost() == {"io_uring": 1}
+        assert observer.uses("/opt/uses", "open", "/opt/data/twice")
+    finally:
+        source.close()
+    with pytest.raises(ProbeError, match="start it first"):
+        source.attach()
+
+
 def test_a_bind_mount_in_a_nested_namespace_gives_the_path_in_the_image(
     observer: Observer,
 ) -> None:
