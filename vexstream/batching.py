@@ -93,6 +93,12 @@ class Observation:
         """Further digests and names of the same image became known."""
         self.image = self.image.merged(image)
 
+    def drop(self) -> None:
+        """What was used will not be told."""
+        self._pending = {}
+        self.room.bytes_left += self._pending_bytes
+        self._pending_bytes = 0
+
     def cut(self, until_us: int, exit_code: int | None = None) -> list[Batch]:
         """Ends the interval at ``until_us``; the parts in the order in which to deliver them.
 
@@ -106,9 +112,7 @@ class Observation:
         last = self._batch(parts[-1], until, self._lost)
         batches.append(replace(last, parts=len(parts) - 1, exit_code=exit_code))
         self.observed_from_us = until
-        self._pending = {}
-        self.room.bytes_left += self._pending_bytes
-        self._pending_bytes = 0
+        self.drop()
         self._lost = Counter()
         return batches
 

@@ -7,6 +7,9 @@ from typing import NewType
 Digest = NewType("Digest", str)
 """``sha256:`` and 64 lower-case hex digits (OCI image spec, descriptor.md, "Digests")."""
 
+NO_IMAGE = Digest("sha256:" + "0" * 64)
+"""In the place of a config digest that nobody knows (vexstream/nameless.py)."""
+
 _CLUSTER_ID = re.compile(r"\A([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?=/|\Z)")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 

@@ -1,17 +1,32 @@
-"""Plain containerd (ctr, nerdctl) through its own gRPC interface."""
+"""Plain containerd (ctr, nerdctl) through its own gRPC interface.
+
+A container's record has the name of its image, which may be another one's by now or nobody's. Its
+snapshot has the layers on which it stands, and so does every image that is in the store: what runs
+is the image that has these layers.
+"""
 
 import asyncio
 import re
+from collections import OrderedDict
+from collections.abc import AsyncIterator
 from typing import Any
 
-from services.collector.containerd_api import ContainerdApi
-from services.collector.runtime import ContainerInfo, Ended, Listed, image_of
+from services.collector.containerd_api import ContainerdApi, Found, the_one
+from services.collector.runtime import (
+    ContainerInfo,
+    Ended,
+    Listed,
+    Told,
+    image_of,
+    nameless,
+)
 from vexstream.identity import Image, Workload
 
 _OWNED_BY_OTHERS = {"k8s.io", "moby"}
 """containerd's namespaces of CRI and Docker, which say more of their containers themselves."""
 _HEX_ID = re.compile(r"[0-9a-f]{64}\Z")
 _RUNNING, _STOPPED = 2, 3
+_MAX_REMEMBERED = 1000
 
 
 class ContainerdRuntime:
@@ -20,6 +35,8 @@ class ContainerdRuntime:
     def __init__(self, endpoint: str) -> None:
         self._api = ContainerdApi(endpoint)
         self._namespaces: dict[str, str] = {}
+        self._seen: OrderedDict[tuple[str, str], Image] = OrderedDict()
+        """Layers and config digest of images that ran -> the image, also after its removal."""
 
     async def version(self) -> str:
         """Name of the runtime."""
@@ -52,7 +69,7 @@ class ContainerdRuntime:
         return listed
 
     async def describe(self, container_id: str) -> ContainerInfo | None:
-        """Identity of a container; None when it or its image is gone."""
+        """Identity of a container; None when it is gone."""
         namespace, name = self._split(container_id)
         answer = await self._api.call(
             "containers.v1.Containers/Get", "Id", "ContainerOne", namespace, id=name
@@ -60,14 +77,11 @@ class ContainerdRuntime:
         if answer is None:
             return None
         container = answer.container
-        image = await self._image(namespace, container.image)
-        if image is None:
-            return None
         task = await self._task(namespace, name)
         return ContainerInfo(
             id=container_id,
             workload=Workload(namespace, name, name),
-            image=image,
+            image=await self._image(namespace, container),
             created_at_us=_microseconds(container.created_at),
             pid=task.pid if task is not None and task.status != _STOPPED else 0,
         )
@@ -79,29 +93,113 @@ class ContainerdRuntime:
             return None
         return Ended(_microseconds(task.exited_at), int(task.exit_status))
 
+    async def told(self, since_us: int) -> AsyncIterator[Told]:
+        """Of the namespaces that it lists; what was before the subscription is not told."""
+        async for envelope, event in self._api.events():
+            namespace, at_us = envelope.namespace, _microseconds(envelope.timestamp)
+            if namespace in _OWNED_BY_OTHERS:
+                continue
+            name = event.id if envelope.topic == "/containers/create" else event.container_id
+            container_id = _id(namespace, name)
+            self._namespaces.setdefault(container_id, namespace)
+            if envelope.topic == "/containers/create":
+                workload, image = Workload(namespace, name, name), nameless([event.image])
+                yield Told(container_id, at_us, ContainerInfo(container_id, workload, image, at_us))
+            elif envelope.topic == "/tasks/start":
+                yield Told(container_id, at_us)
+            elif event.id == event.container_id:  # its first process, not one beside it
+                ended = Ended(_microseconds(event.exited_at), int(event.exit_status))
+                yield Told(container_id, at_us, ended=ended)
+
+    async def named(self, info: ContainerInfo) -> Image:
+        """The image of a container of which only its creation is known."""
+        namespace, _ = self._split(info.id)
+        for name in info.image.names:
+            found = await self._by_name(namespace, name, "", info.created_at_us)
+            if found is not None:
+                return found
+        return info.image
+
+    def owns(self, path: str) -> bool:
+        """A cgroup by this path is a container's of this runtime."""
+        parts = path.strip("/").split("/")
+        return len(parts) == 2 and parts[0] in self._namespaces.values()
+
     async def close(self) -> None:
         """Closes the connection."""
         await self._api.close()
 
     def _split(self, container_id: str) -> tuple[str, str]:
-        namespace = self._namespaces.get(container_id, "default")
-        return namespace, container_id.removeprefix(f"{namespace}/")
+        above, slash, name = container_id.partition("/")
+        if slash:
+            return above, name
+        return self._namespaces.get(container_id, "default"), container_id
 
     async def _task(self, namespace: str, name: str) -> Any | None:
         tasks = await self._api.call("tasks.v1.Tasks/List", "Empty", "Tasks", namespace)
         return next((task for task in tasks.tasks if task.id == name), None)
 
-    async def _image(self, namespace: str, name: str) -> Image | None:
+    async def _image(self, namespace: str, container: Any) -> Image:
+        layers = await self._layers(namespace, container)
+        created_us = _microseconds(container.created_at)
+        image = await self._by_name(namespace, container.image, layers, created_us)
+        if image is None and layers:
+            image = await self._by_layers(namespace, layers)
+        if image is None:
+            return nameless([container.image])
+        self._seen[layers, image.config_digest] = image
+        self._seen.move_to_end((layers, image.config_digest))
+        if len(self._seen) > _MAX_REMEMBERED:
+            self._seen.popitem(last=False)
+        return image
+
+    async def _layers(self, namespace: str, container: Any) -> str:
+        """On which layers it stands; empty when nobody says."""
+        found = await self._api.call(
+            "snapshots.v1.Snapshots/Stat", "SnapshotKey", "SnapshotOne", namespace,
+            snapshotter=container.snapshotter, key=container.snapshot_key,
+        )  # fmt: skip
+        parent = found.info.parent if found is not None else ""
+        return parent if _HEX_ID.match(parent.removeprefix("sha256:")) else ""
+
+    async def _by_name(
+        self, namespace: str, name: str, layers: str, created_us: int
+    ) -> Image | None:
+        """The image that bears the name, if it is surely the one that the container runs."""
         answer = await self._api.call(
             "images.v1.Images/Get", "Named", "ImageOne", namespace, name=name
         )
         if answer is None:
             return None
-        found = await self._api.image(namespace, answer.image.target.digest)
-        if found is None:
-            return None
-        config, digests = found
-        return image_of(config, [f"{name}@{digest}" for digest in digests], [name])
+        found = await self._api.images(namespace, answer.image.target.digest)
+        chains = {one.config: await self._api.chain(namespace, one.config) for one in found}
+        if layers and any(chains.values()):
+            sure = [one for one in found if chains[one.config] == layers]
+        else:
+            sure = found if _microseconds(answer.image.updated_at) <= created_us else []
+        one = the_one(sure)
+        return None if one is None else _called(one, [name])
+
+    async def _by_layers(self, namespace: str, layers: str) -> Image | None:
+        """The only image with these layers: of those in the store, else of those that ran."""
+        answer = await self._api.call("images.v1.Images/List", "Filters", "Images", namespace)
+        alike: dict[str, Image] = {}
+        for record in answer.images:
+            for one in await self._api.images(namespace, record.target.digest):
+                if await self._api.chain(namespace, one.config) != layers:
+                    continue
+                image = _called(one, [record.name])
+                if image is not None:
+                    known = alike.get(one.config, image)
+                    alike[one.config] = known.merged(image)
+        if not alike:
+            alike = {config: image for (of, config), image in self._seen.items() if of == layers}
+        return next(iter(alike.values())) if len(alike) == 1 else None
+
+
+def _called(found: Found, names: list[str]) -> Image | None:
+    references = [f"{name}@{digest}" for name in names for digest in found.digests]
+    return image_of(found.config, references, names)
 
 
 def _id(namespace: str, name: str) -> str:

@@ -4,8 +4,11 @@ The few messages that are needed are described here; fields that are not named a
 protocol itself.
 """
 
+import hashlib
 import json
 import platform
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -27,7 +30,10 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "Named": {"name": (1, "string")},
     "Empty": {},
     "Namespaces": {"namespaces": (1, "*Named")},
-    "Container": {"id": (1, "string"), "image": (3, "string"), "created_at": (8, "Time")},
+    "Container": {
+        "id": (1, "string"), "image": (3, "string"), "snapshotter": (6, "string"),
+        "snapshot_key": (7, "string"), "created_at": (8, "Time"),
+    },
     "ContainerOne": {"container": (1, "Container")},
     "Containers": {"containers": (1, "*Container")},
     "Id": {"id": (1, "string")},
@@ -37,8 +43,24 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     },
     "Tasks": {"tasks": (1, "*Process")},
     "Target": {"media_type": (1, "string"), "digest": (2, "string"), "size": (3, "int64")},
-    "ImageRecord": {"name": (1, "string"), "target": (3, "Target")},
+    "ImageRecord": {"name": (1, "string"), "target": (3, "Target"), "updated_at": (8, "Time")},
     "ImageOne": {"image": (1, "ImageRecord")},
+    "Images": {"images": (1, "*ImageRecord")},
+    "SnapshotKey": {"snapshotter": (1, "string"), "key": (2, "string")},
+    "Snapshot": {"name": (1, "string"), "parent": (2, "string")},
+    "SnapshotOne": {"info": (1, "Snapshot")},
+    "Filters": {"filters": (1, "*string")},
+    "AnyEvent": {"type_url": (1, "string"), "value": (2, "bytes")},
+    "Envelope": {
+        "timestamp": (1, "Time"), "namespace": (2, "string"), "topic": (3, "string"),
+        "event": (4, "AnyEvent"),
+    },
+    "ContainerCreate": {"id": (1, "string"), "image": (2, "string")},
+    "TaskStart": {"container_id": (1, "string")},
+    "TaskExit": {
+        "container_id": (1, "string"), "id": (2, "string"), "exit_status": (4, "uint32"),
+        "exited_at": (5, "Time"),
+    },
     "Read": {"digest": (1, "string"), "offset": (2, "int64"), "size": (3, "int64")},
     "Chunk": {"offset": (1, "int64"), "data": (2, "bytes")},
 }  # fmt: skip
@@ -59,7 +81,7 @@ def _build() -> dict[str, Any]:
                 added.type = kinds.TYPE_MESSAGE
                 added.type_name = f".{file.package}.{kind.lstrip('*')}"
             else:
-                added.type = getattr(kinds, f"TYPE_{kind.upper()}")
+                added.type = getattr(kinds, f"TYPE_{kind.lstrip('*').upper()}")
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return {
@@ -69,6 +91,32 @@ def _build() -> dict[str, Any]:
 
 
 _TYPES = _build()
+_EVENTS = {
+    "/containers/create": "ContainerCreate",
+    "/tasks/start": "TaskStart",
+    "/tasks/exit": "TaskExit",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An image of the content store."""
+
+    config: str
+    """Its digest."""
+    digests: tuple[str, ...]
+    """Those that led to it: of its manifest, and of the index that has that one."""
+    architecture: str
+    """As the index has it; empty where there is none."""
+
+
+def chain_id(layers: Iterable[str]) -> str:
+    """What a snapshotter calls a pile of layers (OCI image spec, config.md, "Layer ChainID")."""
+    chain = ""
+    for layer in layers:
+        both = f"{chain} {layer}".encode()
+        chain = "sha256:" + hashlib.sha256(both).hexdigest() if chain else layer
+    return chain
 
 
 class ContainerdApi:
@@ -101,28 +149,63 @@ class ContainerdApi:
                 return None
             raise self._away(error) from error
 
-    async def image(self, namespace: str, digest: str) -> tuple[str, list[str]] | None:
-        """Config digest of a manifest, or of the one of an index that runs here, and the digests
-        that led to it; None when that is not for sure, or not there.
+    async def image(self, namespace: str, digest: str) -> Found | None:
+        """The image of a manifest, or the one of an index that runs here; None when that is not for
+        sure, or not there.
+
+        Raises:
+            RuntimeUnavailableError: it does not answer.
+        """
+        return the_one(await self.images(namespace, digest))
+
+    async def images(self, namespace: str, digest: str) -> list[Found]:
+        """The image of a manifest, or those of an index, as far as they are there.
 
         Raises:
             RuntimeUnavailableError: it does not answer.
         """
         found = await self.document(namespace, digest) or {}
         if "config" in found:
-            return str(found["config"].get("digest", "")), [digest]
-        here: list[tuple[str, str, Any]] = []
+            return [Found(str(found["config"].get("digest", "")), (digest,), "")]
+        here = []
         for entry in found.get("manifests") or ():
             architecture = (entry.get("platform") or {}).get("architecture", "")
             inner = await self.document(namespace, entry.get("digest", ""))
             if inner is not None and "config" in inner and architecture != _ATTESTATION:
-                here.append((architecture, entry["digest"], inner["config"]))
-        if len(here) > 1:
-            here = [one for one in here if one[0] == _ARCHITECTURE]
-        if len(here) != 1:
-            return None
-        _, manifest, config = here[0]
-        return str(config.get("digest", "")), [digest, manifest]
+                config = str(inner["config"].get("digest", ""))
+                here.append(Found(config, (digest, entry["digest"]), architecture))
+        return here
+
+    async def chain(self, namespace: str, config: str) -> str:
+        """What a snapshotter calls the layers of an image; empty when that is not known.
+
+        Raises:
+            RuntimeUnavailableError: it does not answer.
+        """
+        rootfs = (await self.document(namespace, config) or {}).get("rootfs") or {}
+        return chain_id(str(layer) for layer in rootfs.get("diff_ids") or ())
+
+    async def events(self) -> AsyncIterator[tuple[Any, Any]]:
+        """Containers that are made, started and ended from now on, of all namespaces: the envelope
+        and what is in it.
+
+        Raises:
+            RuntimeUnavailableError: it does not answer, or not any more.
+        """
+        stream = self._channel.unary_stream(
+            "/containerd.services.events.v1.Events/Subscribe",
+            request_serializer=_TYPES["Filters"].SerializeToString,
+            response_deserializer=_TYPES["Envelope"].FromString,
+        )(_TYPES["Filters"](filters=[f'topic=="{topic}"' for topic in _EVENTS]))
+        try:
+            async for envelope in stream:
+                if envelope.topic in _EVENTS:
+                    kind = _TYPES[_EVENTS[envelope.topic]]
+                    yield envelope, kind.FromString(envelope.event.value)
+        except grpc.aio.AioRpcError as error:
+            raise self._away(error) from error
+        finally:
+            stream.cancel()
 
     async def document(self, namespace: str, digest: str) -> dict[str, Any] | None:
         """A manifest or index of the content store; None when it is not there, or is none.
@@ -162,3 +245,10 @@ class ContainerdApi:
             f"{self._endpoint} does not answer as containerd ({error.code().name}: "
             f"{error.details()}): check VEXSTREAM_RUNTIMES"
         )
+
+
+def the_one(found: list[Found]) -> Found | None:
+    """Which of the images of an index runs here; None when that is not for sure."""
+    if len(found) > 1:
+        found = [one for one in found if one.architecture == _ARCHITECTURE]
+    return found[0] if len(found) == 1 else None

@@ -9,16 +9,16 @@ import asyncio
 import contextlib
 import http.client
 import json
+import re
 import socket
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import structlog
-
 from services.collector.containerd_api import ContainerdApi
+from services.collector.docker_events import events
 from services.collector.docker_mounts import copied_code, mounted_image, perhaps_mounted
 from services.collector.errors import RuntimeUnavailableError
 from services.collector.runtime import (
@@ -26,14 +26,19 @@ from services.collector.runtime import (
     Ended,
     ImageVolume,
     Listed,
+    Told,
     image_of,
+    nameless,
     workload_of,
 )
 from vexstream.identity import Image, Workload
 
-log = structlog.get_logger()
-
 _CALL_SECONDS = 5.0
+_MADE, _BEGUN, _DIED = "create", "start", ("die", "died")
+_CGROUPS = {
+    "docker": re.compile(r"(?:^|/)(?:docker/|docker-)[0-9a-f]{64}(?:\.scope)?(?:/|\Z)"),
+    "podman": re.compile(r"/libpod-[0-9a-f]{64}(?:\.scope)?(?:/|\Z)"),
+}
 _STARTED = {"running", "paused", "restarting", "removing", "exited", "dead", "stopped", "stopping"}
 _ENDED = {"exited", "dead", "stopped", "removing"}
 _SANDBOX_LABEL = "io.kubernetes.docker.type"
@@ -75,13 +80,10 @@ class DockerRuntime:
         if found is None:
             return None
         config = found.get("Config") or {}
-        image = await self._image(found)
-        if image is None:
-            return None
         return ContainerInfo(
             id=container_id,
             workload=_workload(config.get("Labels") or {}, found["Name"].lstrip("/")),
-            image=image,
+            image=await self._image(found),
             created_at_us=_microseconds(found["Created"]) or 0,
             pid=int(found["State"].get("Pid") or 0),
             volumes=await self._volumes(found),
@@ -94,13 +96,42 @@ class DockerRuntime:
         at_us = _microseconds(found["State"].get("FinishedAt", "")) if found else None
         return None if at_us is None else Ended(at_us, int(found["State"].get("ExitCode", 0)))
 
+    async def told(self, since_us: int) -> AsyncIterator[Told]:
+        """From that time on, as far back as the engine remembers."""
+        async for event in events(self._socket, since_us):
+            attributes = event.attributes
+            if attributes.get(_SANDBOX_LABEL) == "podsandbox":
+                continue
+            if event.action == _MADE:
+                workload = _workload(attributes, attributes.get("name", ""))
+                image = nameless([attributes.get("image", "")])
+                info = ContainerInfo(event.id, workload, image, event.at_us)
+                yield Told(event.id, event.at_us, info)
+            elif event.action in _DIED:
+                code = attributes.get("exitCode", attributes.get("containerExitCode", ""))
+                if code.isdecimal():
+                    yield Told(event.id, event.at_us, ended=Ended(event.at_us, int(code)))
+            elif event.action == _BEGUN:
+                yield Told(event.id, event.at_us)
+
+    async def named(self, info: ContainerInfo) -> Image:
+        """The image of a container of which only its creation is known."""
+        for name in info.image.names:
+            known = await self._get(f"/images/{quote(name, safe=':')}/json")
+            if known and _bears_since(known, info.created_at_us):
+                return await self._identified(known["Id"], known, None, name)
+        return info.image
+
+    def owns(self, path: str) -> bool:
+        """A cgroup by this path is a container's of this engine."""
+        return _CGROUPS[self._name].search(path) is not None
+
     async def close(self) -> None:
         """Closes the connection to containerd."""
         for one in self._containerds.values():
             await one.close()
 
-    async def _image(self, container: dict[str, Any]) -> Image | None:
-        """None while it cannot be told for sure which one it is."""
+    async def _image(self, container: dict[str, Any]) -> Image:
         identifier = container["Image"]
         known = await self._get(f"/images/{quote(identifier, safe=':')}/json") or {}
         # The one platform of an index that this container runs; engines before 28 do not tell.
@@ -115,9 +146,8 @@ class DockerRuntime:
                 continue
             name = mount.get("Name") or mount.get("Source") or ""
             images = [await self._named(it) for it in await self._mounted(container, mount, name)]
-            volumes += [ImageVolume(one, mount["Destination"]) for one in images if one]
-            if not any(images):
-                log.warning("the image of a volume is not known", image=name)
+            known = [one for one in images if one] or [nameless([name])]
+            volumes += [ImageVolume(one, mount["Destination"]) for one in known]
         return tuple(volumes)
 
     async def _mounted(
@@ -135,9 +165,7 @@ class DockerRuntime:
         identifier = str(named.get("Id", ""))
         if identifier and name.removeprefix("sha256:") in identifier:
             return (identifier,)
-        tagged_us = _microseconds((named.get("Metadata") or {}).get("LastTagTime") or "")
-        created_us = _microseconds(container["Created"]) or 0
-        if tagged_us is not None and tagged_us <= created_us:
+        if _bears_since(named, _microseconds(container["Created"]) or 0):
             return (identifier,)
         others = perhaps_mounted(name, await self._get("/images/json?all=1") or ())
         return dict.fromkeys(filter(None, (identifier, *others)))
@@ -148,21 +176,21 @@ class DockerRuntime:
 
     async def _identified(
         self, identifier: str, known: dict[str, Any], manifest: str | None, name: str
-    ) -> Image | None:
+    ) -> Image:
+        """Of one whose config digest cannot be told for sure the digests and names alone."""
         references = list(known.get("RepoDigests") or [])
         names = [*(known.get("RepoTags") or []), name]
         engine = await self._info(surely_containerds=manifest is not None)
         if not _in_containerd(engine):
-            return image_of(identifier, references, names)
+            return image_of(identifier, references, names) or nameless(names)
         told = engine.get("Containerd") or {}
         namespace = (told.get("Namespaces") or {}).get("Containers") or _NAMESPACE
         containerd = self._containerd(told.get("Address") or _CONTAINERD)
         found = await containerd.image(namespace, manifest or identifier)
-        if found is None:
-            return None
-        config, digests = found
+        digests = (identifier, manifest or identifier) if found is None else found.digests
         references += [f"@{digest}" for digest in (identifier, *digests)]
-        return image_of(config, references, names)
+        named = image_of(found.config, references, names) if found is not None else None
+        return named or nameless([*references, *names])
 
     async def _info(self, *, surely_containerds: bool) -> dict[str, Any]:
         """What the engine says of itself, asked once until it was away: it takes its time."""
@@ -219,6 +247,12 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
+
+
+def _bears_since(image: dict[str, Any], at_us: int) -> bool:
+    """Whether the image had its name at that time already; Podman does not tell."""
+    tagged_us = _microseconds((image.get("Metadata") or {}).get("LastTagTime") or "")
+    return tagged_us is not None and tagged_us <= at_us
 
 
 def _in_containerd(engine: dict[str, Any]) -> bool:

@@ -15,6 +15,8 @@ _EVENT_OVERHEAD_BYTES = 300
 class _Held:
     events: deque[tuple[int, FileEvent]] = field(default_factory=deque)
     lost: Counter[str] = field(default_factory=Counter)
+    lost_at_us: int | None = None
+    """When it first lost something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +46,19 @@ class Hold:
             or self._events >= self.bounds.max_events
             or self._bytes + size > self.bounds.max_bytes
         ):
-            held.lost["hold_overflow"] += 1
+            self.lose(event.cgroup, "hold_overflow", 1, now_us)
             return False
         held.events.append((now_us, event))
         self._events += 1
         self._bytes += size
         return True
 
-    def lose(self, cgroup: int, reason: str, count: int) -> None:
+    def lose(self, cgroup: int, reason: str, count: int, now_us: int) -> None:
         """Counts events of a cgroup of which the kernel says that they were lost."""
-        self._held.setdefault(cgroup, _Held()).lost[reason] += count
+        held = self._held.setdefault(cgroup, _Held())
+        held.lost[reason] += count
+        if held.lost_at_us is None:
+            held.lost_at_us = now_us
 
     def cgroups(self) -> list[int]:
         """The cgroups for which anything waits."""
@@ -88,12 +93,24 @@ class Hold:
                 expired.setdefault(cgroup, []).append(event)
         return expired
 
+    def forsaken(self, now_us: int) -> list[int]:
+        """The cgroups of which something was lost too long ago, and nothing waits any more."""
+        return [
+            cgroup
+            for cgroup, held in self._held.items()
+            if held.lost_at_us is not None
+            and held.lost_at_us + self.bounds.max_age_us < now_us
+            and not held.events
+        ]
+
     def pass_on(self, cgroup: int, heir: int) -> None:
         """A cgroup is gone; another one is of the same container, which is not known yet."""
         held = self._held.pop(cgroup)
         above = self._held.setdefault(heir, _Held())
         above.events.extend(held.events)
         above.lost += held.lost
+        times = [at for at in (above.lost_at_us, held.lost_at_us) if at is not None]
+        above.lost_at_us = min(times, default=None)
 
     def _release(self, events: Iterable[FileEvent]) -> None:
         for event in events:

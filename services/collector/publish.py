@@ -24,7 +24,7 @@ from services.common.settings import CommonSettings
 from services.common.topics import Topic
 from vexstream.batching import is_part
 from vexstream.evidence import Batch
-from vexstream.identity import Image
+from vexstream.identity import NO_IMAGE, Image
 
 log = structlog.get_logger()
 
@@ -232,7 +232,7 @@ class Publisher:
             sender = await self._started_producer()
             results = await asyncio.gather(
                 *(
-                    sender.send_and_wait(topic.name_in(self._settings), one.value, one.key)
+                    _put(sender, topic.name_in(self._settings), one)
                     for topic, one in zip(topics, records, strict=True)
                 ),
                 return_exceptions=True,
@@ -267,6 +267,15 @@ class Publisher:
         if stale is not None:
             with contextlib.suppress(KafkaError, OSError, TimeoutError):
                 await asyncio.wait_for(stale.stop(), _STOP_SECONDS)
+
+
+async def _put(sender: AIOKafkaProducer, topic: str, record: Record) -> None:
+    """To the partition of its image; where nobody knows that one, to all."""
+    if record.key != NO_IMAGE.encode():
+        await sender.send_and_wait(topic, record.value, record.key)
+        return
+    for partition in sorted(await sender.partitions_for(topic)):
+        await sender.send_and_wait(topic, record.value, record.key, partition=partition)
 
 
 def _record(batch: Batch) -> Record:

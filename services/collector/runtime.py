@@ -12,7 +12,7 @@ from cri_api.v1 import api_pb2, api_pb2_grpc
 
 from services.collector.annotations import LEARNING_PERIOD
 from services.collector.errors import RuntimeUnavailableError
-from vexstream.identity import Digest, Image, Workload, parse_digest
+from vexstream.identity import NO_IMAGE, Digest, Image, Workload, parse_digest
 from vexstream.owners import owner_of
 
 log = structlog.get_logger()
@@ -41,8 +41,9 @@ class ContainerInfo:
     id: str
     workload: Workload
     image: Image
+    """Of one that nobody can name what is known of it (vexstream/nameless.py)."""
     created_at_us: int
-    pid: int
+    pid: int = 0
     """Of its first process in the host's namespace; 0 when not running."""
     learning_period: str = ""
     """What its pod's annotation asks for, as it is written there."""
@@ -77,6 +78,18 @@ class Ended:
     exit_code: int
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a runtime's event stream tells of a container: that it was made, that it ended, or else
+    that it was started."""
+
+    id: str
+    at_us: int
+    made: ContainerInfo | None = None
+    """What the event itself says of it; its image is nameless."""
+    ended: Ended | None = None
+
+
 class CriRuntime:
     """Client of one CRI endpoint."""
 
@@ -106,21 +119,18 @@ class CriRuntime:
         ]
 
     async def describe(self, container_id: str) -> ContainerInfo | None:
-        """Identity of a container; None while the runtime does not know its image or itself."""
+        """Identity of a container; None when the runtime does not know it."""
         request = api_pb2.ContainerStatusRequest(container_id=container_id, verbose=True)
         response = await self._call(self._runtime.ContainerStatus, request)
         if response is None:
             return None
         status = response.status
-        image = await self._image(status)
-        if image is None:
-            return None
         info = _info(response.info)
         pod = await self._pod(str(info.get("sandboxID", "")))
         return ContainerInfo(
             id=container_id,
             workload=_workload(status, pod),
-            image=image,
+            image=await self._image(status),
             created_at_us=status.created_at // 1000,
             pid=int(info.get("pid") or 0),
             learning_period=pod.annotations.get(LEARNING_PERIOD, "") if pod else "",
@@ -139,11 +149,15 @@ class CriRuntime:
         """Closes the connection."""
         await self._channel.close()
 
-    async def _image(self, status: Any) -> Image | None:
+    def owns(self, path: str) -> bool:
+        """Never for sure: a pod's sandbox has a cgroup by the same kind of name."""
+        return False
+
+    async def _image(self, status: Any) -> Image:
         # The container's own reference comes first: a name may point to another image by now.
-        name = status.image.image
-        references = (getattr(status, "image_id", ""), status.image_ref, name)
-        return await self._first_image(*references, name=name)
+        asked = (status.image.image, getattr(status.image, "user_specified_image", ""))
+        own = (getattr(status, "image_id", ""), status.image_ref)
+        return await self._first_image(*own, *asked)
 
     async def _volumes(self, status: Any) -> tuple[ImageVolume, ...]:
         volumes = []
@@ -151,23 +165,24 @@ class CriRuntime:
             reference = mount.image.image
             if not reference:
                 continue
-            image = await self._first_image(reference, name=mount.image.user_specified_image)
-            if image is None:
-                log.warning("the image of a volume is not known", image=reference)
-            else:
-                volumes.append(ImageVolume(image, mount.container_path))
+            image = await self._first_image(reference, mount.image.user_specified_image)
+            volumes.append(ImageVolume(image, mount.container_path))
         return tuple(volumes)
 
-    async def _first_image(self, *references: str, name: str) -> Image | None:
-        for reference in filter(None, references):
+    async def _first_image(self, *references: str) -> Image:
+        """The first one that the runtime still has, under all names; of those that it has not, one
+        that is called by its id."""
+        called = list(filter(None, references))
+        for reference in called:
             request = api_pb2.ImageStatusRequest(image=api_pb2.ImageSpec(image=reference))
             response = await self._call(self._images.ImageStatus, request)
             if response is not None and response.image.id:
-                return image_of(
-                    response.image.id, list(response.image.repo_digests),
-                    [*response.image.repo_tags, name],
-                )  # fmt: skip
-        return None
+                known = response.image
+                found = image_of(known.id, list(known.repo_digests), [*known.repo_tags, *called])
+                if found is not None:
+                    return found
+        ids = [one for one in called if _HEX.match(one.removeprefix("sha256:"))]
+        return (ids and image_of(ids[0], called, called)) or nameless(called)
 
     async def _pod(self, sandbox: str) -> Any | None:
         """None when the runtime names none, or forgot it."""
@@ -221,8 +236,27 @@ def image_of(config: str, repo_digests: list[str], names: list[str]) -> Image | 
         _, at, manifest = reference.partition("@")
         if at and _HEX.match(manifest.removeprefix("sha256:")):
             manifests.add(parse_digest(manifest))
-    tagged = {name for name in names if name and "@" not in name and not name.startswith("sha256:")}
+    tagged = {name for name in names if _is_name(name)}
     return Image(parse_digest(digest), tuple(sorted(manifests)), tuple(sorted(tagged)))
+
+
+def _is_name(text: str) -> bool:
+    return bool(text) and "@" not in text and not _HEX.match(text.removeprefix("sha256:"))
+
+
+def nameless(references: list[str]) -> Image:
+    """What is known of an image whose config digest nobody knows, out of what it is called."""
+    manifests: set[Digest] = set()
+    names: set[str] = set()
+    for reference in references:
+        name, at, last = reference.rpartition("@")
+        if last.startswith("sha256:") and _HEX.match(last.removeprefix("sha256:")):
+            manifests.add(parse_digest(last))
+            if ":" in name.rpartition("/")[2]:
+                names.add(name)
+        elif not at and _is_name(last):
+            names.add(last)
+    return Image(NO_IMAGE, tuple(sorted(manifests)), tuple(sorted(names)))
 
 
 def workload_of(

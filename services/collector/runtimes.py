@@ -1,36 +1,18 @@
 """The container runtimes of a node, as one."""
 
 import asyncio
-from typing import Protocol
 
 import structlog
 
 from services.collector.containerd import ContainerdRuntime
 from services.collector.docker import DockerRuntime
 from services.collector.errors import CollectorError, RuntimeUnavailableError
+from services.collector.protocols import Runtime
+from services.collector.remembering import Remembering
 from services.collector.runtime import ContainerInfo, CriRuntime, Ended, Listed
 from services.collector.settings import CollectorSettings
 
 log = structlog.get_logger()
-
-
-class Runtime(Protocol):
-    """Tells of the containers that it runs. Every call may raise RuntimeUnavailableError."""
-
-    async def version(self) -> str:
-        """Name of the runtime, as image-seen.avsc spells it."""
-
-    async def list(self) -> list[Listed]:
-        """All containers that it keeps, the exited ones included."""
-
-    async def describe(self, container_id: str) -> ContainerInfo | None:
-        """Identity of a container; None while the runtime does not know its image or itself."""
-
-    async def ended(self, container_id: str) -> Ended | None:
-        """When the container ended, and how; None when the runtime forgot it or it runs."""
-
-    async def close(self) -> None:
-        """Closes the connection."""
 
 
 def configured(settings: CollectorSettings) -> Runtime:
@@ -47,9 +29,10 @@ def configured(settings: CollectorSettings) -> Runtime:
         if kind == "cri" and endpoint:
             found.append(CriRuntime(endpoint))
         elif kind == "containerd" and endpoint:
-            found.append(ContainerdRuntime(endpoint))
+            found.append(Remembering(ContainerdRuntime(endpoint)))
         elif kind in ("docker", "podman") and endpoint:
-            found.append(DockerRuntime(kind, endpoint, settings.host_proc / "1/root"))
+            engine = DockerRuntime(kind, endpoint, settings.host_proc / "1/root")
+            found.append(Remembering(engine))
         else:
             raise CollectorError(
                 f"VEXSTREAM_RUNTIMES: {one!r} is not cri=unix://…, containerd=unix://…, "
@@ -105,6 +88,10 @@ class Runtimes:
         """As the runtime that lists it says."""
         owner = self._owners.get(container_id)
         return await owner.ended(container_id) if owner else None
+
+    def owns(self, path: str) -> bool:
+        """As one of them says."""
+        return any(one.owns(path) for one in self._runtimes)
 
     async def close(self) -> None:
         """Closes all."""

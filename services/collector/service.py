@@ -19,16 +19,17 @@ from aiokafka.errors import KafkaError
 
 from services.collector import seed
 from services.collector.backoff import Backoff
-from services.collector.cgroups import CgroupIndex, find_root
+from services.collector.cgroups import CgroupIndex, candidates, find_root
 from services.collector.choose import started_source
 from services.collector.clock import ClockWatch
 from services.collector.cluster import Cluster, find, named
 from services.collector.errors import RuntimeUnavailableError
 from services.collector.hold import Hold
+from services.collector.protocols import Runtime
 from services.collector.publish import Publisher, SeenImages
 from services.collector.recording import RecordingTracker
 from services.collector.runtime import ContainerInfo, Ended, Listed
-from services.collector.runtimes import Runtime, configured
+from services.collector.runtimes import configured
 from services.collector.settings import CollectorSettings
 from services.collector.source import ANY_CGROUP, EventSource
 from services.collector.spool import Spool
@@ -38,6 +39,7 @@ from services.common.kafka import connection
 from services.common.ops import ops_server
 from services.common.topics import ensure_topics
 from vexstream.batching import Limits, Room
+from vexstream.nameless import is_nameless
 
 log = structlog.get_logger()
 
@@ -151,7 +153,9 @@ class Collector:
         self._over: set[str] = set()
         """Containers that are listed still and of which everything was said."""
         self._unnamed: set[str] = set()
-        """Containers that run, of an image that the runtime cannot name."""
+        """Containers that are listed, of an image that nobody can name."""
+        self._strange = 0
+        """Uses by containers that the runtime had forgotten before it was asked."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Turns until told to stop."""
@@ -246,6 +250,7 @@ class Collector:
             log.warning("the clock was set", by_seconds=step_us / 1e6)
             self._tracker.lose({(ANY_CGROUP, "clock_step"): self._clock.steps})
         self._tracker.lose({(ANY_CGROUP, "spool"): self._publisher.lost_rounds})
+        self._tell_of_strangers()
         if cut and self._cluster.name is not None:
             images = self._tracker.images
             batches = [self._cluster.placed(batch) for batch in self._tracker.cut(now_us)]
@@ -288,19 +293,30 @@ class Collector:
                 return False
         info = await self._runtime.describe(one.id)
         if info is None:
-            self._cannot_be_named(one)
             return False
-        self._unnamed.discard(one.id)
+        self._note_name(info)
         await self._observe(info.seen_at(_now_us(), self._attached_at_us))
         log.info("container under observation", container=info.id, workload=str(info.workload),
                  image=info.image.config_digest)  # fmt: skip
         return True
 
-    def _cannot_be_named(self, one: Listed) -> None:
-        if one.started and one.id not in self._unnamed:
-            self._unnamed.add(one.id)
-            log.warning("a container runs unobserved: the runtime does not name its image, which "
-                        "was perhaps removed; restart the container", container=one.id)  # fmt: skip
+    def _note_name(self, info: ContainerInfo) -> None:
+        if not is_nameless(info.image):
+            self._unnamed.discard(info.id)
+        elif info.id not in self._unnamed:
+            self._unnamed.add(info.id)
+            log.warning("nobody can name the image of a container, which was perhaps removed: all "
+                        "images that it may be stay open; restart the container",
+                        container=info.id, names=info.image.names)  # fmt: skip
+
+    def _tell_of_strangers(self) -> None:
+        """What a container used that no runtime lists or listed may be any image's."""
+        for path, count in self._tracker.strangers().items():
+            if self._runtime.owns(path) and self._over.isdisjoint(candidates(path)):
+                self._strange += count
+                log.warning("a container was gone before the runtime could be asked for it",
+                            cgroup=path, uses=count)  # fmt: skip
+        self._tracker.lose({(ANY_CGROUP, "container_unknown"): self._strange})
 
     async def _observe(self, info: ContainerInfo) -> None:
         proc = self._settings.host_proc
@@ -338,6 +354,7 @@ class Collector:
             for container_id in self._tracker.containers:
                 info = await self._runtime.describe(container_id)
                 if info is not None:
+                    self._note_name(info)
                     self._tracker.learn(container_id, info.image)
                     self._tracker.mount(container_id, info.volumes)
 

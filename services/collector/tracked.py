@@ -3,7 +3,8 @@ it, and from when on.
 
 Silence is evidence only of a container that can be heard. So nothing is said of one before a
 program of its image was seen to start in it, and one that runs without is told as a loss: a runtime
-with a kernel of its own (gVisor, Kata) may run it.
+with a kernel of its own (gVisor, Kata) may run it. Of one whose image nobody can name it is told
+that it runs, to all images that it may be (vexstream/nameless.py).
 """
 
 from collections import Counter
@@ -15,9 +16,12 @@ from services.collector.runtime import ImageVolume
 from vexstream.batching import Observation
 from vexstream.evidence import Batch
 from vexstream.identity import Digest, Workload
+from vexstream.nameless import REASON, is_nameless
 
 _START_US = 30_000_000
 """How long a runtime's word that a container runs may precede the sight of it."""
+_NAMELESS_US = 60_000_000
+"""How often it is told of a container that its image is unknown: every image hears of it."""
 
 
 @dataclass(slots=True)
@@ -107,6 +111,8 @@ class Tracked:
         observation = self.observation
         if self.copied:
             observation.lose("tmpfs_copy", 1)
+        if _rests(observation, until_us) and not self.is_over:
+            return []
         if self.ended_at_us is None:
             return observation.cut(until_us)
         ended_at = min(self.ended_at_us, until_us)
@@ -120,5 +126,17 @@ class Tracked:
         batches: list[Batch] = []
         for observation in self.mounted():
             observation.lose("image_volume", 1)
-            batches += observation.cut(until)
+            if not _rests(observation, until_us) or self.is_over:
+                batches += observation.cut(until)
         return batches
+
+
+def _rests(observation: Observation, until_us: int) -> bool:
+    """Its image is unknown, and that was said a moment ago. What it used is not told: files of the
+    same name in another image are others."""
+    if not is_nameless(observation.image):
+        return False
+    observation.drop()
+    observation.lose(REASON, 1)
+    begun = observation.sequence > 0
+    return begun and until_us - observation.observed_from_us < _NAMELESS_US

@@ -21,6 +21,7 @@ from services.common import metrics
 from vexstream.batching import Limits, Observation, Room
 from vexstream.evidence import Batch, Use
 from vexstream.identity import Image
+from vexstream.nameless import REASON, is_nameless
 from vexstream.relocated import is_code, within_volume
 
 _SCAN_INTERVAL_US = 1_000_000
@@ -55,6 +56,8 @@ class Tracker:
         self._now_us = 0
         self._losses: Counter[tuple[int, str]] = Counter()
         self._scanned_at_us = 0
+        self._strangers: Counter[str] = Counter()
+        """Cgroups that no container was found for -> how much of them was given up."""
         self._missing: set[int] = set()
         """Cgroups of containers that were gone when it was last looked."""
 
@@ -65,11 +68,12 @@ class Tracker:
 
     @property
     def images(self) -> list[Image]:
-        """The image of each of them, and those that are mounted into them."""
+        """The image of each of them, and those that are mounted into them, where they are known."""
         return [
             observation.image
             for tracked in self._tracked.values()
             for observation in (tracked.observation, *tracked.mounted())
+            if not is_nameless(observation.image)
         ]
 
     @property
@@ -90,6 +94,12 @@ class Tracker:
             for container_id, tracked in self._tracked.items()
             if tracked.root is not None and not tracked.root.is_top and not tracked.directory
         }
+
+    def strangers(self) -> Counter[str]:
+        """Paths of cgroups that no container was found for, with the number of their uses that were
+        given up or lost since this was asked last."""
+        found, self._strangers = self._strangers, Counter()
+        return found
 
     def is_late(self, info: ContainerInfo) -> bool:
         """The container is older than the observation, and therefore to be seeded."""
@@ -161,6 +171,9 @@ class Tracker:
         observation = self._tracked[container_id].observation
         if image.config_digest == observation.image.config_digest:
             observation.learn(image)
+        elif is_nameless(observation.image):
+            observation.image = image
+            observation.lose(REASON, 1)  # what it used before was not kept
 
     def end(self, container_id: str, ended_at_us: int, exit_code: int | None = None) -> None:
         """A container's last process is gone; the next cut is its last.
@@ -212,7 +225,7 @@ class Tracker:
             if cgroup == ANY_CGROUP:
                 self._lose_everywhere(reason, new)
             elif owner is None:
-                self._hold.lose(cgroup, reason, new)
+                self._hold.lose(cgroup, reason, new, self._now_us)
             else:
                 self._tracked[owner].observation.lose(reason, new)
 
@@ -241,9 +254,13 @@ class Tracker:
         for cgroup, heir in self.index.heirs(held, gone).items():
             self._hold.pass_on(cgroup, heir)
         for cgroup in gone:
+            path = self.index.path(cgroup) or ""
             self.index.forget(cgroup)
-            for event in self._hold.take(cgroup)[0]:
+            events, lost = self._hold.take(cgroup)
+            for event in events:
                 self._neighbours.credit(event, self._now_us)
+            if events or lost:
+                self._strangers[path] += len(events) + lost.total()
             if owner := self._owners.pop(cgroup, None):
                 self._tracked[owner].cgroups.discard(cgroup)
         for key in [key for key in self._losses if key[0] in gone]:
@@ -337,8 +354,16 @@ class Tracker:
             # No container's: a service of the host, which may have entered one (nsenter).
             strange = [e for e in events if not self._neighbours.credit(e, self._now_us)]
             metrics.EVENTS.labels("unattributed").inc(len(strange))
-            if self.index.path(cgroup) is None:  # it may have been any container's
-                self._lose_everywhere("unattributed", len(events))
+            path = self.index.path(cgroup)
+            if path is not None:
+                self._strangers[path] += len(events)
+            else:  # it may have been any container's
+                more, _ = self._hold.take(cgroup)
+                self._lose_everywhere("unattributed", len(events) + len(more))
+        for cgroup in self._hold.forsaken(now_us):
+            if self.index.path(cgroup) is None:
+                for reason, count in self._hold.take(cgroup)[1].items():
+                    self._lose_everywhere(reason, count)
 
     def _can_be_told(self, container_id: str, tracked: Tracked, until_us: int) -> bool:
         if tracked.wait_for_start(until_us):

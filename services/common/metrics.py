@@ -22,7 +22,7 @@ REFUSED_ANNOTATIONS = Counter(
 CONTAINERS = Gauge("vexstream_collector_containers", "Containers being watched")
 UNNAMED_CONTAINERS = Gauge(
     "vexstream_collector_unnamed_containers",
-    "Containers that run unobserved, for the runtime does not name their image",
+    "Containers of an image that nobody can name",
 )
 BATCHES = Counter("vexstream_collector_batches", "Batches handed to Kafka")
 WAITING_ROUNDS = Gauge(

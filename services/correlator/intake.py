@@ -10,6 +10,7 @@ from services.correlator.stages import Stage, minute, stage_of
 from services.correlator.state import State
 from vexstream.evidence import Batch
 from vexstream.identity import Digest
+from vexstream.nameless import as_of, is_nameless, may_be
 
 
 class Intake:
@@ -24,11 +25,38 @@ class Intake:
     async def batch(self, message: Any) -> None:
         """A record of file-access."""
         batch = decode_batch(message.value)
+        if is_nameless(batch.image):
+            for told in self._told_of(batch, message.partition):
+                self._take(told, message.partition)
+            return
         if self._partitions.of(batch.image.config_digest) != message.partition:
             await self._partitions.pass_on(message, batch.image.config_digest)
             return
-        newest = self._newest_us.get(message.partition, 0)
-        self._newest_us[message.partition] = max(newest, batch.observed_to_us)
+        self._take(batch, message.partition)
+
+    async def chunk(self, message: Any) -> None:
+        """A record of image-scan."""
+        chunk = decode_chunk(message.value)
+        self._partitions.require(chunk.config_digest, message)
+        correlation = self._state.take_chunk(chunk)
+        if correlation is not None:
+            self._publisher.changed(correlation.digest)
+            self._publisher.evidence_changed(correlation.digest)
+
+    def _told_of(self, batch: Batch, partition: int) -> list[Batch]:
+        """A container of an image that nobody can name: the same of each of the partition's images
+        that it may be."""
+        return [
+            as_of(batch, correlation.evidence.image)
+            for digest, correlation in self._state.correlations.items()
+            if self._partitions.of(digest) == partition
+            and correlation.evidence is not None
+            and may_be(batch, correlation.evidence)
+        ]
+
+    def _take(self, batch: Batch, partition: int) -> None:
+        newest = self._newest_us.get(partition, 0)
+        self._newest_us[partition] = max(newest, batch.observed_to_us)
         before = self._stage(batch)
         keep = bool(batch.lost) or before.matters or minute(batch.observed_to_us) != before.minute
         correlation, learnt = self._state.observe(batch, keep)
@@ -38,15 +66,6 @@ class Intake:
         if learnt.accesses or learnt.image or before.standing != after.standing:
             self._publisher.changed(correlation.digest)
         if learnt.accesses or learnt.image or before.progress != after.progress:
-            self._publisher.evidence_changed(correlation.digest)
-
-    async def chunk(self, message: Any) -> None:
-        """A record of image-scan."""
-        chunk = decode_chunk(message.value)
-        self._partitions.require(chunk.config_digest, message)
-        correlation = self._state.take_chunk(chunk)
-        if correlation is not None:
-            self._publisher.changed(correlation.digest)
             self._publisher.evidence_changed(correlation.digest)
 
     def newest_us(self, digest: Digest) -> int | None:

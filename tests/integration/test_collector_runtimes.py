@@ -12,8 +12,9 @@ from services.collector.cgroups import candidates, find_root
 from services.collector.containerd import ContainerdRuntime
 from services.collector.errors import RuntimeUnavailableError
 from services.collector.events import FileEvent
+from services.collector.protocols import Runtime
 from services.collector.runtime import CriRuntime, Listed
-from services.collector.runtimes import Runtime, Runtimes
+from services.collector.runtimes import Runtimes
 from services.collector.source import CoreSource
 from services.local.containerd import Containerd
 from services.local.image import PROBE

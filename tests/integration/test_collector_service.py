@@ -124,23 +124,21 @@ async def test_until_the_cluster_is_known_all_is_observed_and_nothing_said(
         node.stop(one)
 
 
-async def test_a_container_whose_image_was_removed_is_said_to_run_unobserved(
-    node: Containerd, broker: Broker, image_cache: Path, capsys: pytest.CaptureFixture[str]
+async def test_a_pods_container_whose_image_was_removed_is_observed(
+    node: Containerd, broker: Broker, image_cache: Path
 ) -> None:
     name = "localhost/vexstream/removed:1"
     files = {"/opt/removed": File(b"an image of its own")}
-    node.import_image(image.probe_image(image_cache, files=files, name=name).path, name)
-    nameless, witness = node.run(name, "nameless"), node.run(PROBE, "named")
+    removed = image.probe_image(image_cache, files=files, name=name)
+    node.import_image(removed.path, name)
+    container = node.run(name, "removed")
     node.remove_image(name)
     async with collecting(node, broker, "removed.") as records:
-        await eventually(lambda: bool(records.batches[witness.id]))
-        assert not records.batches[nameless.id]
-        assert UNNAMED_CONTAINERS._value.get() == 1
-    told = [line for line in capsys.readouterr().out.splitlines() if "runs unobserved" in line]
-    assert len(told) == 1
-    assert nameless.id in told[0]
-    for one in (nameless, witness):
-        node.stop(one)
+        await eventually(lambda: bool(records.batches[container.id]))
+        assert UNNAMED_CONTAINERS._value.get() == 0
+    assert {b.image.config_digest for b in records.batches[container.id]} == {removed.config_digest}
+    assert b"/usr/bin/sleep" in records.paths(container)
+    node.stop(container)
 
 
 async def test_the_pod_asks_for_its_learning_period(node: Containerd, broker: Broker) -> None:

@@ -15,7 +15,7 @@ from services.collector import containerd_api
 from services.collector.containerd_api import ContainerdApi
 from services.collector.docker import DockerRuntime
 from services.collector.errors import RuntimeUnavailableError
-from vexstream.identity import Digest, Image
+from vexstream.identity import NO_IMAGE, Digest, Image
 
 _INDEX = "sha256:b5834f5801caff3a57294fe14b31f6809a1245dcbe3057e585f0cef31918fe04"
 _AMD64 = "sha256:a4084134b8d9c39087a3cbbd4e7a32a7b500fb77f6916904d5473d7e2422b70b"
@@ -100,7 +100,7 @@ async def test_an_older_engine_that_names_the_index_alone_is_believed_for_this_m
     assert found is not None
     assert found.config_digest == _AMD64_CONFIG
     monkeypatch.setattr(containerd_api, "_ARCHITECTURE", "riscv64")
-    assert await _described(monkeypatch, older) is None
+    assert await _described(monkeypatch, older) == Image(NO_IMAGE, (Digest(_INDEX),), (_NAME,))
     pulled = {digest: _CONTENT[digest] for digest in (_INDEX, _ARM64)}
     found = await _described(monkeypatch, older, content=pulled)
     assert found is not None
@@ -132,8 +132,11 @@ async def test_an_engine_is_asked_for_its_store_again_after_it_was_away(tmp_path
         await runtime._info(surely_containerds=True)
 
 
-async def test_content_that_is_gone_makes_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert await _described(monkeypatch, content={}) is None
+async def test_content_that_is_gone_leaves_the_digests_that_the_engine_knows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected = Image(NO_IMAGE, (Digest(_ARM64), Digest(_INDEX)), (_NAME,))
+    assert await _described(monkeypatch, content={}) == expected
 
 
 def test_without_containerds_socket_it_says_what_to_do() -> None:

@@ -1,14 +1,16 @@
 """From kernel ids and runtime strings to containers, images and owners."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from cri_api.v1 import api_pb2
 
 from services.collector.cgroups import CgroupIndex, candidates, find_root
 from services.collector.errors import CgroupError
-from services.collector.runtime import image_of, workload_of
+from services.collector.runtime import CriRuntime, image_of, nameless, workload_of
 from services.common.mounts import mount_of, parse_mountinfo
-from vexstream.identity import Workload
+from vexstream.identity import NO_IMAGE, Digest, Image, Workload
 
 ID = "0123456789abcdef" * 4
 HEX = "c" * 64
@@ -116,6 +118,53 @@ def test_an_image_is_known_by_its_config_digest_and_every_alias() -> None:
     assert image.names == ("docker.io/library/app:1",)
     assert image_of(HEX, [], []) == image_of(f"sha256:{HEX}", [], [])  # CRI-O's spelling
     assert image_of("app:1", [], []) is None
+
+
+@pytest.mark.parametrize(
+    ("reference", "manifests", "names"),
+    [
+        ("localhost/app:1", (), ("localhost/app:1",)),
+        (f"acme/app@sha256:{HEX}", (f"sha256:{HEX}",), ()),
+        (f"host:5000/app:1@sha256:{HEX}", (f"sha256:{HEX}",), ("host:5000/app:1",)),
+        (f"sha256:{HEX}", (f"sha256:{HEX}",), ()),
+        ("app@sha256:short", (), ()),
+        (HEX, (), ()),
+        ("", (), ()),
+    ],
+)
+def test_what_an_image_is_called_remains_where_nobody_knows_its_digest(
+    reference: str, manifests: tuple[Digest, ...], names: tuple[str, ...]
+) -> None:
+    assert nameless([reference]) == Image(NO_IMAGE, manifests, names)
+
+
+class _NoImages:
+    """A CRI whose images were all removed."""
+
+    async def ImageStatus(self, request: object, **_: float) -> object:  # noqa: N802
+        return api_pb2.ImageStatusResponse()
+
+
+@pytest.mark.parametrize(
+    ("image_id", "image_ref", "name", "expected"),
+    [
+        ("", f"sha256:{HEX}", "app:1", Image(Digest(f"sha256:{HEX}"), (), ("app:1",))),
+        ("", "app:1", f"sha256:{HEX}", Image(Digest(f"sha256:{HEX}"), (), ("app:1",))),
+        (HEX, f"app@sha256:{'d' * 64}", "app:1",
+         Image(Digest(f"sha256:{HEX}"), (Digest(f"sha256:{'d' * 64}"),), ("app:1",))),
+        ("", f"app@sha256:{HEX}", "app:1", Image(NO_IMAGE, (Digest(f"sha256:{HEX}"),), ("app:1",))),
+    ],
+)  # fmt: skip
+async def test_a_pods_container_keeps_the_id_of_an_image_that_was_removed(
+    image_id: str, image_ref: str, name: str, expected: Image
+) -> None:
+    runtime = CriRuntime("unix:///nowhere")
+    runtime._images = _NoImages()
+    status = SimpleNamespace(
+        image=api_pb2.ImageSpec(image=name), image_ref=image_ref, image_id=image_id
+    )
+    assert await runtime._image(status) == expected
+    await runtime.close()
 
 
 @pytest.mark.parametrize(

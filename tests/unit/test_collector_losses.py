@@ -22,6 +22,7 @@ from tests.unit.test_correlation import POLICY
 from vexstream.batching import Limits, Room
 from vexstream.correlation import Correlation
 from vexstream.evidence import Batch, Use
+from vexstream.identity import NO_IMAGE, Image
 from vexstream.scan import Finding
 
 ID = "1" * 64
@@ -57,9 +58,10 @@ class Node:
         root: FileSystemRoot = ROOT,
         container_id: str = ID,
         copied: tuple[str, ...] = (),
+        image: Image = IMAGE,
     ) -> None:
         self.tracker.handle([CgroupEvent(CGROUP, f"/kubepods/pod1/{container_id}")], CREATED)
-        self.tracker.begin(ContainerInfo(container_id, WEB, IMAGE, CREATED, 0, copied=copied))
+        self.tracker.begin(ContainerInfo(container_id, WEB, image, CREATED, 0, copied=copied))
         self.tracker.handle([_event(b"/init", root=root, use=Use.EXECUTED)], CREATED)
 
     def notes(self) -> str:
@@ -139,6 +141,10 @@ def _copy_of_code(node: Node) -> None:
     node.begin(copied=("/opt/app",))
 
 
+def _image_without_a_name(node: Node) -> None:
+    node.begin(image=Image(NO_IMAGE))
+
+
 def _clock_set(node: Node) -> None:
     node.begin()
     clock = ClockWatch(CREATED, 5)
@@ -169,7 +175,14 @@ def _clock_set(node: Node) -> None:
         ),
         *(
             (reason, _of_the_kernel(reason, ANY_CGROUP))
-            for reason in ("hash_pressure", "cgroup_name", "probe_busy", "probe_behind", "spool")
+            for reason in (
+                "hash_pressure",
+                "cgroup_name",
+                "probe_busy",
+                "probe_behind",
+                "spool",
+                "container_unknown",
+            )
         ),
         ("back_off", _full_ring_while_backing_off),
         ("hold_overflow", _too_much_to_hold),
@@ -180,6 +193,7 @@ def _clock_set(node: Node) -> None:
         ("publish", _more_than_memory_takes),
         ("clock_step", _clock_set),
         ("tmpfs_copy", _copy_of_code),
+        ("image_unknown", _image_without_a_name),
     ],
 )
 def test_a_loss_arrives_in_the_status_notes(

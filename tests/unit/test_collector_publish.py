@@ -14,7 +14,7 @@ from services.collector.publish import Publisher, SeenImages
 from services.collector.spool import Spool
 from services.common.settings import CommonSettings
 from vexstream.evidence import Access, Batch, Use
-from vexstream.identity import Digest, Image, Workload
+from vexstream.identity import NO_IMAGE, Digest, Image, Workload
 
 IMAGE = Image(Digest("sha256:" + "a" * 64))
 
@@ -24,6 +24,7 @@ class Broker:
 
     def __init__(self) -> None:
         self.records: list[tuple[str, bytes, bytes]] = []
+        self.partitions: list[int | None] = []
         self.refuse: Callable[[bytes], Exception | None] = lambda value: None
         self.started = 0
 
@@ -33,12 +34,18 @@ class Broker:
     async def stop(self) -> None:
         pass
 
-    async def send_and_wait(self, topic: str, value: bytes, key: bytes) -> None:
+    async def partitions_for(self, topic: str) -> set[int]:
+        return {0, 1, 2}
+
+    async def send_and_wait(
+        self, topic: str, value: bytes, key: bytes, partition: int | None = None
+    ) -> None:
         error = self.refuse(value)
         if error:
             raise error
         await asyncio.sleep(0)
         self.records.append((topic, key, value))
+        self.partitions.append(partition)
 
     def batches(self) -> list[Batch]:
         return [decode_batch(v) for topic, _, v in self.records if topic.endswith("file-access")]
@@ -82,6 +89,17 @@ async def test_the_end_of_an_interval_comes_after_its_parts(broker: Broker) -> N
     assert broker.started == 2, "a failed producer is replaced"
     assert publisher.failure is None
     assert {key for _, key, _ in broker.records} == {IMAGE.config_digest.encode()}
+
+
+async def test_of_an_image_that_nobody_can_name_every_partition_hears(broker: Broker) -> None:
+    nameless = replace(_batch("c", 0, 9), image=Image(NO_IMAGE, (), ("app:1",)))
+    publisher = Publisher(CommonSettings())
+    publisher.offer([nameless, _batch("d", 0, 9)], [])
+    assert await publisher.flush(10)
+    told = [one.container_id for one in broker.batches()]
+    assert sorted(zip(told, broker.partitions, strict=True), key=str) == [
+        ("c", 0), ("c", 1), ("c", 2), ("d", None),
+    ]  # fmt: skip
 
 
 async def test_the_interval_of_a_refused_batch_is_told_as_lost(broker: Broker) -> None:

@@ -14,7 +14,7 @@ from services.collector.tracker import Tracker
 from vexstream.batching import Limits
 from vexstream.coverage import Shortfall, coverage
 from vexstream.evidence import Batch, Evidence, Use
-from vexstream.identity import Digest, Image, Workload
+from vexstream.identity import NO_IMAGE, Digest, Image, Workload
 from vexstream.rules import Rules
 
 ID, OTHER_ID = "1" * 64, "2" * 64
@@ -183,7 +183,8 @@ async def test_the_images_of_a_containers_mounts_are_asked_for() -> None:
             api_pb2.Mount(container_path="/gone", image=api_pb2.ImageSpec(image="gone:1")),
         ]
     )
-    (volume,) = await runtime._volumes(status)
+    volume, gone = await runtime._volumes(status)
+    assert gone == ImageVolume(Image(NO_IMAGE, (), ("gone:1",)), "/gone")
     assert volume.path == "/plugin"
     assert volume.image == Image(PLUGIN.config_digest, (), ("p:2", "plugin:1"))
     await runtime.close()

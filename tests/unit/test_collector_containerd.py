@@ -1,0 +1,138 @@
+"""Which image a container of plain containerd runs, when its record was removed or moved."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from services.collector.containerd import ContainerdRuntime
+from services.collector.containerd_api import Found, chain_id
+from services.collector.runtime import ContainerInfo
+from vexstream.identity import NO_IMAGE, Image, Workload
+
+MANIFEST, OTHER_MANIFEST = "sha256:" + "1" * 64, "sha256:" + "2" * 64
+CONFIG, OTHER_CONFIG = "sha256:" + "3" * 64, "sha256:" + "4" * 64
+LAYERS, OTHER_LAYERS = "sha256:" + "5" * 64, "sha256:" + "6" * 64
+NAME, OTHER_NAME = "localhost/app:1", "localhost/app:2"
+CREATED = 100
+
+
+class Store:
+    """Stands for containerd's interface."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, tuple[str, int]] = {}
+        self.snapshot = LAYERS
+        self.layers = {CONFIG: LAYERS, OTHER_CONFIG: OTHER_LAYERS}
+        self.configs = {MANIFEST: CONFIG, OTHER_MANIFEST: OTHER_CONFIG}
+
+    async def call(self, method: str, *_: str, **fields: str) -> Any:
+        name = method.rpartition(".")[2]
+        if name == "Containers/Get":
+            return SimpleNamespace(
+                container=SimpleNamespace(
+                    image=NAME,
+                    snapshotter="overlayfs",
+                    snapshot_key="web",
+                    created_at=_time(CREATED),
+                )
+            )
+        if name == "Tasks/List":
+            return SimpleNamespace(tasks=[])
+        if name == "Snapshots/Stat":
+            info = SimpleNamespace(parent=self.snapshot)
+            return SimpleNamespace(info=info) if self.snapshot else None
+        if name == "Images/List":
+            return SimpleNamespace(images=[self._record(one) for one in self.records])
+        assert name == "Images/Get"
+        name = fields["name"]
+        return SimpleNamespace(image=self._record(name)) if name in self.records else None
+
+    def _record(self, name: str) -> Any:
+        digest, updated = self.records[name]
+        return SimpleNamespace(
+            name=name, target=SimpleNamespace(digest=digest), updated_at=_time(updated)
+        )
+
+    async def images(self, namespace: str, digest: str) -> list[Found]:
+        config = self.configs.get(digest)
+        return [Found(config, (digest,), "")] if config else []
+
+    async def chain(self, namespace: str, config: str) -> str:
+        return self.layers.get(config, "")
+
+
+def _time(seconds: int) -> Any:
+    return SimpleNamespace(seconds=seconds, nanos=0)
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+async def _image(store: Store, runtime: ContainerdRuntime | None = None) -> Image:
+    info = await (runtime or _runtime(store)).describe("plain/web")
+    assert info is not None
+    return info.image
+
+
+def _runtime(store: Store) -> ContainerdRuntime:
+    runtime = ContainerdRuntime("unix:///nowhere")
+    runtime._api = store  # type: ignore[assignment]
+    return runtime
+
+
+async def test_the_name_says_it_where_the_layers_are_its_own(store: Store) -> None:
+    store.records = {NAME: (MANIFEST, CREATED + 50)}  # pulled again since, and the same
+    assert (await _image(store)).config_digest == CONFIG
+
+
+async def test_the_layers_say_it_where_the_name_is_gone(store: Store) -> None:
+    store.records = {OTHER_NAME: (MANIFEST, 1), "else": (OTHER_MANIFEST, 1)}
+    found = await _image(store)
+    assert (found.config_digest, found.names) == (CONFIG, (OTHER_NAME,))
+
+
+async def test_the_layers_say_it_where_the_name_is_another_images(store: Store) -> None:
+    store.records = {NAME: (OTHER_MANIFEST, CREATED - 50), OTHER_NAME: (MANIFEST, 1)}
+    assert (await _image(store)).config_digest == CONFIG
+    del store.records[OTHER_NAME]
+    assert await _image(store) == Image(NO_IMAGE, (), (NAME,))
+
+
+async def test_what_ran_before_is_remembered_by_its_layers(store: Store) -> None:
+    runtime = _runtime(store)
+    store.records = {NAME: (MANIFEST, 1)}
+    known = await _image(store, runtime)
+    store.records, store.layers = {}, {}
+    assert await _image(store, runtime) == known
+
+
+async def test_of_two_images_with_the_same_layers_it_is_neither(store: Store) -> None:
+    store.layers[OTHER_CONFIG] = LAYERS
+    store.records = {"one": (MANIFEST, 1), "two": (OTHER_MANIFEST, 1)}
+    assert (await _image(store)).config_digest == NO_IMAGE
+    store.records[NAME] = (OTHER_MANIFEST, 1)
+    assert (await _image(store)).config_digest == OTHER_CONFIG
+
+
+@pytest.mark.parametrize(("updated", "config"), [(CREATED, CONFIG), (CREATED + 1, NO_IMAGE)])
+async def test_without_layers_a_name_counts_that_has_not_moved_since(
+    store: Store, updated: int, config: str
+) -> None:
+    store.records, store.snapshot = {NAME: (MANIFEST, updated)}, ""
+    assert (await _image(store)).config_digest == config
+    info = ContainerInfo(
+        "plain/web", Workload("plain", "web", "web"), Image(NO_IMAGE, (), (NAME,)),
+        CREATED * 1_000_000,
+    )  # fmt: skip
+    assert (await _runtime(store).named(info)).config_digest == config
+
+
+def test_layers_are_called_as_the_image_specification_has_it() -> None:
+    one, two = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+    assert chain_id([]) == ""
+    assert chain_id([one]) == one
+    both = "sha256:ccd722928bd92476ba1745586fed6e45a102504185ad88cd89e01ff116fd146c"
+    assert chain_id([one, two]) == both  # sha256sum of "<one> <two>"

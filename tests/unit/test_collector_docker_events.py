@@ -1,0 +1,116 @@
+"""The event stream of Docker and Podman: their spellings, and how it breaks."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.collector.docker import DockerRuntime
+from services.collector.errors import RuntimeUnavailableError
+from services.collector.runtime import Ended, Told
+from vexstream.identity import NO_IMAGE, Image, Workload
+
+ID = "1" * 64
+SHOP = {"com.docker.compose.project": "shop", "com.docker.compose.service": "cart"}
+
+
+def _line(action: str, at: int, kind: str = "container", **attributes: str) -> bytes:
+    actor = {"ID": ID, "Attributes": {"image": "app:1", "name": "shop-cart-1", **attributes}}
+    event = {"Type": kind, "Action": action, "Actor": actor, "time": at, "timeNano": at * 10**9}
+    return json.dumps(event).encode() + b"\n"
+
+
+async def _all(tmp_path: Path, answer: bytes) -> tuple[list[Told], bytes]:
+    asked = b""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked = await reader.readline()
+        writer.write(answer)
+        writer.close()
+
+    path = tmp_path / "docker.sock"
+    told: list[Told] = []
+    runtime = DockerRuntime("docker", f"unix://{path}", tmp_path)
+    async with await asyncio.start_unix_server(serve, path):
+        with pytest.raises(RuntimeUnavailableError):
+            await _take(runtime.told(7_000_005), told)
+    return told, asked
+
+
+async def _take(stream: AsyncIterator[Told], told: list[Told]) -> None:
+    async for one in stream:
+        told.append(one)
+
+
+async def test_what_is_made_begins_and_ends_is_told(tmp_path: Path) -> None:
+    lines = [
+        _line("create", 8, **SHOP),
+        _line("start", 9),
+        _line("exec_start: true", 9),
+        _line("connect", 9, kind="network"),
+        _line("die", 10, exitCode="3"),
+        _line("died", 11, containerExitCode="0"),
+        _line("die", 12),
+        _line("create", 13, **{"io.kubernetes.docker.type": "podsandbox"}),
+    ]
+    head = b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n"
+    told, asked = await _all(tmp_path, head + b"".join(lines))
+    assert b"/events?since=7.000005&" in asked
+    first, *others = told
+    assert first.made is not None
+    assert first.made.image == Image(NO_IMAGE, (), ("app:1",))
+    assert first.made.workload == Workload("shop", "cart", "cart")
+    assert first.made.created_at_us == first.at_us == 8_000_000
+    assert others == [
+        Told(ID, 9_000_000),
+        Told(ID, 10_000_000, ended=Ended(10_000_000, 3)),
+        Told(ID, 11_000_000, ended=Ended(11_000_000, 0)),
+    ]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"HTTP/1.0 404 Not Found\r\n\r\n", b"HTTP/1.0 200 OK\r\n\r\nno json\n",
+     b'HTTP/1.0 200 OK\r\n\r\n{"Type": "container", "Actor": {"ID": "1"}}\n',
+     b"HTTP/1.0 200 OK\r\n\r\n[]\n"],
+)  # fmt: skip
+async def test_an_answer_of_another_kind_is_no_stream(tmp_path: Path, answer: bytes) -> None:
+    assert (await _all(tmp_path, answer))[0] == []
+
+
+@pytest.mark.parametrize(
+    ("tagged", "named"), [("1970-01-01T00:00:07Z", True), ("1970-01-01T00:00:09Z", False)]
+)
+async def test_a_name_that_moved_since_names_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tagged: str, named: bool
+) -> None:
+    told, _ = await _all(tmp_path, b"HTTP/1.0 200 OK\r\n\r\n" + _line("create", 8))
+    config = "sha256:" + "4" * 64
+    image: dict[str, Any] = {"Id": config, "RepoTags": ["app:1"]}
+    answers = {"/images/app:1/json": image | {"Metadata": {"LastTagTime": tagged}}, "/info": {}}
+    runtime = DockerRuntime("docker", "unix:///nowhere", tmp_path)
+    monkeypatch.setattr(runtime, "_ask", answers.get)
+    assert told[0].made is not None
+    found = await runtime.named(told[0].made)
+    assert (found.config_digest == config) == named
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "owned"),
+    [
+        ("docker", f"/docker/{ID}", True),
+        ("docker", f"/system.slice/docker-{ID}.scope", True),
+        ("docker", f"/docker/{ID}/init.scope", True),
+        ("docker", "/docker/buildkit/abc", False),
+        ("docker", f"/kubepods/pod1/{ID}", False),
+        ("podman", f"/libpod_parent/libpod-{ID}", True),
+        ("podman", f"/machine.slice/libpod-{ID}.scope/container", True),
+        ("podman", f"/libpod_parent/libpod-conmon-{ID}", False),
+    ],
+)
+def test_its_cgroups_are_known_by_their_paths(kind: str, path: str, owned: bool) -> None:
+    assert DockerRuntime(kind, "unix:///nowhere", Path("/")).owns(path) == owned
