@@ -7,6 +7,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from httpx import AsyncClient
 from pydantic import SecretStr
 from sqlalchemy import Connection, text
 
@@ -18,7 +19,7 @@ from services.api.settings import ApiSettings
 from services.api.tables import Base
 from services.common.settings import CommonSettings
 from services.common.topics import Topic
-from tests.support.api import api_under_test, digest, document, openvex, ready
+from tests.support.api import api_under_test, digest, document, openvex, ready, until
 from vexstream.comments import Comment
 
 pytestmark = pytest.mark.real
@@ -87,6 +88,30 @@ async def test_a_rollback_and_the_next_upgrade_lose_no_version_of_a_document(
             assert older.content == first.body
             assert await api.tables() == before
             assert len(await api.sql("SELECT key FROM comment")) == 1
+
+
+async def test_tables_of_before_deletions_could_be_missed_are_gone_through_once_more(
+    kafka_settings: CommonSettings, postgres_url: str
+) -> None:
+    """As a restored backup of revision 0004, of whatever age."""
+    async with api_under_test(kafka_settings, postgres_url) as api:
+        await api.publish(document("a", version=1), document("gone"))
+        async with api.running() as client:
+            await api.settled()
+            await ready(client)
+        async with _database(postgres_url) as database:
+            await downgrade(database, "0004")
+        await api.delete_records()  # and the tombstone with them, as compaction does after a day
+        await api.publish(document("a", version=2, body=openvex(note="meanwhile")))
+        async with api.running() as client:
+            await until(lambda: _is_gone(client, "gone"), "a deleted document is served")
+            await ready(client)
+            assert (await client.get(f"/vex/{digest('a')}")).content == openvex(note="meanwhile")
+            assert (await client.get(f"/vex/{digest('a')}/versions/1")).status_code == 200
+
+
+async def _is_gone(client: AsyncClient, name: str) -> bool:
+    return (await client.get(f"/vex/{digest(name)}")).status_code == 404
 
 
 def _difference(connection: Connection) -> list[object]:
