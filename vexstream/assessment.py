@@ -4,7 +4,9 @@ For each finding (vulnerability, package) of an image digest, the first rule tha
 
 1. A decision of a person or a vendor is about it (vexstream/decisions.py): its status, under its
    author's name. ``fixed`` comes from here alone: a package that a later image no longer has, or
-   has in a fixed version, is not reported by that image's scan.
+   has in a fixed version, is not reported by that image's scan. While a decision that would count
+   before it, or before observation, cannot be read (vexstream/decision_log.py), what would be ruled
+   out is ``under_investigation``.
 2. A file of the package was used by any container of any workload: ``affected``. Metadata of a
    package (vexstream/filekinds.py) is not use. This rule needs no complete observation. Where
    only data was opened, the policy ``data_access`` may say ``under_investigation`` instead.
@@ -31,14 +33,15 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from vexstream.coverage import Coverage, Shortfall, coverage
-from vexstream.decisions import Decision, Decisions, has_version
+from vexstream.decision_log import Decisions
+from vexstream.decisions import EVERY, Decision, DecisionSource, has_version
 from vexstream.evidence import Evidence
 from vexstream.identity import Image, Workload
 from vexstream.purl import subcomponents
 from vexstream.ratings import Rating, higher, one_each
 from vexstream.rules import DataAccess, Rules
 from vexstream.scan import Finding, Package, Scan
-from vexstream.status import BADNESS
+from vexstream.status import BADNESS, RULES_OUT
 from vexstream.status import Status as Status
 from vexstream.times import duration, instant
 from vexstream.twins import alike
@@ -57,6 +60,7 @@ class Reason(StrEnum):
     UNOBSERVABLE = "unobservable_package"
     NOT_OBSERVED = "not_observed"
     UNREADABLE = "evidence_unreadable"
+    IN_DOUBT = "decision_unreadable"
     LEARNING = Shortfall.LEARNING.value
     SHORT = Shortfall.SHORT.value
     SILENT = Shortfall.SILENT.value
@@ -151,7 +155,7 @@ def assess(
         usage.add(evidence.files.items())
     image = scan.image.merged(evidence.image) if evidence else scan.image
     facts = Facts(scan, index, usage.packages(), seen, image, usage.shared_classes)
-    return judge(facts, rules, decisions or Decisions())
+    return judge(facts, rules, Decisions() if decisions is None else decisions)
 
 
 def judge(facts: Facts, rules: Rules, decisions: Decisions) -> Assessment:
@@ -167,12 +171,13 @@ def judge(facts: Facts, rules: Rules, decisions: Decisions) -> Assessment:
         verdicts = []
         for twin in (package, *facts.index.twins.get(package.id, ())):
             decision = decisions.fitting(names, twin, facts.image)
-            if decision is not None:
-                verdicts.append(_decided(decision))
-                continue
-            if twin.id not in observed:
+            if decision is None and twin.id not in observed:
                 observed[twin.id] = _verdict(facts, twin, rules, uncovered)
-            verdicts.append(observed[twin.id])
+            verdict = observed[twin.id] if decision is None else _decided(decision)
+            if verdict.status in RULES_OUT:
+                doubt = decisions.doubt(names, twin, facts.image, decision)
+                verdict = verdict if doubt is None else _in_doubt(doubt, scan)
+            verdicts.append(verdict)
         verdict = min(verdicts, key=_badness)
         statement = _statement(finding, package, verdict)
         key = (statement.vulnerability, statement.subcomponents)
@@ -204,6 +209,16 @@ def _badness(verdict: Verdict) -> tuple[int, bool, int, str]:
 
 def _decided(decision: Decision) -> Verdict:
     return Verdict(decision.status, Reason.DECIDED, decision.text, decision.decided_at_us, decision)
+
+
+def _in_doubt(doubt: Decision, scan: Scan) -> Verdict:
+    about = "every package" if doubt.package == EVERY else doubt.package
+    source = "a person" if doubt.source is DecisionSource.HUMAN else f"a vendor ({doubt.source})"
+    text = (
+        f"What {source} decided about {doubt.vulnerability} in {about} cannot be read, and may be "
+        "worse: it has to be said again, or withdrawn."
+    )
+    return Verdict(Status.UNDER_INVESTIGATION, Reason.IN_DOUBT, text, scan.scanned_at_us)
 
 
 def _verdict(
@@ -329,7 +344,8 @@ def _worse(one: Statement, other: Statement) -> Statement:
     def rank(statement: Statement) -> tuple[bool, int, int, str, str]:
         verdict = statement.verdict
         return (
-            verdict.decision is None,  # what somebody has decided is never overwritten
+            # What somebody has decided is never overwritten, not even if nobody can read it.
+            verdict.decision is None and verdict.reason is not Reason.IN_DOUBT,
             BADNESS[verdict.status],
             verdict.since_us,
             verdict.text,

@@ -13,7 +13,7 @@ from typing import Protocol
 from vexstream.assessment import Assessment, Facts, judge, unread_text
 from vexstream.breakdown import summarise
 from vexstream.coverage import Coverage, coverage
-from vexstream.decisions import Decisions
+from vexstream.decision_log import Decisions
 from vexstream.document import DocumentRecord, DocumentState, Learning
 from vexstream.evidence import Batch, Evidence, FileUse, Learnt
 from vexstream.evidence_summary import EvidenceSummary
@@ -127,7 +127,7 @@ class Correlation:
         if not self._stale and seen == self._coverage:
             return None
         self._coverage, self._stale = seen, False
-        record = self._record(seen, policy, decisions or Decisions())
+        record = self._record(seen, policy, Decisions() if decisions is None else decisions)
         published = self.published
         if published is None:
             return record

@@ -8,17 +8,18 @@ A package without purl cannot be named, so no decision fits it.
 Of two of a vendor's with the same key one holds, in whatever order they come: that of the document
 that was issued last, then of the higher version of it, then the newer statement, the worst status.
 Of a person's it is the one that came last.
+
+A new version of a document takes the place of the whole of it: what the older one says and the
+newer one does not, holds no longer. So every document has a record of its own beside its
+statements, the *edition*, under the vulnerability ``*``. Which decisions hold: decision_log.py.
 """
 
-import hashlib
 import re
-from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import unquote
 
-from vexstream.identity import BadDigestError, Digest, Image, parse_digest
+from vexstream.identity import BadDigestError, Digest, parse_digest
 from vexstream.purl import subcomponents
 from vexstream.scan import Package
 from vexstream.status import BADNESS, RULES_OUT, Status
@@ -36,6 +37,7 @@ JUSTIFICATIONS = frozenset(
 )
 """OpenVEX justifications; the flags of CSAF have the same names."""
 
+_LONGEST_ID = 2000
 _VULNERABILITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
@@ -69,13 +71,55 @@ class Decision:
         """Key of the Kafka record: a newer decision of the same kind on the same replaces it."""
         return f"{self.source}|{self.scope}|{self.vulnerability}|{self.package}".encode()
 
+    @property
+    def is_edition(self) -> bool:
+        """It says no more than that a document was issued in this version."""
+        return self.vulnerability == EVERY
+
+    @property
+    def edition_key(self) -> bytes:
+        """Key of the record that tells the newest version of its document; empty without an id."""
+        document = self.package if self.is_edition else document_id(self)
+        return f"{self.source}|{EVERY}|{EVERY}|{document}".encode() if document else b""
+
     def yields_to(self, other: "Decision") -> bool:
         """The other, which has the same key, holds in its place where this one came first."""
         return self.source is DecisionSource.HUMAN or _rank(self) < _rank(other)
 
+    def outlives(self, edition: "Decision") -> bool:
+        """It holds beside this edition of its document: it is of it or of a newer one, or it warns
+        and not all of the edition was understood (``text`` says what not)."""
+        newer = _version(edition.document_version) > _version(self.document_version)
+        replaced = newer and edition.issued_at_us >= self.issued_at_us
+        return not replaced or (bool(edition.text) and self.status not in RULES_OUT)
+
+
+def document_id(decision: Decision) -> str:
+    """The id of a vendor's document, or nothing; publishers of CSAF number their own."""
+    identifier = decision.source_id.rpartition(" version ")[0]
+    if decision.source is DecisionSource.HUMAN or not 0 < len(identifier) <= _LONGEST_ID:
+        return ""
+    if decision.source is DecisionSource.CSAF:
+        return f"{decision.author}|{identifier}"
+    return identifier
+
+
+def named_by(key: bytes) -> Decision | None:
+    """What the key of a record tells of the decision in it; None when it is no key of one."""
+    try:
+        source, scope, vulnerability, package = key.decode().split("|", 3)
+        status, kind = Status.UNDER_INVESTIGATION, DecisionSource(source)
+    except ValueError:
+        return None
+    named = Decision(scope, vulnerability, package, status, "", "?", kind, decided_at_us=0)
+    return named if problem(named) is None else None
+
 
 def problem(decision: Decision) -> str | None:
     """Why the decision cannot be used; None when it can."""
+    if decision.is_edition:
+        vendors = decision.source is not DecisionSource.HUMAN and decision.scope == EVERY
+        return None if vendors and decision.package else "'*' is no name of a vulnerability"
     if not _VULNERABILITY.fullmatch(decision.vulnerability):
         return f"{decision.vulnerability[:80]!r} is no name of a vulnerability"
     if not decision.author.strip():
@@ -99,86 +143,6 @@ def problem(decision: Decision) -> str | None:
     elif decision.justification:
         return f"a justification is for not_affected, and the status is {decision.status}"
     return None
-
-
-class Decisions:
-    """The decisions that hold, found by vulnerability."""
-
-    def __init__(self, decisions: Iterable[Decision] = ()) -> None:
-        self._by_key = {decision.key: decision for decision in decisions}
-        self._index()
-
-    def put(self, decision: Decision) -> bool:
-        """Takes a decision in; says whether it changed anything."""
-        key = decision.key
-        known = self._by_key.get(key)
-        if known is not None and (known == decision or not known.yields_to(decision)):
-            return False
-        self._by_key[key] = decision
-        self._index()
-        return True
-
-    def withdraw(self, key: bytes) -> bool:
-        """Takes a decision back; says whether there was one."""
-        if self._by_key.pop(key, None) is None:
-            return False
-        self._index()
-        return True
-
-    def doubt(self, key: bytes) -> bool:
-        """What took a decision's place cannot be read: it rules nothing out any more; says whether
-        it did."""
-        held = self._by_key.get(key)
-        return held is not None and held.status in RULES_OUT and self.withdraw(key)
-
-    def seal(self) -> str:
-        """The same for the same decisions."""
-        return self._seal
-
-    def __len__(self) -> int:
-        return len(self._by_key)
-
-    def fitting(self, names: Iterable[str], package: Package, image: Image) -> Decision | None:
-        """The decision that counts for a vulnerability under any of its names, or None.
-
-        The first name is the finding's own. An advisory about several CVEs is ruled out by a
-        decision about itself, or by those about all of them: one CVE does not speak for the others,
-        nor for one that goes by its name as well.
-        """
-        own, *_ = names = tuple(names)
-        candidates = [d for name in names for d in self._by_vulnerability.get(name, ())]
-        if not candidates or not package.purl:
-            return None
-        digests = {EVERY, image.config_digest, *image.manifest_digests}
-        fitting = [d for d in candidates if d.scope in digests and names_package(d, package)]
-        advised = {name for name in names if name.startswith("CVE-")} - {own}
-        if own.startswith("CVE-"):
-            fitting = [
-                d for d in fitting if d.status not in RULES_OUT or d.vulnerability not in advised
-            ]
-        if len(advised) < 2:
-            return min(fitting, key=_weight, default=None)
-        whole = [d for d in fitting if d.vulnerability not in advised]
-        return min(whole, key=_weight, default=None) or _of_all(advised, fitting)
-
-    def _index(self) -> None:
-        found: dict[str, list[Decision]] = defaultdict(list)
-        for decision in self._by_key.values():
-            found[decision.vulnerability].append(decision)
-        self._by_vulnerability = dict(found)
-        held = sorted((key, repr(decision)) for key, decision in self._by_key.items())
-        self._seal = hashlib.sha256(repr(held).encode()).hexdigest() if held else ""
-
-
-def _of_all(names: Iterable[str], fitting: Iterable[Decision]) -> Decision | None:
-    """The worst of the decisions about the names, if it holds without those that have none."""
-    held: dict[str, Decision] = {}
-    for decision in sorted(fitting, key=_weight):
-        held.setdefault(decision.vulnerability, decision)
-    worst = min(held.values(), key=lambda d: (BADNESS[d.status], _weight(d)), default=None)
-    if worst is None or (worst.status in RULES_OUT and not held.keys() >= set(names)):
-        return None
-    return worst
 
 
 def names_package(decision: Decision, package: Package) -> bool:
@@ -251,9 +215,11 @@ _VERSION = re.compile(r"\d{1,18}(?:\.\d{1,18}){0,2}")
 
 def _rank(decision: Decision) -> tuple[object, ...]:
     """Of two with the same key the higher one holds; equal ones are the same."""
+    version = _version(decision.document_version)
     return (
+        version if decision.is_edition else (),
         decision.issued_at_us or decision.decided_at_us,
-        _version(decision.document_version),
+        version,
         decision.decided_at_us,
         -BADNESS[decision.status],
         repr(decision),
@@ -266,17 +232,3 @@ def _version(text: str) -> tuple[object, ...]:
     if not _VERSION.fullmatch(core):
         return ((), False, "")
     return (tuple(int(part) for part in (core + ".0.0").split(".")[:3]), not early, early)
-
-
-def _weight(decision: Decision) -> tuple[object, ...]:
-    return (
-        decision.source is not DecisionSource.HUMAN,
-        decision.scope == EVERY,
-        decision.package == EVERY,
-        not has_version(decision.package),
-        -decision.decided_at_us,
-        BADNESS[decision.status],
-        decision.key,
-        decision.author,
-        decision.text,
-    )

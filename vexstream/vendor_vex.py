@@ -5,11 +5,16 @@ purl holds wherever that package is. What cannot be told to be about a certain i
 platform without digest, a product inside another that is no image, one version without saying
 which) is left out, and said to be: applied too widely, a vendor's ``not_affected`` would hide what
 is in use.
+
+A document with an id is an edition of it (decisions.py): OpenVEX has its version incremented when
+anything in it changes, its statements included, and in CSAF version and release date are of the
+whole document, which publisher and tracking id identify. So what an older version says beyond it is
+over.
 """
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +23,7 @@ from vexstream.decisions import (
     JUSTIFICATIONS,
     Decision,
     DecisionSource,
+    document_id,
     has_version,
     image_digest,
     problem,
@@ -41,6 +47,8 @@ class Parsed:
 
     decisions: tuple[Decision, ...]
     skipped: tuple[str, ...]
+    edition: Decision | None = None
+    """The record that it was issued in this version; None without an id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +83,11 @@ def parse(text: bytes) -> Parsed:
 def _collect(found: Iterable[Decision | str]) -> Parsed:
     held: dict[bytes, Decision] = {}
     skipped: list[str] = []
+    edition = None
     for item in found:
+        if isinstance(item, Decision) and item.is_edition:
+            edition = item
+            continue
         why = item if isinstance(item, str) else problem(item) or _too_wide(item)
         if isinstance(item, str) or why is not None:
             about = "" if isinstance(item, str) else f"{item.vulnerability}, {item.package}: "
@@ -86,7 +98,36 @@ def _collect(found: Iterable[Decision | str]) -> Parsed:
             held[item.key] = item
         if len(held) > MAX_DECISIONS:
             raise VendorVexError(f"the document makes more than {MAX_DECISIONS} statements")
-    return Parsed(tuple(held.values()), tuple(dict.fromkeys(skipped)))
+    if edition is not None and skipped:
+        edition = replace(edition, text=f"not understood: {skipped[0][:300]}")
+    return Parsed(tuple(held.values()), tuple(dict.fromkeys(skipped)), edition)
+
+
+def _edition(
+    source: DecisionSource, author: str, source_id: str, issued_at_us: int, version: str
+) -> Iterator[Decision]:
+    """The record that the document was issued; none without an id."""
+    made = Decision(
+        scope=EVERY,
+        vulnerability=EVERY,
+        package="",
+        status=Status.UNDER_INVESTIGATION,
+        text="",
+        author=author,
+        source=source,
+        decided_at_us=issued_at_us,
+        source_id=source_id,
+        issued_at_us=issued_at_us,
+        document_version=version,
+    )
+    document = document_id(made)
+    if document:
+        yield replace(made, package=document)
+
+
+def _name(vulnerability: str) -> str:
+    """The name of a vulnerability; whatever else a vendor means by a star."""
+    return "" if vulnerability == EVERY else vulnerability
 
 
 def _too_wide(decision: Decision) -> str | None:
@@ -103,10 +144,11 @@ def _openvex(document: dict[str, Any]) -> Iterator[Decision | str]:
     issued = document.get("last_updated") or document.get("timestamp")
     issued_at_us = _time(issued, "the document") if issued else 0
     version = document.get("version", "?")
-    source_id = f"{document.get('@id', '')} version {version}"
+    source_id = f"{document.get('@id') or ''} version {version}"
     statements = document.get("statements")
     if not isinstance(statements, list):
         raise VendorVexError("statements: missing, or no list")
+    yield from _edition(DecisionSource.OPENVEX, author, source_id, issued_at_us, str(version))
     for number, statement in enumerate(statements):
         where = f"statements[{number}]"
         if not isinstance(statement, dict):
@@ -125,7 +167,7 @@ def _openvex(document: dict[str, Any]) -> Iterator[Decision | str]:
                 continue
             yield Decision(
                 scope=target.scope,
-                vulnerability=_vulnerability(statement.get("vulnerability")),
+                vulnerability=_name(_vulnerability(statement.get("vulnerability"))),
                 package=target.package,
                 status=status,
                 text=str(statement.get(note) or statement.get("status_notes") or ""),
@@ -203,7 +245,9 @@ def _csaf(root: dict[str, Any]) -> Iterator[Decision | str]:
     tracking = _dict(about.get("tracking"))
     author = _text(_dict(about.get("publisher")), "name", "document.publisher")
     decided_at_us = _time(tracking.get("current_release_date"), "document.tracking")
-    source_id = f"{tracking.get('id', '')} version {tracking.get('version', '?')}"
+    version = str(tracking.get("version", "?"))
+    source_id = f"{tracking.get('id') or ''} version {version}"
+    yield from _edition(DecisionSource.CSAF, author, source_id, decided_at_us, version)
     targets = _csaf_targets(_dict(root.get("product_tree")))
     groups = {
         str(group.get("group_id")): _list(group.get("product_ids"))
@@ -231,7 +275,7 @@ def _csaf(root: dict[str, Any]) -> Iterator[Decision | str]:
                 flag, text = notes.get((product, status), (None, ""))
                 yield Decision(
                     scope=target.scope,
-                    vulnerability=names[0],
+                    vulnerability=_name(names[0]),
                     package=target.package,
                     status=status,
                     text=text,
@@ -241,7 +285,7 @@ def _csaf(root: dict[str, Any]) -> Iterator[Decision | str]:
                     justification=flag if flag in JUSTIFICATIONS else None,
                     source_id=source_id,
                     issued_at_us=decided_at_us,
-                    document_version=str(tracking.get("version", "?")),
+                    document_version=version,
                 )
 
 

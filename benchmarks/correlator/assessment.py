@@ -14,7 +14,7 @@ from typing import Any
 
 from vexstream.assessment import Facts, judge
 from vexstream.coverage import coverage
-from vexstream.decisions import Decisions
+from vexstream.decision_log import Decisions
 from vexstream.evidence import HOUR_US, Evidence, FileUse, Use
 from vexstream.identity import Digest, Image, Workload
 from vexstream.observation import Container

@@ -31,6 +31,7 @@ from services.api import (
 from services.api.access import Access, Tokens
 from services.api.bodies import Bodies
 from services.api.database import Database, tls_arguments
+from services.api.decision_follower import DecisionFollower
 from services.api.feed import Feed
 from services.api.figures import Figures
 from services.api.instrumentation import RequestTimer
@@ -73,6 +74,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
             database = Database(settings)
             stack.push_async_callback(database.close)
             documents, evidence, comments = subjects(settings.versions_kept)
+            outbox = Outbox(settings)
             state = State(
                 settings,
                 database,
@@ -80,7 +82,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
                 Projection(settings, database, evidence),
                 Projection(settings, database, comments),
                 Feed(settings, database),
-                Outbox(settings),
+                outbox,
+                DecisionFollower(settings, outbox),
                 tokens,
                 Figures(database),
                 Bodies(settings.cached_documents_mib * 1024 * 1024),
@@ -92,6 +95,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
                 ("projection of evidence", state.evidence.run),
                 ("projection of comments", state.comments.run),
                 ("feed", state.feed.run),
+                ("reading of decisions", state.decisions.run),
             ):
                 await stack.enter_async_context(_beside(state, name, task))
             yield

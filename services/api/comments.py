@@ -11,6 +11,7 @@ from schemas.codec import BadRecordError
 from schemas.comments import encode_comment
 from services.api import comment_store, image_statements_store, problems
 from services.api.openapi import IMAGE_RESPONSES, PAGE_RESPONSES, WRITE_RESPONSES
+from services.api.outbox import Outgoing
 from services.api.paging import STORABLE
 from services.api.problems import ProblemError
 from services.api.state import state_of
@@ -106,7 +107,7 @@ async def comment(
         record = encode_comment(made)
     except (BadRecordError, UnicodeEncodeError) as error:
         raise ProblemError(problems.INVALID_REQUEST, f"Correct the comment: {error}") from error
-    await state.outbox.send(Topic.STATEMENT_COMMENT, [(made.key, record)])
+    await state.outbox.send(Topic.STATEMENT_COMMENT, [Outgoing(made.key, record)])
     return _model(made)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -11,6 +12,7 @@ from services.api import problems
 from services.api.problems import ProblemError
 from services.api.settings import ApiSettings
 from services.common.kafka import producer
+from services.common.mending import Headers
 from services.common.topics import Topic
 
 log = structlog.get_logger()
@@ -24,6 +26,14 @@ def kafka_unavailable() -> ProblemError:
     return ProblemError(problems.KAFKA_UNAVAILABLE, detail, {"Retry-After": "5"})
 
 
+class Outgoing(NamedTuple):
+    """A record to be sent."""
+
+    key: bytes
+    value: bytes | None
+    headers: Headers = ()
+
+
 class Outbox:
     """A producer that is started when something is first sent."""
 
@@ -32,7 +42,7 @@ class Outbox:
         self._sender: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
 
-    async def send(self, topic: Topic, records: Sequence[tuple[bytes, bytes | None]]) -> None:
+    async def send(self, topic: Topic, records: Sequence[Outgoing]) -> None:
         """Sends records and returns when the broker has all of them.
 
         Raises:
@@ -42,7 +52,10 @@ class Outbox:
         try:
             async with asyncio.timeout(SEND_TIMEOUT_S):
                 sender = await self._started()
-                sent = [await sender.send(name, key=key, value=value) for key, value in records]
+                sent = [
+                    await sender.send(name, key=key, value=value, headers=headers)
+                    for key, value, headers in records
+                ]
                 await asyncio.gather(*sent)
         except (KafkaError, OSError, TimeoutError) as error:
             log.warning("nothing was sent", topic=name, error=f"{type(error).__name__}: {error}")

@@ -7,6 +7,7 @@ from starlette.requests import Request
 from services.api.access import Tokens
 from services.api.bodies import Bodies
 from services.api.database import Database
+from services.api.decision_follower import DecisionFollower
 from services.api.feed import Feed
 from services.api.figures import Figures
 from services.api.outbox import Outbox
@@ -27,6 +28,7 @@ class State:
     comments: Projection
     feed: Feed
     outbox: Outbox
+    decisions: DecisionFollower
     tokens: Tokens
     figures: Figures
     bodies: Bodies

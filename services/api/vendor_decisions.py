@@ -1,136 +1,79 @@
-"""Hands a vendor's decisions in, those alone that are newer than what holds.
+"""Hands a vendor's document in: those of its decisions alone that are newer than what holds, and
+last the record that this version of it was issued, which withdraws what it no longer says.
 
 The topic is compacted: an older decision that is written behind a newer one would be all that stays
-of the two. So the topic is read first, and once more afterwards: another replica may have written a
-newer one meanwhile, which is then written again. Readers go by the same order
-(vexstream/decisions.py), so that none is misled between the two.
+of the two. So the topic is read first. Another replica may write a newer one meanwhile; readers go
+by the order of the documents (vexstream/decision_log.py), so none is misled, and each replica that
+follows the topic mends it.
 """
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
-
-from schemas.codec import CodecError
-from schemas.decisions import decode_decision, encode_decision
-from services.api.outbox import Outbox, kafka_unavailable
-from services.api.settings import ApiSettings
-from services.common.kafka import connection
+from schemas.decisions import encode_decision
+from services.api.decision_follower import DecisionFollower
+from services.api.outbox import Outbox, Outgoing
 from services.common.topics import Topic
+from vexstream.decision_log import Decisions
 from vexstream.decisions import Decision
-from vexstream.status import RULES_OUT
-
-log = structlog.get_logger()
-
-READ_TIMEOUT_S = 60.0
+from vexstream.vendor_vex import Parsed
 
 
-@dataclass(slots=True)
-class Said:
-    """What the topic says under one key, read in its order."""
+@dataclass(frozen=True, slots=True)
+class HandedIn:
+    """What came of a document."""
 
-    newest: Decision | None = None
-    last: Decision | None = None
-
-    def take(self, decision: Decision | None) -> None:
-        """The next record; None withdraws all before it."""
-        self.last = decision
-        if decision is None or self.newest is None or self.newest.yields_to(decision):
-            self.newest = decision
-
-    def doubt(self) -> None:
-        """The next record cannot be read: as readers do, what rules out is not held on to."""
-        self.last = None
-        if self.newest is not None and self.newest.status in RULES_OUT:
-            self.newest = None
+    superseded: Sequence[tuple[Decision, Decision]]
+    """Those of its decisions in whose place a newer one holds, with that one, or with the newer
+    edition of the document."""
+    withdrawn: Sequence[Decision]
+    """What older versions of it said."""
 
 
-async def hand_in(
-    settings: ApiSettings, outbox: Outbox, decisions: Sequence[Decision]
-) -> list[tuple[Decision, Decision]]:
-    """Puts decisions on the topic; returns those in whose place a newer one holds, with that one.
+async def hand_in(follower: DecisionFollower, outbox: Outbox, parsed: Parsed) -> HandedIn:
+    """Puts a document on the topic.
 
     Raises:
-        ProblemError: 503; some of them may have arrived. Sending them again does no harm.
+        ProblemError: 503; some of it may have arrived. Sending it again does no harm.
     """
-    said = {decision.key: Said() for decision in decisions}
-    async with _topic(settings, said) as topic:
-        await topic.read()
-        superseded, fresh = [], []
-        for decision in decisions:
-            newest = said[decision.key].newest
-            if newest is None or newest.yields_to(decision):
-                fresh.append(decision)
-            elif newest != decision:
-                superseded.append((decision, newest))
-        if fresh:
-            await _send(outbox, fresh)
-            await topic.read()
-            overtaken = [
-                one.newest for one in said.values() if one.newest and one.newest != one.last
-            ]
-            await _send(outbox, overtaken)
-    return superseded
+    known = await follower.caught_up()
+    superseded = _superseded(known, parsed)
+    fresh = _fresh(known, parsed)
+    edition = parsed.edition
+    withdrawn: list[Decision] = []
+    if edition is not None and known.said(edition.key).takes(edition):
+        said = {decision.key for decision in fresh}
+        withdrawn = [d for d in known.outdated_by(edition) if d.key not in said]
+        fresh.append(edition)
+    if fresh:
+        await outbox.send(
+            Topic.VEX_DECISION, [Outgoing(one.key, encode_decision(one)) for one in fresh]
+        )
+        await follower.caught_up()
+    return HandedIn(superseded, withdrawn)
 
 
-async def _send(outbox: Outbox, decisions: Sequence[Decision]) -> None:
-    records = [(decision.key, encode_decision(decision)) for decision in decisions]
-    await outbox.send(Topic.VEX_DECISION, records)
+def _fresh(known: Decisions, parsed: Parsed) -> list[Decision]:
+    return [
+        one
+        for one in parsed.decisions
+        if _newer_edition(known, one) is None and known.said(one.key).takes(one)
+    ]
 
 
-class _Reader:
-    """Reads the topic up to where it ends now, on from where it read to last."""
-
-    def __init__(
-        self, consumer: AIOKafkaConsumer, place: TopicPartition, said: Mapping[bytes, Said]
-    ) -> None:
-        self._consumer = consumer
-        self._place = place
-        self._said = said
-
-    async def read(self) -> None:
-        with _answered():
-            async with asyncio.timeout(READ_TIMEOUT_S):
-                end = (await self._consumer.end_offsets([self._place]))[self._place]
-                while await self._consumer.position(self._place) < end:
-                    found = await self._consumer.getmany(self._place, timeout_ms=500)
-                    for message in found.get(self._place, []):
-                        self._take(message.key, message.value)
-
-    def _take(self, key: bytes | None, value: bytes | None) -> None:
-        said = self._said.get(key or b"")
-        if said is None:
-            return
-        try:
-            said.take(None if value is None else decode_decision(value, key or b""))
-        except CodecError:
-            said.doubt()
+def _superseded(known: Decisions, parsed: Parsed) -> list[tuple[Decision, Decision]]:
+    found = []
+    for one in parsed.decisions:
+        newest = known.said(one.key).newest
+        newer = _newer_edition(known, one)
+        if newest is not None and newest != one and not newest.yields_to(one):
+            newer = newest
+        if newer is not None:
+            found.append((one, newer))
+    return found
 
 
-@contextlib.asynccontextmanager
-async def _topic(settings: ApiSettings, said: Mapping[bytes, Said]) -> AsyncIterator[_Reader]:
-    place = TopicPartition(Topic.VEX_DECISION.name_in(settings), 0)
-    consumer = AIOKafkaConsumer(
-        **connection(settings), enable_auto_commit=False, auto_offset_reset="earliest"
-    )
-    try:
-        with _answered():
-            await consumer.start()
-            consumer.assign([place])
-            await consumer.seek_to_beginning(place)
-        yield _Reader(consumer, place, said)
-    finally:
-        await consumer.stop()
-
-
-@contextlib.contextmanager
-def _answered() -> Iterator[None]:
-    try:
-        yield
-    except (KafkaError, OSError, TimeoutError) as error:
-        log.warning("the decisions cannot be read", error=f"{type(error).__name__}: {error}")
-        raise kafka_unavailable() from error
+def _newer_edition(known: Decisions, decision: Decision) -> Decision | None:
+    """The edition of its document beside which a decision would not hold."""
+    edition = known.edition(decision)
+    return edition if edition is not None and not decision.outlives(edition) else None

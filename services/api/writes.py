@@ -16,6 +16,7 @@ from services.api import image_reads, problems
 from services.api.access import Right, Token
 from services.api.image_reads import Body, StoredImage
 from services.api.openapi import WRITE_RESPONSES
+from services.api.outbox import Outgoing
 from services.api.problems import ProblemError
 from services.api.state import State, digest_of, state_of
 from services.api.vendor_decisions import hand_in
@@ -92,6 +93,9 @@ class VendorVexAccepted(BaseModel):
     superseded: list[str] = Field(
         description="What does not hold because something newer is known, and what; at most 100"
     )
+    withdrawn: list[str] = Field(
+        description="What older versions of the document said and this one does not; at most 100"
+    )
 
 
 @router.post(
@@ -106,7 +110,7 @@ async def rescan(request: Request, digest: DigestPath, token: Rescanner) -> Acce
     known = await _image(state, digest)
     seen = ImageSeen(known.image, f"api:{token.name}", RESCAN, time.time_ns() // 1000)
     key = known.image.config_digest.encode()
-    await state.outbox.send(Topic.IMAGE_SEEN, [(key, encode_image_seen(seen))])
+    await state.outbox.send(Topic.IMAGE_SEEN, [Outgoing(key, encode_image_seen(seen))])
     return _accepted(state, known)
 
 
@@ -134,7 +138,7 @@ async def decide(
         justification=decision.justification,
         source_id=f"token {token.name}",
     )
-    await state.outbox.send(Topic.VEX_DECISION, [(made.key, _encoded(made))])
+    await state.outbox.send(Topic.VEX_DECISION, [Outgoing(made.key, _encoded(made))])
     return _accepted(state, known)
 
 
@@ -156,7 +160,7 @@ async def withdraw(
     known = await _image(state, digest)
     scope = known.image.config_digest
     key = f"{DecisionSource.HUMAN}|{scope}|{vulnerability}|{package}".encode()
-    await state.outbox.send(Topic.VEX_DECISION, [(key, None)])
+    await state.outbox.send(Topic.VEX_DECISION, [Outgoing(key, None)])
     return _accepted(state, known)
 
 
@@ -180,7 +184,8 @@ async def vendor_vex(request: Request, _: Vendor) -> VendorVexAccepted:
     """Takes an OpenVEX or CSAF document. What it says overrides observation, marked as its own.
 
     Documents may come in any order: of two statements on the same holds the one of the document
-    that was issued last, or of the higher version. Where none of this one holds, the answer is 409.
+    that was issued last, or of the higher version. A higher version of a document replaces it:
+    what it leaves out is withdrawn. Where none of this one holds, the answer is 409.
     """
     state = state_of(request)
     body = await _body(request)
@@ -189,17 +194,19 @@ async def vendor_vex(request: Request, _: Vendor) -> VendorVexAccepted:
     except (VendorVexError, RecursionError) as error:
         detail = f"The body is no VEX document that can be used: {error}"
         raise ProblemError(problems.INVALID_REQUEST, detail) from error
-    for decision in parsed.decisions:
+    for decision in (*parsed.decisions, *([parsed.edition] if parsed.edition else [])):
         _require_usable(decision)
-    older = await hand_in(state.settings, state.outbox, parsed.decisions)
+    done = await hand_in(state.decisions, state.outbox, parsed)
+    older = done.superseded
     superseded = [_superseded(*pair) for pair in older[:MAX_LISTED]]
-    if older and len(older) == len(parsed.decisions):
+    if older and len(older) == len(parsed.decisions) and not done.withdrawn:
         detail = f"Nothing of it was taken, for what holds is newer: {superseded[0]}"
         raise ProblemError(problems.SUPERSEDED, detail, members={"superseded": superseded})
     return VendorVexAccepted(
         decisions=len(parsed.decisions) - len(older),
         skipped=list(parsed.skipped[:MAX_LISTED]),
         superseded=superseded,
+        withdrawn=[_about(decision) for decision in done.withdrawn[:MAX_LISTED]],
     )
 
 
@@ -214,8 +221,12 @@ def _require_usable(decision: Decision) -> None:
 
 def _superseded(decision: Decision, newer: Decision) -> str:
     issued = instant(newer.issued_at_us or newer.decided_at_us)
-    about = f"{decision.vulnerability}, {decision.package}"
-    return f"{about}: {newer.author} says {newer.status} in {newer.source_id} of {issued}"
+    what = "has a newer version" if newer.is_edition else f"says {newer.status}"
+    return f"{_about(decision)}: {newer.author} {what} in {newer.source_id} of {issued}"
+
+
+def _about(decision: Decision) -> str:
+    return f"{decision.vulnerability}, {decision.package}"
 
 
 async def _body(request: Request) -> bytes:

@@ -34,13 +34,17 @@ class _Spec:
     one_partition: bool = False
 
 
+_DAY_MS = str(24 * 3600 * 1000)
 _WEEK_MS = str(7 * 24 * 3600 * 1000)
 _SPECS = {
     Topic.FILE_ACCESS: _Spec({"cleanup.policy": "delete", "retention.ms": _WEEK_MS}),
     Topic.IMAGE_SEEN: _Spec({"cleanup.policy": "delete", "retention.ms": _WEEK_MS}),
     Topic.IMAGE_SCAN: _Spec({"cleanup.policy": "compact"}),
     Topic.VEX_DOCUMENT: _Spec({"cleanup.policy": "compact"}),
-    Topic.VEX_DECISION: _Spec({"cleanup.policy": "compact"}, one_partition=True),
+    # Time for a reader to mend what an older record does to a newer one (api/decision_follower.py).
+    Topic.VEX_DECISION: _Spec(
+        {"cleanup.policy": "compact", "min.compaction.lag.ms": _DAY_MS}, one_partition=True
+    ),
     Topic.STATEMENT_COMMENT: _Spec({"cleanup.policy": "compact"}, one_partition=True),
     Topic.IMAGE_EVIDENCE: _Spec({"cleanup.policy": "compact"}),
     Topic.DEAD_LETTER: _Spec(

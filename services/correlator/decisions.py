@@ -5,12 +5,11 @@ from collections.abc import Callable
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from schemas.codec import CodecError
-from schemas.decisions import decode_decision
 from services.common.kafka import DeadLetterBox, connection
+from services.common.mending import mended_by, record_of
 from services.common.settings import CommonSettings
 from services.common.topics import Topic
-from vexstream.decisions import Decisions
+from vexstream.decision_log import Decisions
 
 
 class DecisionReader:
@@ -46,20 +45,16 @@ class DecisionReader:
 
     async def _take(self, message: ConsumerRecord) -> None:
         key = message.key or b""
-        if message.value is None:
-            changed = self.decisions.withdraw(key)
-        else:
-            try:
-                changed = self.decisions.put(decode_decision(message.value, key))
-            except CodecError as error:
-                await self._dead.put(
-                    topic=message.topic,
-                    partition=message.partition,
-                    offset=message.offset,
-                    key=message.key,
-                    value=message.value,
-                    error=error,
-                )
-                changed = self.decisions.doubt(key)
+        record, error = record_of(key, message.value)
+        if error is not None:
+            await self._dead.put(
+                topic=message.topic,
+                partition=message.partition,
+                offset=message.offset,
+                key=message.key,
+                value=message.value,
+                error=error,
+            )
+        changed = self.decisions.take(key, record, message.offset, mended_by(message.headers))
         if changed and self.loaded.is_set():
             self._changed(key.decode("utf-8", "replace").split("|")[1] if b"|" in key else "*")

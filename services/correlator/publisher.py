@@ -20,14 +20,14 @@ from services.correlator.settings import CorrelatorSettings
 from services.correlator.state import EntryGoneError, State
 from services.correlator.tables import Receipts
 from vexstream.correlation import Correlation, Policy, Published, published
-from vexstream.decisions import Decisions
+from vexstream.decision_log import Decisions
 from vexstream.document import DocumentRecord, DocumentState
 from vexstream.identity import Digest
 from vexstream.status import Status
 
 log = structlog.get_logger()
 
-RELEASE = "6"
+RELEASE = "7"
 """Raised when the same input gives other documents than before: all are then looked at again."""
 
 

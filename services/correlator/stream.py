@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 from faust.types import TP, ConsumerMessage
 
 from services.common import metrics
+from services.common.topic_ids import topic_ids
 from services.common.topics import Topic
 from services.correlator.beginnings import NO_ID, Anew, BegunAnewError, begun_anew
 from services.correlator.burials import Burials
@@ -27,7 +28,6 @@ from services.correlator.continuity import (
 from services.correlator.settings import CorrelatorSettings
 from services.correlator.state import EntryGoneError, State
 from services.correlator.tenure import Tenure
-from services.correlator.topic_ids import topic_ids
 
 log = structlog.get_logger()
 

@@ -1,20 +1,22 @@
 """What is asked for by token arrives on the topics, and a broker that is away is said to be."""
 
+import asyncio
 import hashlib
 import json
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from schemas.decisions import decode_decision
+from schemas.decisions import decode_decision, encode_decision
 from schemas.messages import RESCAN, decode_image_seen
 from services.common.kafka import connection
 from services.common.settings import CommonSettings
-from services.common.topics import Topic
+from services.common.topics import Topic, ensure_topics
 from tests.support.api import PUBLIC_URL, ApiUnderTest, api_under_test, digest, document
 from vexstream.decisions import DecisionSource
 from vexstream.identity import Image
+from vexstream.vendor_vex import parse
 
 pytestmark = pytest.mark.real
 
@@ -69,7 +71,7 @@ async def test_rescans_decisions_and_vendor_vex_arrive_on_their_topics(
                 await client.post(f"/vex/{manifest}/decisions", json=decision)
             ).status_code == 202
             handed = await client.post("/vendor-vex", content=json.dumps(vendor))
-            taken = {"decisions": 1, "skipped": [], "superseded": []}
+            taken = {"decisions": 1, "skipped": [], "superseded": [], "withdrawn": []}
             assert handed.json() == taken
             again = await client.post("/vendor-vex", content=json.dumps(vendor))
             assert (again.status_code, again.json()) == (202, taken)
@@ -104,7 +106,8 @@ async def test_rescans_decisions_and_vendor_vex_arrive_on_their_topics(
         request = decode_image_seen(seen)
         assert request.runtime == RESCAN
         assert request.image == app.image
-        decisions = await _records(api, Topic.VEX_DECISION, 4)
+        written = await _records(api, Topic.VEX_DECISION, 6)
+        decisions = [(key, value) for key, value in written if b"|*|*|" not in key]
         human, vendors = (decode_decision(value, key) for key, value in decisions[:2])
         assert (human.scope, human.author, human.source) == (
             digest("app"), "alice", DecisionSource.HUMAN,
@@ -113,6 +116,75 @@ async def test_rescans_decisions_and_vendor_vex_arrive_on_their_topics(
         assert (vendors.author, vendors.scope, vendors.package) == ("Vendor", "*", ZLIB)
         assert b"CVE-2024-0003" in decisions[2][0]
         assert decisions[3] == (human.key, None)
+
+
+async def test_a_newer_version_of_a_document_withdraws_what_it_leaves_out(
+    kafka_settings: CommonSettings, postgres_url: str
+) -> None:
+    curl = "pkg:deb/debian/curl@8.0"
+    first = _vendors(1, ZLIB, curl)
+    second = _vendors(2, curl)
+    async with (
+        api_under_test(kafka_settings, postgres_url) as api,
+        api.running(api_tokens=_secret()) as client,
+    ):
+        client.headers.update(BEARER)
+        taken = (await client.post("/vendor-vex", content=json.dumps(first))).json()
+        assert (taken["decisions"], taken["withdrawn"]) == (2, [])
+        taken = (await client.post("/vendor-vex", content=json.dumps(second))).json()
+        assert (taken["decisions"], taken["withdrawn"]) == (1, [f"CVE-2024-0002, {ZLIB}"])
+        again = await client.post("/vendor-vex", content=json.dumps(first))
+        assert again.status_code == 409
+        assert any("has a newer version" in one for one in again.json()["superseded"])
+        empty = _vendors(3)
+        taken = (await client.post("/vendor-vex", content=json.dumps(empty))).json()
+        assert (taken["decisions"], taken["withdrawn"]) == (0, [f"CVE-2024-0002, {curl}"])
+        left = dict(await _records(api, Topic.VEX_DECISION, 8))
+        assert [key for key, value in left.items() if value is not None] == [
+            b"openvex|*|*|https://vendor.example/1"
+        ]
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["running", "started later"])
+async def test_an_older_document_that_was_written_last_is_mended(
+    kafka_settings: CommonSettings, postgres_url: str, later: bool
+) -> None:
+    """By a replica that had read the topic before the newer one came, and died after its write."""
+    older, newer = (parse(json.dumps(_vendors(n, ZLIB)).encode()).decisions[0] for n in (1, 2))
+    async with api_under_test(kafka_settings, postgres_url) as api:
+
+        async def write() -> None:
+            for one in (newer, older):
+                await api.publish_raw(one.key, encode_decision(one), topic=Topic.VEX_DECISION)
+
+        if later:
+            await ensure_topics(api.settings)
+            await write()
+        async with api.running(), api.running():
+            if not later:
+                await write()
+            records = await _records(api, Topic.VEX_DECISION, 3)
+            assert [decode_decision(value, key) for key, value in records] == [newer, older, newer]
+            await asyncio.sleep(1)
+        async with api.running():
+            await asyncio.sleep(1)
+        # Both may have mended it at once; after that nobody writes it any more.
+        assert await _end(api, Topic.VEX_DECISION) <= 4
+
+
+def _vendors(version: int, *purls: str) -> dict[str, Any]:
+    return {
+        "@context": "https://openvex.dev/ns/v0.2.0",
+        "@id": "https://vendor.example/1",
+        "author": "Vendor",
+        "timestamp": f"2024-01-0{version}T00:00:00Z",
+        "version": version,
+        "statements": [
+            {"vulnerability": {"name": "CVE-2024-0002"}, "products": [{"@id": purl}],
+             "status": "fixed"}
+            for purl in purls
+        ],
+    }  # fmt: skip
 
 
 async def test_a_broker_that_is_away_is_a_problem_to_retry(
@@ -134,6 +206,16 @@ def _secret() -> Any:
     from pydantic import SecretStr
 
     return SecretStr(TOKENS)
+
+
+async def _end(api: ApiUnderTest, topic: Topic) -> int:
+    consumer = AIOKafkaConsumer(**connection(api.settings))
+    await consumer.start()
+    try:
+        place = TopicPartition(topic.name_in(api.settings), 0)
+        return int((await consumer.end_offsets([place]))[place])
+    finally:
+        await consumer.stop()
 
 
 async def _records(api: ApiUnderTest, topic: Topic, count: int) -> list[tuple[bytes, Any]]:

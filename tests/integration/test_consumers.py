@@ -19,12 +19,20 @@ from services.local.process import MissingPrerequisiteError
 from services.publish.signing import LocalSigner
 from tests.support.api import api_under_test, document
 from tests.support.consumer_cases import FILE_CASES, OCI_CASES, REPOSITORY_CASES, Case, Promise
-from tests.support.consumers import SCANNED_AT_US, Stage, prepare, use_repository
+from tests.support.consumers import (
+    FOREIGN,
+    SCANNED_AT_US,
+    SHARED,
+    Stage,
+    prepare,
+    use_repository,
+)
 from tests.support.registry import LocalRegistry
 from tests.support.streams import ROOT
 from tests.support.validity import check_all
 from vexstream.assessment import assess
-from vexstream.decisions import EVERY, Decision, Decisions, DecisionSource
+from vexstream.decision_log import Decisions
+from vexstream.decisions import EVERY, Decision, DecisionSource
 from vexstream.openvex_reader import read
 from vexstream.status import Status
 from vexstream.usage import FileIndex
@@ -74,6 +82,13 @@ def test_the_document_has_every_status_in_every_ecosystem_and_is_valid(stage: St
 @pytest.mark.parametrize("case", FILE_CASES, ids=str)
 def test_a_file_rules_out_what_it_promises(stage: Stage, case: Case) -> None:
     _check(stage, case)
+
+
+def test_the_policy_native_hides_what_another_image_of_the_index_holds(stage: Stage) -> None:
+    """Why it is not the default: the arm64 image has libraries of amd64, as a cross compiler's."""
+    target, vex = f"{SHARED[0]}, {FOREIGN}", stage.files["openvex native"]
+    for outcome in (stage.trivy_image(target, str(vex)), stage.grype_outcome(target, vex)):
+        assert outcome.suppressed < outcome.native
 
 
 def test_a_decision_about_one_name_hides_nothing_that_shares_another_name_with_it(

@@ -196,6 +196,32 @@ async def test_a_decision_overrides_and_evidence_is_broken_down(
     assert summary.workloads[0].state == "complete"
 
 
+async def test_what_took_the_place_of_a_decision_keeps_it_open_after_a_restart_too(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """Of the topic compaction leaves no more than the record that cannot be read."""
+    decision = Decision(
+        CONFIG, "CVE-1", "pkg:deb/debian/p0@1.0", Status.AFFECTED, "exploited here", "me",
+        DecisionSource.HUMAN, 5,
+    )  # fmt: skip
+    topic = Topic.VEX_DECISION.name_in(bench.settings)
+    await bench.scan(scan_of(IMAGE))
+    await bench.batch(batch(0, 10, [b"/bin/x"]))
+    await bench.sender.send_and_wait(topic, key=decision.key, value=b"poison")
+
+    def of_p0(found: list[DocumentRecord]) -> str:
+        if not found or not found[-1].body:
+            return ""
+        statements = json.loads(found[-1].body)["statements"]
+        return str(next(s.get("status_notes", s["status"]) for s in statements if is_of(s, "p0")))
+
+    with correlator(bench.settings, tmp_path):
+        found = await bench.until(lambda found: "decision_unreadable" in of_p0(found))
+        assert found[-1].counts["not_affected"], "other packages are not concerned"
+        await bench.sender.send_and_wait(topic, key=decision.key, value=encode_decision(decision))
+        await bench.until(lambda found: of_p0(found) == "[decided] by me")
+
+
 def is_of(statement: dict[str, Any], name: str) -> bool:
     return f"/{name}@" in statement["products"][0]["subcomponents"][0]["@id"]
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tests.unit.factories import CONFIG, IMAGE, JOB, PERIOD, SECOND, batch, package, scan
 from vexstream.assessment import Assessment, Reason, Status, assess
-from vexstream.decisions import Decision, Decisions, DecisionSource
+from vexstream.decision_log import Decisions
+from vexstream.decisions import Decision, DecisionSource
 from vexstream.evidence import Batch, Evidence, Use
 from vexstream.ratings import Rating
 from vexstream.rules import DataAccess, Rules

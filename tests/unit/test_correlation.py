@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from tests.unit.factories import CONFIG, INDEX, MANIFEST, PERIOD, SECOND, batch, package, scan
 from vexstream.correlation import Correlation, Policy, published
-from vexstream.decisions import Decision, Decisions, DecisionSource
+from vexstream.decision_log import Decisions
+from vexstream.decisions import Decision, DecisionSource
 from vexstream.document import DocumentRecord, DocumentState
 from vexstream.evidence import Batch
 from vexstream.identity import Digest, Image

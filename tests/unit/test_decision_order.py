@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.decisions import decode_decision, encode_decision
-from services.api.vendor_decisions import Said
 from tests.unit.test_decisions import DECISION
 from tests.unit.test_vendor_vex import ZLIB, csaf, openvex, statement
-from vexstream.decisions import Decision, Decisions, DecisionSource
+from vexstream.decision_log import Blank, Decisions, Said
+from vexstream.decisions import Decision, DecisionSource
 from vexstream.status import Status
 from vexstream.vendor_vex import parse
 
@@ -27,7 +27,7 @@ def _seal(decisions: Decisions) -> str:
 def _read(records: list[Decision]) -> Decisions:
     held = Decisions()
     for record in records:
-        held.put(record)
+        held.take(record.key, record)
     return held
 
 
@@ -44,7 +44,7 @@ def _hand_in(topic: list[Decision], decisions: tuple[Decision, ...]) -> None:
         for record in topic:
             if record.key == decision.key:
                 said.take(record)
-        if said.newest is None or said.newest.yields_to(decision):
+        if said.takes(decision):
             topic.append(decision)
 
 
@@ -147,24 +147,9 @@ def test_after_a_withdrawal_what_comes_first_holds() -> None:
     new = replace(DECISION, source=DecisionSource.OPENVEX, issued_at_us=9)
     old = replace(new, issued_at_us=8)
     said = Said()
-    for one in (new, None, old):
+    for one in (new, Blank.WITHDRAWN, old):
         said.take(one)
     assert said.newest == said.last == old
-    held = _read([new])
-    held.withdraw(new.key)
-    assert held.put(old)
-
-
-def test_what_cannot_be_read_leaves_no_room_for_what_rules_out() -> None:
-    """As for the correlator; whoever hands it in again is heard."""
-    affected = replace(DECISION, source=DecisionSource.OPENVEX)
-    for one, newest in ((affected, affected), (replace(affected, status=Status.FIXED), None)):
-        said, held = Said(), _read([one])
-        said.take(one)
-        said.doubt()
-        held.doubt(one.key)
-        assert said.newest == newest
-        assert len(held) == (newest is not None)
 
 
 def test_when_and_in_which_version_it_was_said_travels_with_it() -> None:

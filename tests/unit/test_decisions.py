@@ -9,7 +9,8 @@ from schemas.codec import BadRecordError, encode
 from schemas.codec import Kind as RecordKind
 from schemas.decisions import decode_decision, encode_decision
 from tests.unit.factories import CONFIG, IMAGE, INDEX, MANIFEST, package
-from vexstream.decisions import EVERY, Decision, Decisions, DecisionSource, problem
+from vexstream.decision_log import Blank, Decisions
+from vexstream.decisions import EVERY, Decision, DecisionSource, problem
 from vexstream.scan import Package
 from vexstream.status import Status
 
@@ -18,16 +19,6 @@ ZLIB = Package("zlib", "zlib1g", "1:1.2.13", "deb", PURL)
 DECISION = Decision(
     CONFIG, "CVE-1", PURL, Status.AFFECTED, "", "me", DecisionSource.HUMAN, decided_at_us=5
 )
-
-
-@pytest.mark.parametrize("status", Status)
-def test_what_cannot_be_read_takes_back_what_rules_out(status: Status) -> None:
-    decision = replace(DECISION, status=status, text="so it is")
-    held = Decisions([decision])
-    rules_out = status in (Status.NOT_AFFECTED, Status.FIXED)
-    assert held.doubt(decision.key) is rules_out
-    assert (held.fitting(["CVE-1"], ZLIB, IMAGE) is None) is rules_out
-    assert not held.doubt(b"human|*|CVE-2|x")
 
 
 def fits(decision: Decision, package_: Package = ZLIB) -> bool:
@@ -77,7 +68,7 @@ def test_one_cve_of_an_advisory_does_not_speak_for_the_others() -> None:
     names = ["ALAS-1", "CVE-1", "CVE-2"]
     held = Decisions([ruled_out])
     assert held.fitting(names, ZLIB, IMAGE) is None
-    held.put(second)
+    held.take(second.key, second)
     assert held.fitting(names, ZLIB, IMAGE) in (ruled_out, second)
     worse = replace(second, status=Status.AFFECTED, decided_at_us=10)
     assert Decisions([worse]).fitting(names, ZLIB, IMAGE) == worse
@@ -121,15 +112,15 @@ def test_of_several_the_nearer_one_counts_and_then_the_newer() -> None:
 
 def test_a_newer_decision_replaces_and_a_withdrawn_one_is_gone() -> None:
     held = Decisions()
-    assert held.put(DECISION)
-    assert not held.put(DECISION)
+    assert held.take(DECISION.key, DECISION)
+    assert not held.take(DECISION.key, DECISION)
     before = held.seal()
     newer = replace(DECISION, text="new")
-    assert held.put(newer)
+    assert held.take(newer.key, newer)
     assert held.seal() != before
     assert held.fitting(["CVE-1"], ZLIB, IMAGE) == newer
-    assert held.withdraw(DECISION.key)
-    assert not held.withdraw(DECISION.key)
+    assert held.take(DECISION.key, Blank.WITHDRAWN)
+    assert not held.take(DECISION.key, Blank.WITHDRAWN)
     assert held.fitting(["CVE-1"], ZLIB, IMAGE) is None
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.decisions import decode_decision, encode_decision
 from tests.unit.factories import CONFIG
 from vexstream.decisions import EVERY, DecisionSource
 from vexstream.status import Status
@@ -207,3 +208,32 @@ def test_whatever_stands_in_a_document_raises_nothing_else(value: Any, place: st
             document[place] = [value, {"products": value}]
         with contextlib.suppress(VendorVexError):
             parse(json.dumps(document).encode())
+
+
+def test_a_document_with_an_id_is_an_edition_of_it() -> None:
+    edition = parse(openvex(statement(ZLIB))).edition
+    assert edition is not None
+    (decision,) = parse(openvex(statement(ZLIB))).decisions
+    assert edition.is_edition
+    assert edition.key == edition.edition_key == decision.edition_key
+    assert (edition.package, edition.document_version) == ("https://vendor.example/vex/1", "3")
+    assert edition.text == ""
+    assert decode_decision(encode_decision(edition), edition.key) == edition
+    of_csaf = parse(csaf({"known_affected": ["zlib-in-image"]})).edition
+    assert of_csaf is not None
+    assert of_csaf.package == "Vendor|V-1"
+
+
+def test_one_without_an_id_or_of_which_something_was_left_out_says_so() -> None:
+    for identifier in ("", None, "x" * 3000):
+        assert parse(openvex(statement(ZLIB), **{"@id": identifier})).edition is None
+    edition = parse(openvex(statement({"@id": "pkg:oci/web"}))).edition
+    assert edition is not None
+    assert edition.text.startswith("not understood: statements[0]: the image 'pkg:oci/web'")
+
+
+@pytest.mark.parametrize("name", ["*", {"name": "*"}])
+def test_a_statement_about_a_star_is_no_edition(name: Any) -> None:
+    parsed = parse(openvex(statement(ZLIB, vulnerability=name), **{"@id": None}))
+    assert (parsed.decisions, parsed.edition) == ((), None)
+    assert parsed.skipped
