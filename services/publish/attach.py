@@ -7,7 +7,7 @@ it finds and no other, so documents of ours that are superseded are taken away.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,8 @@ EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 _EMPTY = b"{}"
 OURS = "dev.vexstream.document"
 """Annotation with the id of the document; which replaces which: vexstream/document_ids.py."""
+VERSION = "dev.vexstream.document.version"
+_CREATED = "org.opencontainers.image.created"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,8 @@ def attach(client: RegistryClient, digests: Iterable[str], bundle: bytes) -> lis
         NotInRegistryError: the repository has none of them, or none that it may be attached to.
         RegistryError: the registry does not answer, or refuses.
         BadAttestationError: it is no bundle of a document of ours.
-        OutrankedError: it rests on tests, and a document that rests on more is attached.
+        OutrankedError: it rests on tests, and a document that rests on more is attached; or it is
+            older than what is attached of it.
     """
     attested = _attested(bundle)
     document = json.loads(attested.document)
@@ -80,8 +83,8 @@ def attach(client: RegistryClient, digests: Iterable[str], bundle: bytes) -> lis
             f"{client.repository} has no manifest that the document may be attached to: none of "
             "its image alone, and no index for which it rules out packages by architecture only"
         )
-    if is_of_tests(annotations[OURS]):
-        _require_no_better(client, subjects, annotations[OURS])
+    for there in _attached(client, subjects):
+        _require_no_better(annotations, there)
     layer = client.put_blob(bundle) | {"mediaType": BUNDLE_MEDIA_TYPE}
     config = client.put_blob(_EMPTY) | {"mediaType": EMPTY_TYPE}
     return [_attach(client, subject, layer, config, annotations) for subject in subjects]
@@ -166,16 +169,37 @@ def _listed_by_tag(
     return found, [] if found is None else found.read().get("manifests") or []
 
 
-def _require_no_better(client: RegistryClient, subjects: Iterable[Manifest], ours: str) -> None:
-    """Scanners read one attachment: it must not be that of the tests where there is another."""
+def _attached(client: RegistryClient, subjects: Iterable[Manifest]) -> Iterator[Mapping[str, str]]:
+    """The annotations of our documents that are attached already."""
     for digest in (subject.digest for subject in subjects):
         for listed in [*(client.referrers(digest) or []), *_listed_by_tag(client, digest)[1]]:
-            theirs = _document_of(client, listed)
-            if theirs is not None and not is_of_tests(theirs) and are_of_one_image(ours, theirs):
-                raise OutrankedError(
-                    f"{theirs} is attached to the image and rests on more than tests, which must "
-                    "not take its place: join both documents with `vexstream merge`"
-                )
+            annotations = _annotations_of(client, listed)
+            if OURS in annotations:
+                yield annotations
+
+
+def _require_no_better(ours: Mapping[str, str], theirs: Mapping[str, str]) -> None:
+    """Scanners read one attachment: it must not be that of the tests where there is another, nor an
+    older one, as of a job that was held up."""
+    mine, other = ours[OURS], theirs[OURS]
+    if is_of_tests(mine) and not is_of_tests(other) and are_of_one_image(mine, other):
+        raise OutrankedError(
+            f"{other} is attached to the image and rests on more than tests, which must "
+            "not take its place: join both documents with `vexstream merge`"
+        )
+    # Numbers alone do not tell: they begin again where the correlator has lost its state.
+    earlier = int(ours[VERSION]) < _number(theirs.get(VERSION)) and ours[_CREATED] < theirs.get(
+        _CREATED, ""
+    )
+    if mine == other and earlier:
+        raise OutrankedError(
+            f"version {theirs[VERSION]} of {other} is attached to the image, which version "
+            f"{ours[VERSION]} must not take the place of: fetch the attestation anew"
+        )
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 18 else 0
 
 
 def _is_superseded(
@@ -193,12 +217,15 @@ def _is_superseded(
 
 def _document_of(client: RegistryClient, descriptor: dict[str, Any]) -> str | None:
     """The id of the document of ours that a listed referrer holds."""
+    return _annotations_of(client, descriptor).get(OURS)
+
+
+def _annotations_of(client: RegistryClient, descriptor: dict[str, Any]) -> dict[str, str]:
     annotations = descriptor.get("annotations")
     if annotations is None:  # not every registry copies them into its list
         found = _find(client, str(descriptor.get("digest")))
         annotations = found.read().get("annotations") if found is not None else None
-    identifier = (annotations or {}).get(OURS)
-    return None if identifier is None else str(identifier)
+    return {str(name): str(value) for name, value in (annotations or {}).items()}
 
 
 def _is_shared(manifest: Manifest) -> bool:
@@ -220,11 +247,12 @@ def _attested(bundle: bytes) -> Attested:
 
 def _annotations(document: dict[str, Any]) -> dict[str, str]:
     return {
-        "org.opencontainers.image.created": document["timestamp"],
+        _CREATED: document["timestamp"],
         "dev.sigstore.bundle.content": "dsse-envelope",
         "dev.sigstore.bundle.predicateType": PREDICATE_TYPE,
         "in-toto.io/predicate-type": PREDICATE_TYPE,
         OURS: document["@id"],
+        VERSION: str(document["version"]),
     }
 
 

@@ -26,4 +26,4 @@ class BadReferenceError(PublishError):
 
 
 class OutrankedError(PublishError):
-    """What is attached already rests on more than what was to be attached."""
+    """What is attached already rests on more than what was to be attached, or is newer."""

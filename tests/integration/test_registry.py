@@ -177,6 +177,27 @@ def test_a_newer_document_replaces_ours_and_leaves_those_of_others(client: Regis
     assert other.digest in {one["digest"] for one in referrers(client, subject.digest)}
 
 
+def test_an_older_document_does_not_take_the_place_of_a_newer(client: RegistryClient) -> None:
+    """As by a job that fetched the attestation and was then held up."""
+    image = push_image(client)
+    older = _dated(image, 1, "2026-01-01T00:00:00.000Z")
+    newer = _dated(image, 2, "2026-01-02T00:00:00.000Z")
+    attach(client, image.manifest_digests, older)
+    done = attach(client, image.manifest_digests, newer)
+    with pytest.raises(OutrankedError, match="version 2 of"):
+        attach(client, image.manifest_digests, older)
+    for one in done:
+        assert [found["digest"] for found in referrers(client, one.subject)] == [one.referrer]
+    begun_again = _dated(image, 1, "2026-01-03T00:00:00.000Z")
+    assert all(one.superseded for one in attach(client, image.manifest_digests, begun_again))
+
+
+def _dated(image: Image, version: int, timestamp: str) -> bytes:
+    body = json.loads(read_statement(parse_envelope(signed(image, version)).payload).document)
+    body |= {"timestamp": timestamp, "last_updated": timestamp}
+    return bundle_bytes(attest(json.dumps(body).encode(), image, SIGNER))
+
+
 def test_an_image_that_is_not_there_is_said(client: RegistryClient) -> None:
     image = push_image(client)
     with pytest.raises(
