@@ -68,10 +68,20 @@ async def begin_anew(connection: WriteConnection) -> None:
 
 
 async def position(connection: ReadConnection) -> tuple[str, int]:
-    """The name of the sequence, and its newest number."""
-    epoch = await connection.scalar(select(StreamRow.epoch))
+    """The name of the sequence, and its newest number.
+
+    A database out of a backup gives numbers away again, and may have passed a reader's place when
+    that one comes back. It is another database then, or its server was started anew: both are in
+    the name.
+    """
+    database = text("SELECT oid::text FROM pg_database WHERE datname = current_database()")
+    started = text("SELECT extract(epoch FROM pg_postmaster_start_time())::text")
+    names = [
+        await connection.scalar(query) for query in (select(StreamRow.epoch), database, started)
+    ]
+    epoch = ".".join(map(str, names)) if names[0] else ""
     newest = await connection.scalar(select(func.max(ChangeRow.number)))
-    return epoch or "", newest or 0
+    return epoch, newest or 0
 
 
 async def changes_after(connection: ReadConnection, number: int, limit: int) -> list[LoggedChange]:

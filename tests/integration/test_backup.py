@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
+from services.api import change_log
+from services.api.database import Database
 from services.common.kafka import producer
 from services.common.settings import CommonSettings
 from services.common.topics import ensure_topics
 from services.local.postgres import Postgres, find_binaries
 from tests.support import kafka_broker
-from tests.support.api import api_under_test, digest, document, openvex, ready
+from tests.support.api import ApiUnderTest, api_under_test, digest, document, openvex, ready
 from tests.support.correlators import Bench, correlator
 from tests.unit.factories import batch, package, scan
 from vexstream.scan import Finding
@@ -35,11 +37,13 @@ async def test_a_restored_database_has_its_older_versions_and_goes_on_where_it_s
             await ready(client)
         before = await api.tables()
         await _client("pg_dump", postgres_url, "--format=custom", f"--file={dump}")
+        before_restore = await _position(api)
         await api.publish(versions[2])  # while the database is lost
         postgres_server.drop_database(api.database)
         postgres_server.create_database(api.database)
         await _client("pg_restore", postgres_url, "--dbname", api.database, "--no-owner", str(dump))
         assert await api.tables() == before
+        assert (await _position(api))[0] != before_restore[0], "readers of the stream begin anew"
         async with api.running() as client:
             await api.settled()
             await ready(client)
@@ -82,6 +86,15 @@ async def test_a_broker_out_of_a_copy_of_its_volume_goes_on_with_evidence_and_ve
                 late = (await bench.until(lambda found: found[-1] != learnt))[-1]
     assert late.version == learnt.version + 1
     assert (late.counts["affected"], late.counts["not_affected"]) == (2, 0)
+
+
+async def _position(api: ApiUnderTest) -> tuple[str, int]:
+    database = Database(api.settings)
+    try:
+        async with database.read() as connection:
+            return await change_log.position(connection)
+    finally:
+        await database.close()
 
 
 async def _client(program: str, url: str, *arguments: str) -> None:
