@@ -102,12 +102,12 @@ def _products(statement: Statement, products: Products) -> list[dict[str, Any]]:
     """The image's own digests, then the shared ones of which this can be said."""
     scanned, plain = statement.package.purl, statement.subcomponents
     named = [(purl, plain) for purl in products.own]
-    for purl, architecture in products.shared:
-        narrow = on_architecture(plain, scanned, architecture)
-        if narrow:
-            named.append((purl, narrow))
-        elif statement.verdict.status not in RULES_OUT:
-            named.append((purl, plain))
+    for shared in products.shared:
+        narrow = on_architecture(plain, scanned, shared.architecture)
+        if statement.verdict.status not in RULES_OUT:
+            named.append((shared.purl, narrow or plain))
+        elif narrow:
+            named.append((shared.ruled_out, narrow))
     return [
         {"@id": purl, "subcomponents": [_component(part, scanned) for part in parts]}
         for purl, parts in named

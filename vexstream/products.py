@@ -10,12 +10,16 @@ its digest, or by a tag of it, applies what is said of the index to whichever pl
 a digest that is not known to stand for this image alone is named, by default,
 
 - by statements that rule nothing out, and
-- by others only for packages whose purl names an architecture that no other image of the index has:
-  consumers compare the qualifier ``arch``, so it is a package of this image that is meant.
+- by others only for packages whose purl names an architecture that no other image of the index has,
+  and then with that architecture in the purl of the image too. Consumers compare the qualifier
+  ``arch`` on both sides: it is a package of this image that is meant, also where another image of
+  the index holds packages of this architecture, as one of a cross compiler may.
 
-That no other image of the index holds packages of this architecture beside its own is trusted, not
-read: an image of a cross compiler may. Whether it does only a scan of that image can tell. The
-policy ``none`` trusts nobody there: such a digest is named by the former statements alone.
+Trivy knows an index by its digest and the architecture of the image that it scans. Grype does not
+tell the architecture, so what is ruled out that way it does not find. For it there is the policy
+``native``, which leaves the architecture of the image out, and trusts that no other image of the
+index holds packages of this one's. The policy ``none`` names a shared digest by nothing that rules
+out.
 
 What a package's own architecture is, its distribution says: an amd64 image may hold i386 packages,
 and so may the 386 image of the same index. ``all`` and ``noarch`` are on every platform.
@@ -37,10 +41,23 @@ class IndexProducts(StrEnum):
 
     SOUND = "sound"
     """They may run other code: the rules above hold."""
+    NATIVE = "native"
+    """The same, but none holds packages of another one's architecture: Grype is told as well."""
     NONE = "none"
-    """They may hold each other's packages too: nothing is ruled out by a shared digest."""
+    """Nothing is ruled out by a shared digest."""
     ALL = "all"
     """They run the same code, and all are observed: every digest is named by every statement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A digest that other images go by as well."""
+
+    purl: str
+    architecture: str = ""
+    """That only this image has there; empty when there is none."""
+    ruled_out: str = ""
+    """The purl by which packages of the architecture are ruled out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +66,7 @@ class Products:
 
     own: tuple[str, ...]
     """Of the image alone; never empty."""
-    shared: tuple[tuple[str, str], ...]
-    """(purl, architecture that only this image has there; empty when there is none)."""
+    shared: tuple[Shared, ...]
 
 
 def confirmed(image: Image, manifests: Iterable[ManifestDigest]) -> Image:
@@ -89,15 +105,22 @@ def products_of(
         if policy is IndexProducts.ALL or _stands_alone(digest, read)
     ]
     shared = [digest for digest in image.manifest_digests if digest not in own]
-    trusted = read if policy is IndexProducts.SOUND else {}
+    indexes = {} if policy is IndexProducts.NONE else read
     return Products(
         own=_purls(image, own or [image.config_digest]),
         shared=tuple(
-            (purl, _architecture(trusted.get(digest), own))
+            _shared(purl, _architecture(indexes.get(digest), own), policy)
             for digest in shared
             for purl in _purls(image, [digest])
         ),
     )
+
+
+def _shared(purl: str, architecture: str, policy: IndexProducts) -> Shared:
+    if not architecture:
+        return Shared(purl)
+    on_platform = f"{purl}?arch={architecture}" if policy is IndexProducts.SOUND else purl
+    return Shared(purl, architecture, on_platform)
 
 
 def product_purls(image: Image) -> list[str]:

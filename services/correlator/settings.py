@@ -39,8 +39,9 @@ class CorrelatorSettings(CommonSettings):
     base_iri: str = Field(default="https://vexstream.dev/vex", pattern=r"^https?://[^\s]+[^/\s]$")
     """Namespace of document ids, without trailing slash."""
     index_products: IndexProducts = IndexProducts.SOUND
-    """``all`` if the images of an index run the same code and are observed; ``none`` if they may
-    hold packages of each other's architecture (docs/consumers.md)."""
+    """``native`` if no image of an index holds packages of another one's architecture, ``all`` if
+    they run the same code and are observed, ``none`` to rule nothing out by it
+    (docs/consumers.md)."""
     correlator_group: str = "vexstream-correlator"
     """Consumer group; its state's changelog topics carry the name too."""
     state_dir: Path = Path("/var/lib/vexstream/correlator")

@@ -85,8 +85,10 @@ FILE_CASES = (
     *(Case("Grype", "OpenVEX file", t, Promise.EXACT, _grype("openvex", t)) for t in TARGETS),
     Case("Grype", "OpenVEX file, --by-cve", "tag", Promise.EXACT,
          _grype("openvex", "tag", "--by-cve")),
-    *(Case("Grype", "OpenVEX file", t, Promise.NATIVE, _grype("openvex", t)) for t in SHARED),
-    *(Case("Grype", "OpenVEX file", t, Promise.NOTHING, _grype("openvex", t)) for t in NEITHER),
+    *(Case("Grype", "OpenVEX file", t, Promise.NOTHING, _grype("openvex", t))
+      for t in (*SHARED, *NEITHER)),
+    *(Case("Grype", "OpenVEX file, native", t, Promise.NATIVE, _grype("openvex native", t))
+      for t in SHARED),
     Case("Grype", "CSAF file", "tag", Promise.NOTHING, _grype("csaf", "tag")),
 )  # fmt: skip
 OCI_CASES = (

@@ -22,8 +22,9 @@ _NODE = "/opt/app/node_modules"
 
 
 _STATUS = "/var/lib/dpkg/status"
-_OF_AN_ARCHITECTURE = re.compile(r"(/var/lib/dpkg/info/[^:]+):[a-z0-9]+\.([a-z0-9]+)")
+_OF_AN_ARCHITECTURE = re.compile(r"(/var/lib/dpkg/info/(?!lib)[^:]+):[a-z0-9]+\.([a-z0-9]+)")
 _NATIVE = re.compile(rb"(?m)^Architecture: (?!all$).*$")
+_PARAGRAPH = re.compile(rb"(?m)^Package: (?!lib)(?:.+\n)+")
 
 
 def build(
@@ -32,7 +33,8 @@ def build(
     """Debian, and above it Python, npm and Java packages and a Go program.
 
     Another variant has the same files and other digests. One for another architecture says so, and
-    so do its deb packages; nothing in it runs.
+    so do its deb packages but for libraries, as in the image of a cross compiler; nothing in it
+    runs.
     """
     base = image_base.debian_base(cache, lambda _: None)
     files = {
@@ -72,9 +74,13 @@ def _packages_of(base: Path, architecture: str) -> dict[str, File]:
                 path = f"{of_its_own[1]}:{architecture}.{of_its_own[2]}"
                 files[path] = File(content.read())
             else:
-                named = b"Architecture: %b" % architecture.encode()
-                files[path] = File(_NATIVE.sub(named, content.read()))
+                files[path] = File(_as_if_for(architecture, content.read()))
     return files
+
+
+def _as_if_for(architecture: str, status: bytes) -> bytes:
+    named = b"Architecture: %b" % architecture.encode()
+    return _PARAGRAPH.sub(lambda found: _NATIVE.sub(named, found[0]), status)
 
 
 def _python(name: str, version: str) -> dict[str, File]:

@@ -36,6 +36,7 @@ from vexstream.assessment import Assessment, Status, assess
 from vexstream.identity import Digest, Image
 from vexstream.intoto import bundle_bytes
 from vexstream.openvex_reader import Document, Statement, read
+from vexstream.products import IndexProducts
 from vexstream.purl import product
 from vexstream.scan import Package, Scan
 from vexstream.status import RULES_OUT
@@ -112,7 +113,9 @@ class Stage:
         self.references |= {f"{name}, {FOREIGN}": self.references[name] for name in SHARED}
         self.syft_json, self.cyclonedx_sbom = self._scan_sbom(self.references["platform digest"])
         self.scan = self._scan()
-        self.document = self.written(every_status(assess(self.scan, FileIndex(self.scan), None, 1)))
+        assessed = every_status(assess(self.scan, FileIndex(self.scan), None, 1))
+        self.document = self.written(assessed)
+        self.trusting = self.written(assessed, IndexProducts.NATIVE)
         self.files = self._write_files()
         self._before: dict[tuple[str, ...], Found] = {}
 
@@ -158,6 +161,7 @@ class Stage:
         by_syft = self.cyclonedx_sbom.read_bytes()
         contents = {
             "openvex": self.document,
+            "openvex native": self.trusting,
             "csaf": csaf.render(self.document, self.image),
             "own sbom": cyclonedx.render(self.document, self.image),
             "linked to own": cyclonedx.render_linked(self.document, self.image),
@@ -179,7 +183,7 @@ class Stage:
             found
             for found in expected
             if (statement := _ruled_out_by(document, found)) is not None
-            and any(purl == shared for purl, _ in statement.named)
+            and any(purl.partition("?")[0] == shared for purl, _ in statement.named)
         }
         return Outcome(before, after, expected, native)
 
@@ -213,9 +217,10 @@ class Stage:
                   "-o", f"cyclonedx-json={cdx}")  # fmt: skip
         return plain.read_bytes(), cdx
 
-    def written(self, assessment: Assessment) -> bytes:
+    def written(self, assessment: Assessment, policy: IndexProducts = IndexProducts.SOUND) -> bytes:
         """The document of an assessment of the image."""
-        return openvex.render(assessment, self.image, 1, openvex.Publisher())
+        publisher = openvex.Publisher(index_products=policy)
+        return openvex.render(assessment, self.image, 1, publisher)
 
     def _scan(self) -> Scan:
         made = sbom.parse(self.syft_json)

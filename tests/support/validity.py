@@ -55,7 +55,7 @@ _JUSTIFICATIONS = {
     "vulnerable_code_cannot_be_controlled_by_adversary",
     "inline_mitigations_already_exist",
 }
-_PRODUCT = re.compile(r"pkg:oci/[a-z0-9._%-]+@sha256%3A[0-9a-f]{64}")
+_PRODUCT = re.compile(r"pkg:oci/[a-z0-9._%-]+@sha256%3A[0-9a-f]{64}(\?arch=[a-z0-9]+)?")
 _PURL = re.compile(r"pkg:[a-z0-9.+-]+/\S+")
 _ALLOWED_FIELDS = {
     "not_affected": {"justification", "impact_statement"},

@@ -15,7 +15,14 @@ from vexstream.assessment import Assessment, Status, assess
 from vexstream.identity import Digest, Image
 from vexstream.openvex import Publisher, render
 from vexstream.openvex_reader import read
-from vexstream.products import IndexProducts, Products, confirmed, is_sound_for, products_of
+from vexstream.products import (
+    IndexProducts,
+    Products,
+    Shared,
+    confirmed,
+    is_sound_for,
+    products_of,
+)
 from vexstream.purl import on_architecture, product, without_architecture
 from vexstream.scan import Finding, ManifestDigest, PlatformImage
 from vexstream.status import RULES_OUT
@@ -25,6 +32,11 @@ OTHER = Digest("sha256:" + "d" * 64)
 IMAGE = Image(CONFIG, (MANIFEST, INDEX), ("web",))
 ITSELF = ManifestDigest(MANIFEST, (PlatformImage(MANIFEST),))
 OWN, SHARED = product("web", MANIFEST), product("web", INDEX)
+
+
+def on(architecture: str) -> Shared:
+    """The index, by which packages of one architecture are ruled out."""
+    return Shared(SHARED, architecture, f"{SHARED}?arch={architecture}")
 
 
 def index(*platforms: str, digest: Digest = INDEX) -> ManifestDigest:
@@ -41,17 +53,17 @@ def index(*platforms: str, digest: Digest = INDEX) -> ManifestDigest:
     [
         ([ITSELF, index("linux/amd64")], Products((OWN, SHARED), ())),
         ([ITSELF, index("")], Products((OWN, SHARED), ())),
-        ([ITSELF, index("linux/amd64", "linux/arm64")], Products((OWN,), ((SHARED, "amd64"),))),
-        ([ITSELF, index("linux/arm/v7", "linux/amd64")], Products((OWN,), ((SHARED, "arm"),))),
-        ([ITSELF, index("linux/amd64", "linux/amd64/v3")], Products((OWN,), ((SHARED, ""),))),
-        ([ITSELF, index("linux/amd64", "windows/amd64")], Products((OWN,), ((SHARED, ""),))),
-        ([ITSELF, index("linux/amd64", "")], Products((OWN,), ((SHARED, ""),))),
-        ([ITSELF, index("", "linux/arm64")], Products((OWN,), ((SHARED, ""),))),
-        ([ITSELF, ManifestDigest(INDEX, ())], Products((OWN,), ((SHARED, ""),))),
-        ([ITSELF], Products((OWN,), ((SHARED, ""),))),
+        ([ITSELF, index("linux/amd64", "linux/arm64")], Products((OWN,), (on("amd64"),))),
+        ([ITSELF, index("linux/arm/v7", "linux/amd64")], Products((OWN,), (on("arm"),))),
+        ([ITSELF, index("linux/amd64", "linux/amd64/v3")], Products((OWN,), (Shared(SHARED),))),
+        ([ITSELF, index("linux/amd64", "windows/amd64")], Products((OWN,), (Shared(SHARED),))),
+        ([ITSELF, index("linux/amd64", "")], Products((OWN,), (Shared(SHARED),))),
+        ([ITSELF, index("", "linux/arm64")], Products((OWN,), (Shared(SHARED),))),
+        ([ITSELF, ManifestDigest(INDEX, ())], Products((OWN,), (Shared(SHARED),))),
+        ([ITSELF], Products((OWN,), (Shared(SHARED),))),
         ([index("linux/amd64")], Products((product("web", CONFIG),),
-                                          ((OWN, ""), (SHARED, "")))),
-        ([], Products((product("web", CONFIG),), ((OWN, ""), (SHARED, "")))),
+                                          (Shared(OWN), Shared(SHARED)))),
+        ([], Products((product("web", CONFIG),), (Shared(OWN), Shared(SHARED)))),
     ],
 )  # fmt: skip
 def test_a_digest_is_the_images_own_only_if_it_was_read_and_leads_to_it_alone(
@@ -83,7 +95,7 @@ def test_an_index_of_indexes_is_followed_and_circles_end() -> None:
     found = products_of(image, [ITSELF, index("linux/amd64"), outer])
     assert len(found.own) == 3
     found = products_of(image, [ITSELF, index("linux/amd64", "linux/arm64"), outer])
-    assert found == Products((OWN,), ((SHARED, "amd64"), (product("web", OTHER), "")))
+    assert found == Products((OWN,), (on("amd64"), Shared(product("web", OTHER))))
     circle = [ManifestDigest(INDEX, (PlatformImage(OTHER),)), outer, ITSELF]
     assert products_of(image, circle).own == (OWN,)
 
@@ -134,8 +146,8 @@ def assessment(manifests: tuple[ManifestDigest, ...]) -> Assessment:
     return with_statuses(assess(found, FileIndex(found), None, 1), order)
 
 
-def shared_parts(document: bytes) -> dict[tuple[str, str], list[str]]:
-    """(status, package) -> what is named under the index."""
+def shared_parts(document: bytes, *products: str) -> dict[tuple[str, str], list[str]]:
+    """(status, package) -> what is named under the index, or under other purls of it."""
     statements: list[dict[str, Any]] = json.loads(document)["statements"]
     return {
         (statement["status"], part["subcomponents"][0]["@id"].split("@")[0].split("/")[-1]): [
@@ -143,7 +155,7 @@ def shared_parts(document: bytes) -> dict[tuple[str, str], list[str]]:
         ]
         for statement in statements
         for part in statement["products"]
-        if part["@id"] == SHARED
+        if part["@id"] in (products or (SHARED,))
     }
 
 
@@ -152,7 +164,7 @@ def test_under_an_index_of_platforms_only_native_packages_are_ruled_out() -> Non
         assessment((ITSELF, index("linux/amd64", "linux/arm64"))), IMAGE, 1, Publisher()
     )
     check_all(document, IMAGE)
-    found = shared_parts(document)
+    found = shared_parts(document, SHARED, f"{SHARED}?arch=amd64")
     native = ["1%3A1.0?arch=amd64", "1.0?arch=amd64&epoch=1"]
     assert found == {
         **{(str(status), "native"): native for status in Status},
@@ -165,6 +177,21 @@ def test_under_an_index_of_platforms_only_native_packages_are_ruled_out() -> Non
     assert all(
         statement["products"][0]["@id"] == OWN for statement in json.loads(document)["statements"]
     )
+
+
+def test_what_is_ruled_out_under_an_index_is_so_for_the_platform_alone() -> None:
+    """Another image there may hold packages of this architecture: a cross compiler's."""
+    read = (ITSELF, index("linux/amd64", "linux/arm64"))
+    document = render(assessment(read), IMAGE, 1, Publisher())
+    assert {status for status, _ in shared_parts(document)} == {"affected", "under_investigation"}
+    by_platform = shared_parts(document, f"{SHARED}?arch=amd64")
+    assert {status for status, _ in by_platform} == set(map(str, RULES_OUT))
+    trusting = Publisher(index_products=IndexProducts.NATIVE)
+    document = render(assessment(read), IMAGE, 1, trusting)
+    check_all(document, IMAGE)
+    assert {status for status, _ in shared_parts(document)} == set(map(str, Status))
+    assert not shared_parts(document, f"{SHARED}?arch=amd64")
+    assert is_sound_for(read[1], json.loads(document), [MANIFEST])
 
 
 def test_under_an_unknown_digest_nothing_is_ruled_out_and_all_is_by_policy() -> None:
@@ -201,7 +228,7 @@ def test_csaf_says_of_the_index_what_openvex_says() -> None:
         for vulnerability in tree["vulnerabilities"]
         for group in ("known_not_affected", "fixed")
         for related in vulnerability["product_status"].get(group, ())
-        if related.endswith(SHARED)
+        if related.endswith(f"{SHARED}?arch=amd64")
     }
     assert {related.split(" in ")[0] for related in ruled_out} == {
         "pkg:deb/debian/native@1%3A1.0?arch=amd64",
