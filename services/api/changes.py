@@ -81,6 +81,15 @@ class Deletion:
 
 
 @dataclass(frozen=True, slots=True)
+class Unreadable:
+    """What is newest about the image cannot be read: what is known is outdated."""
+
+    source: Source
+    config_digest: Digest
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class CommentPut:
     """A comment is there."""
 
@@ -95,7 +104,7 @@ class CommentGone:
     key: str
 
 
-Change = Upsert | EvidenceUpsert | Deletion | CommentPut | CommentGone
+Change = Upsert | EvidenceUpsert | Deletion | Unreadable | CommentPut | CommentGone
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +126,15 @@ class Prepared:
 NOTHING = Prepared((), ())
 
 
-def prepare(records: Iterable[KafkaRecord], read: Callable[[KafkaRecord], Change]) -> Prepared:
-    """Decodes a batch; it takes milliseconds a document, so call it in a thread."""
+def prepare(
+    records: Iterable[KafkaRecord],
+    read: Callable[[KafkaRecord], Change],
+    unread: Callable[[KafkaRecord, Exception], Change | None] = lambda *_: None,
+) -> Prepared:
+    """Decodes a batch; it takes milliseconds a document, so call it in a thread.
+
+    ``unread`` says what a record that ``read`` refuses asks for by its key alone.
+    """
     changes: list[tuple[KafkaRecord, Change]] = []
     refused: list[Refused] = []
     for record in records:
@@ -128,6 +144,9 @@ def prepare(records: Iterable[KafkaRecord], read: Callable[[KafkaRecord], Change
             Exception
         ) as error:  # whatever a record leads to, the ones behind it must get through
             refused.append(Refused(record, error))
+            instead = unread(record, error)
+            if instead is not None:
+                changes.append((record, instead))
     return Prepared(tuple(changes), tuple(refused))
 
 
@@ -152,6 +171,20 @@ def document_change(record: KafkaRecord) -> Change:
     weighed = weigh(statements, document.ratings)
     packed = zstandard.ZstdCompressor(level=6).compress(document.body)
     return Upsert(source, document, compressed(document.body), packed, weighed)
+
+
+def document_unread(record: KafkaRecord, error: Exception) -> Change | None:
+    """What a record of vex-document asks for that cannot be used; None if it is of no image."""
+    try:
+        key = _digest(record.key)
+    except BadRecordError:
+        return None
+    why = (
+        f"document_unreadable: the newest record about it ({record.topic}[{record.partition}]@"
+        f"{record.offset}) cannot be used: {type(error).__name__}: {error}"
+    )
+    why = f"{why[:1000].replace(chr(0), '')}. Where a release that can runs, `vexstream rebuild`"
+    return Unreadable(Source(record.partition, record.offset, record.timestamp), key, why)
 
 
 def evidence_change(record: KafkaRecord) -> Change:

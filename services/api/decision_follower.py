@@ -30,7 +30,8 @@ START_TIMEOUT_S = 60.0
 POLL_MS = 250
 RECORDS_AT_ONCE = 500
 """Requests are answered between them."""
-PAUSE_S = 2.0
+PAUSE_S = 5.0
+STOP_TIMEOUT_S = 5.0
 ROUNDS = 20
 """So often it is mended at once what others keep changing meanwhile."""
 
@@ -69,6 +70,10 @@ class DecisionFollower:
                 await self._follow()
             except (KafkaError, OSError, TimeoutError, ProblemError, _BegunAnewError) as error:
                 log.warning("decisions are read anew", reason=f"{type(error).__name__}: {error}")
+                waiting, self._waiting = self._waiting, []
+                for one in waiting:
+                    if not one.done():
+                        one.set_exception(kafka_unavailable())
             await asyncio.sleep(PAUSE_S)
 
     async def _follow(self) -> None:
@@ -96,7 +101,9 @@ class DecisionFollower:
                     if not one.done():
                         one.set_result(self._decisions)
         finally:
-            await consumer.stop()
+            with contextlib.suppress(KafkaError, TimeoutError):  # it would wait long for a broker
+                async with asyncio.timeout(STOP_TIMEOUT_S):
+                    await consumer.stop()
 
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
         """Up to where the topic ends now; waits a moment if that is reached."""
@@ -118,7 +125,7 @@ class DecisionFollower:
     async def _mend(self, consumer: AIOKafkaConsumer, topic_id: str, *, asked: bool) -> None:
         if asked:
             await self._require_same(consumer, topic_id)
-        for _ in range(ROUNDS):
+        for _ in range(ROUNDS if self._touched else 0):
             # In a thread, for after a start it looks at all of them.
             wrong = await asyncio.to_thread(self._decisions.to_mend, frozenset(self._touched))
             if not wrong:

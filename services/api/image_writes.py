@@ -3,14 +3,15 @@
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import delete, func
+from sqlalchemy import delete, func, update
 from sqlalchemy.dialects.postgresql import insert
 
 from services.api import change_log, history, statement_store, urgency
-from services.api.changes import Deletion, Upsert
+from services.api.changes import Deletion, Unreadable, Upsert
 from services.api.database import WriteConnection
 from services.api.source_rows import doubt, is_doubted, older_than
 from services.api.tables import AliasRow, DocumentRow
+from services.api.urgency import Weighed
 from vexstream.document import DocumentState
 
 
@@ -51,6 +52,39 @@ async def put_document(connection: WriteConnection, change: Upsert, versions_kep
         await history.keep_version(connection, change, versions_kept)
     await statement_store.put_statements(connection, image.config_digest, change.statements)
     await change_log.log_change(connection, image.config_digest, deleted=False)
+    return True
+
+
+async def put_unreadable(connection: WriteConnection, change: Unreadable) -> bool:
+    """Takes the document of an image back, for a newer one cannot be read; False when there is no
+    row that is older."""
+    nothing: tuple[Weighed, ...] = ()
+    written = await connection.execute(
+        update(DocumentRow)
+        .where(
+            DocumentRow.config_digest == change.config_digest,
+            older_than(DocumentRow, change.source),
+        )
+        .values(
+            state=DocumentState.SCAN_FAILED.value,
+            failure=change.why,
+            media_type="",
+            sha256="",
+            body=None,
+            body_gzip=None,
+            counts={},
+            projected_at=func.now(),
+            source_partition=change.source.partition,
+            source_offset=change.source.offset,
+            source_timestamp_ms=change.source.timestamp_ms,
+            **asdict(urgency.of_image(nothing)),
+        )
+        .returning(DocumentRow.config_digest)
+    )
+    if written.one_or_none() is None:
+        return False
+    await statement_store.put_statements(connection, change.config_digest, nothing)
+    await change_log.log_change(connection, change.config_digest, deleted=False)
     return True
 
 

@@ -231,7 +231,7 @@ class Projection:
         fresh = [record for record in records if record.offset >= mark.next_offset]
         if not fresh:
             return
-        prepared = await asyncio.to_thread(prepare, fresh, self._subject.read)
+        prepared = await asyncio.to_thread(prepare, fresh, self._subject.read, self._subject.unread)
         for refused in prepared.refused:
             await self._bury(session, refused)
         after = Mark(fresh[-1].offset + 1, fresh[-1].timestamp)

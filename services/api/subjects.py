@@ -12,9 +12,11 @@ from services.api.changes import (
     Deletion,
     EvidenceUpsert,
     KafkaRecord,
+    Unreadable,
     Upsert,
     comment_change,
     document_change,
+    document_unread,
     evidence_change,
 )
 from services.api.database import WriteConnection
@@ -30,6 +32,9 @@ class Subject(Protocol):
 
     def read(self, record: KafkaRecord) -> Change:
         """What a record asks for; raises CodecError."""
+
+    def unread(self, record: KafkaRecord, error: Exception) -> Change | None:
+        """What a record asks for that cannot be used; None if that leaves everything as it is."""
 
     async def apply(self, write: WriteConnection, changes: Sequence[Change]) -> list[str]:
         """Makes the changes; says of each whether it was written, deleted or unchanged."""
@@ -57,6 +62,10 @@ class Documents:
         """A document, or its end."""
         return document_change(record)
 
+    def unread(self, record: KafkaRecord, error: Exception) -> Change | None:
+        """An older document must not stand for a newer one."""
+        return document_unread(record, error)
+
     async def apply(self, write: WriteConnection, changes: Sequence[Change]) -> list[str]:
         """Writes documents."""
         await change_log.take_turn(write)
@@ -65,6 +74,9 @@ class Documents:
     async def _apply(self, write: WriteConnection, change: Change) -> str:
         if isinstance(change, Upsert):
             done = await image_writes.put_document(write, change, self.versions_kept)
+            return "written" if done else "unchanged"
+        if isinstance(change, Unreadable):
+            done = await image_writes.put_unreadable(write, change)
             return "written" if done else "unchanged"
         if isinstance(change, Deletion):
             return "deleted" if await image_writes.delete_document(write, change) else "unchanged"
@@ -94,6 +106,10 @@ class Evidence:
     def read(self, record: KafkaRecord) -> Change:
         """The evidence of an image, or its end."""
         return evidence_change(record)
+
+    def unread(self, record: KafkaRecord, error: Exception) -> Change | None:
+        """Nothing: it states nothing."""
+        return None
 
     async def apply(self, write: WriteConnection, changes: Sequence[Change]) -> list[str]:
         """Writes evidence."""
@@ -130,6 +146,10 @@ class Comments:
     def read(self, record: KafkaRecord) -> Change:
         """A comment, or its end."""
         return comment_change(record)
+
+    def unread(self, record: KafkaRecord, error: Exception) -> Change | None:
+        """Nothing."""
+        return None
 
     async def apply(self, write: WriteConnection, changes: Sequence[Change]) -> list[str]:
         """Writes comments."""

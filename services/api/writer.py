@@ -62,6 +62,10 @@ class Writer:
                 )
             except RefusedByDatabaseError as error:
                 refused.append(Refused(record, BadRecordError(str(error))))
+                instead = self._subject.unread(record, error)
+                if instead is not None:
+                    only = Prepared(((record, instead),), ())
+                    await self._transaction(partition, only, before, before)
         return refused
 
     async def _transaction(

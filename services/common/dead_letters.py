@@ -26,6 +26,9 @@ from services.common.topics import Topic
 from vexstream.times import instant
 from vexstream.unreadable import Dismissal, RecordPlace, parse_place
 
+_NEWEST_COUNTS = (Topic.VEX_DOCUMENT, Topic.IMAGE_EVIDENCE)
+"""Topics whose last record of a key is what holds, whatever time it tells."""
+
 
 class DeadLetterError(Exception):
     """The command cannot do what it was asked for; the text says what to do."""
@@ -102,7 +105,7 @@ async def _replay(settings: CommonSettings, wanted: Filter) -> tuple[int, list[s
     sent, left = 0, []
     async with producer(settings) as sender:
         for letter in letters.values():
-            why = _obstacle(letter)
+            why = _obstacle(letter, settings)
             if why is not None:
                 left.append(f"{letter.topic}[{letter.partition}]@{letter.offset}: {why}")
                 continue
@@ -138,8 +141,13 @@ def _place(letter: DeadLetter) -> RecordPlace:
     return RecordPlace(letter.topic, letter.partition, letter.offset)
 
 
-def _obstacle(letter: DeadLetter) -> str | None:
+def _obstacle(letter: DeadLetter, settings: CommonSettings) -> str | None:
     """Why a letter cannot be sent again; None when it can."""
+    if letter.topic in {topic.name_in(settings) for topic in _NEWEST_COUNTS}:
+        return (
+            "it would take the place of what came since; where nothing has, it is on its topic "
+            "still: `vexstream rebuild` reads that again"
+        )
     if letter.value is None or letter.partition < 0:
         return "it holds no record, only a report"
     if len(letter.value) >= MAX_DEAD_VALUE_BYTES:

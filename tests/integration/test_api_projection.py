@@ -136,6 +136,29 @@ async def test_poison_goes_to_the_dead_letters_and_what_follows_is_projected(
         assert len(await api.sql("SELECT 1 FROM document")) == 1
 
 
+async def test_an_older_document_does_not_stand_for_a_newer_one_that_cannot_be_read(
+    kafka_settings: CommonSettings, postgres_url: str
+) -> None:
+    """As of a release that is newer than this one; after a rebuild the older one is not there."""
+    key = digest("a").encode()
+    async with api_under_test(kafka_settings, postgres_url) as api, api.running() as client:
+        await api.publish(document("a", version=1))
+        await api.settled()
+        await ready(client)
+        tag = (await client.get(f"/vex/{digest('a')}")).headers["etag"]
+        await api.publish_raw(key, b"a newer one")
+        await api.settled()
+        asked = await client.get(f"/vex/{digest('a')}", headers={"If-None-Match": tag})
+        assert (asked.status_code, "document_unreadable" in asked.text) == (404, True)
+        assert not await api.sql("SELECT 1 FROM statement")
+        image = (await client.get(f"/images/{digest('a')}")).json()
+        assert image["state"] == "scan_failed"
+        newest = document("a", version=3, body=openvex(note="newest"))
+        await api.publish(newest)
+        await api.settled()
+        assert (await client.get(f"/vex/{digest('a')}")).content == newest.body
+
+
 async def test_a_tombstone_deletes_and_a_later_record_brings_back(
     kafka_settings: CommonSettings, postgres_url: str
 ) -> None:

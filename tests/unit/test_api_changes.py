@@ -13,8 +13,10 @@ from services.api.changes import (
     COMPRESS_FROM_BYTES,
     Deletion,
     Source,
+    Unreadable,
     Upsert,
     document_change,
+    document_unread,
     prepare,
 )
 from tests.support.api import Consumed, absence, digest, document, openvex
@@ -110,3 +112,15 @@ def test_an_unforeseen_error_refuses_one_record_only(monkeypatch: pytest.MonkeyP
     prepared = prepare([first, second, third], document_change)
     assert [record for record, _ in prepared.changes] == [first, third]
     assert [refused.record for refused in prepared.refused] == [second]
+
+
+def test_what_cannot_be_read_takes_the_document_of_its_key_back() -> None:
+    whole, broken = _consumed("a"), Consumed(digest("a").encode(), b"hello\x00")
+    nameless = Consumed(b"latest", b"hello")
+    found = prepare([whole, broken, nameless], document_change, document_unread)
+    (_, first), (_, second) = found.changes
+    assert isinstance(first, Upsert)
+    assert isinstance(second, Unreadable)
+    assert second.config_digest == digest("a")
+    assert second.why.startswith("document_unreadable: ")
+    assert [refused.record for refused in found.refused] == [broken, nameless]
