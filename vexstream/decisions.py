@@ -220,6 +220,7 @@ def _rank(decision: Decision) -> tuple[object, ...]:
         version if decision.is_edition else (),
         decision.issued_at_us or decision.decided_at_us,
         version,
+        decision.is_edition and not decision.text,  # a later release understood more of it
         decision.decided_at_us,
         -BADNESS[decision.status],
         repr(decision),

@@ -271,7 +271,10 @@ def test_an_edition_that_was_not_all_understood_leaves_warnings_standing(status:
     decisions = Decisions([first, edition("2", 6, "not understood: a product without purl")])
     rules_out = status in RULES_OUT
     assert (decisions.fitting(NAMES, ZLIB, IMAGE) is None) is rules_out
-    assert len(decisions.outdated_by(edition("2", 6))) == 1
+    understood = edition("2", 6)
+    assert len(decisions.outdated_by(understood)) == 1
+    assert decisions.take(understood.key, understood, 2), "handed in again, to a later release"
+    assert decisions.fitting(NAMES, ZLIB, IMAGE) is None
 
 
 def test_an_edition_that_cannot_be_read_puts_what_its_document_rules_out_in_doubt() -> None:
