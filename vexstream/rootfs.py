@@ -13,7 +13,7 @@ usr-merged ``lib`` hides all of ``usr/lib`` from ``/lib``); ``.wh.name`` removes
 """
 
 from collections import defaultdict
-from collections.abc import Container, Iterable, Iterator, Set
+from collections.abc import Callable, Container, Iterable, Iterator, Set
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
@@ -225,32 +225,15 @@ class RootFs:
         return list(found.values())
 
     def _find(self, names: list[bytes], *, follow: bool) -> tuple[bytes, _Node] | None:
-        """``names`` is consumed."""
-        names.reverse()
-        trail: list[tuple[bytes, _Directory]] = []
-        directory, links = self._root, 0
-        while names:
-            name = names.pop()
-            if name == b"..":
-                if trail:
-                    directory = trail.pop()[1]
-                continue
-            node = directory.get(name)
-            if isinstance(node, dict):
-                trail.append((name, directory))
-                directory = node
-            elif isinstance(node, bytes) and (names or follow):
-                links += 1
-                if links > MAX_LINKS:
-                    return None
-                if node.startswith(b"/"):
-                    trail, directory = [], self._root
-                names += reversed(_split(node))
-            elif node is None or names:
-                return None
-            else:
-                return _join([*(step for step, _ in trail), name]), node
-        return _join([step for step, _ in trail]), directory
+        walk = _Walk(self._root, names)
+        try:
+            name = walk.on(lambda _: follow or bool(walk.names))
+        except RootFsError:
+            return None
+        if name is None:
+            return walk.path or b"/", walk.directory
+        node = walk.directory.get(name)
+        return None if node is None or walk.names else (walk.path + b"/" + name, node)
 
     def _put(self, path: bytes, directory: _Directory, name: bytes, entry: Entry) -> None:
         if entry.kind is EntryKind.DIRECTORY and isinstance(directory.get(name), dict):
@@ -307,34 +290,65 @@ class RootFs:
 
         ``fresh`` is what its layer has put so far: other symlinks it does not see.
         """
-        names = parents[::-1]
-        trail: list[tuple[bytes, _Directory]] = []
-        directory, links = self._root, 0
-        while names:
-            name = names.pop()
+        walk = _Walk(self._root, parents)
+        while (name := walk.on(lambda name: walk.path + b"/" + name in fresh)) is not None:
+            if name in walk.directory:
+                self._lose(walk.path + b"/" + name, walk.directory[name])
+            walk.directory[name] = {}
+            walk.names.append(name)
+        return walk.path, walk.directory
+
+
+class _Walk:
+    """On the way along a path: ``..`` goes up, but not above the root."""
+
+    __slots__ = ("_links", "_path", "_root", "_trail", "directory", "names")
+
+    def __init__(self, root: _Directory, path: list[bytes]) -> None:
+        self._root = root
+        self._path = path
+        self._links = 0
+        self._trail: list[tuple[bytes, _Directory]] = []
+        self.directory = root
+        """Where it has come to."""
+        self.names = path[::-1]
+        """What is still to be gone, the next one last."""
+
+    @property
+    def path(self) -> bytes:
+        """Of the directory; empty for the root."""
+        return b"".join(b"/" + name for name, _ in self._trail)
+
+    def on(self, follows: Callable[[bytes], bool]) -> bytes | None:
+        """Goes on through directories, and through symlinks that are to be followed. The first name
+        that is neither; None at the end of the path.
+
+        Raises:
+            RootFsError: there are too many symlinks.
+        """
+        while self.names:
+            name = self.names.pop()
             if name == b"..":
-                if trail:
-                    directory = trail.pop()[1]
+                if self._trail:
+                    self.directory = self._trail.pop()[1]
                 continue
-            node = directory.get(name)
-            if isinstance(node, bytes) and _path(trail) + b"/" + name in fresh:
-                links += 1
-                if links > MAX_LINKS:
-                    raise RootFsError(f"the parent of an entry in {_join(parents)!r} is a loop")
-                if node.startswith(b"/"):
-                    trail, directory = [], self._root
-                names += reversed(_split(node))
-                continue
-            if not isinstance(node, dict):
-                self._lose(_path(trail) + b"/" + name, node)
-                node = directory[name] = {}
-            trail.append((name, directory))
-            directory = node
-        return _path(trail), directory
+            node = self.directory.get(name)
+            if isinstance(node, dict):
+                self._trail.append((name, self.directory))
+                self.directory = node
+            elif isinstance(node, bytes) and follows(name):
+                self._follow(node)
+            else:
+                return name
+        return None
 
-
-def _path(trail: list[tuple[bytes, _Directory]]) -> bytes:
-    return b"".join(b"/" + step for step, _ in trail)
+    def _follow(self, target: bytes) -> None:
+        self._links += 1
+        if self._links > MAX_LINKS:
+            raise RootFsError(f"{_join(self._path)!r} leads through a loop of symlinks")
+        if target.startswith(b"/"):
+            self._trail, self.directory = [], self._root
+        self.names += reversed(_split(target))
 
 
 def _files(top: bytes, directory: _Directory) -> Iterator[tuple[bytes, _File]]:
