@@ -15,6 +15,7 @@ pytest_plugins = [
     "tests.support.sigstore",
     "tests.support.streams",
     "tests.support.trivy",
+    "tests.unit.tracking",
 ]
 
 # How long an example takes says how busy the machine is, and nothing of the code.

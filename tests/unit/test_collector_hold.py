@@ -3,8 +3,6 @@
 from collections import Counter
 from pathlib import Path
 
-import pytest
-
 from services.collector.events import CgroupEvent
 from services.collector.hold import Hold
 from services.collector.source import ANY_CGROUP
@@ -18,23 +16,11 @@ from tests.unit.tracking import (
     container,
     file_used,
     made,
-    new_hold,
-    new_tracker,
     paths_of,
     start,
     told,
 )
 from vexstream.evidence import Use
-
-
-@pytest.fixture
-def hold() -> Hold:
-    return new_hold()
-
-
-@pytest.fixture
-def tracker(tmp_path: Path, hold: Hold) -> Tracker:
-    return new_tracker(tmp_path, hold)
 
 
 def test_events_wait_for_their_container(tracker: Tracker) -> None:

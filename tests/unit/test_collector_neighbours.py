@@ -1,7 +1,6 @@
 """What others use of a container: a debugging container, a session of the host."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -18,8 +17,6 @@ from tests.unit.tracking import (
     container,
     file_used,
     made,
-    new_hold,
-    new_tracker,
     paths_of,
     start,
     told,
@@ -28,16 +25,6 @@ from vexstream.evidence import Batch, Use
 
 DEBUGGER = FileSystemRoot(device=60, inode=1, is_top=True)
 FOREIGN = file_used(b"/lib/x.so", 11, use=Use.MAPPED, root=DEBUGGER, in_root=False)
-
-
-@pytest.fixture
-def tracker(tmp_path: Path) -> Tracker:
-    return new_tracker(tmp_path, new_hold())
-
-
-@pytest.fixture
-def roomy(tmp_path: Path) -> Tracker:
-    return new_tracker(tmp_path, new_hold(room_for=80))
 
 
 def _debugger(tracker: Tracker) -> None:

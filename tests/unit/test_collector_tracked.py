@@ -1,7 +1,5 @@
 """From when on anything is said of a container, and what the last word on it is."""
 
-from pathlib import Path
-
 import pytest
 
 from services.collector.tracker import Tracker
@@ -16,19 +14,12 @@ from tests.unit.tracking import (
     container,
     file_used,
     made,
-    new_hold,
-    new_tracker,
     paths_of,
     start,
     told,
 )
 from vexstream.evidence import Use
 from vexstream.identity import Digest, Image
-
-
-@pytest.fixture
-def tracker(tmp_path: Path) -> Tracker:
-    return new_tracker(tmp_path, new_hold())
 
 
 def test_a_container_of_the_future_is_older_than_the_observation(tracker: Tracker) -> None:

@@ -1,9 +1,5 @@
 """Attribution: which event is whose, and which file counts."""
 
-from pathlib import Path
-
-import pytest
-
 from services.collector.events import CgroupEvent, FileSystemRoot
 from services.collector.tracker import Tracker
 from tests.unit.tracking import (
@@ -17,18 +13,11 @@ from tests.unit.tracking import (
     container,
     file_used,
     made,
-    new_hold,
-    new_tracker,
     paths_of,
     start,
     told,
 )
 from vexstream.evidence import Use
-
-
-@pytest.fixture
-def tracker(tmp_path: Path) -> Tracker:
-    return new_tracker(tmp_path, new_hold())
 
 
 def test_a_cgroup_within_a_container_belongs_to_it(tracker: Tracker) -> None:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from services.collector.cgroups import CgroupIndex
 from services.collector.events import CgroupEvent, FileEvent, FileSystemRoot, RawEvent
 from services.collector.hold import Hold
@@ -33,6 +35,24 @@ def new_tracker(cgroups: Path, hold: Hold) -> Tracker:
         node="node-1", run="run-1", attached_at_us=ATTACHED, index=CgroupIndex(cgroups),
         hold=hold, limits=Limits(),
     )  # fmt: skip
+
+
+@pytest.fixture
+def hold() -> Hold:
+    """Of little room."""
+    return new_hold()
+
+
+@pytest.fixture
+def tracker(tmp_path: Path, hold: Hold) -> Tracker:
+    """With ``hold``."""
+    return new_tracker(tmp_path, hold)
+
+
+@pytest.fixture
+def roomy(tmp_path: Path) -> Tracker:
+    """With more room."""
+    return new_tracker(tmp_path, new_hold(room_for=80))
 
 
 def file_used(path: bytes, cgroup: int = 10, **changes: object) -> FileEvent:
