@@ -32,7 +32,7 @@ kernel reports paths without symlinks. Then:
 import posixpath
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from vexstream.bundled import held_by, holders_of, in_place_of
@@ -259,15 +259,43 @@ def _give_bytecode(owned: Sequence[set[bytes]], root: RootFs) -> None:
             beside = root.file_at(path[:-1])
             if beside is not None:
                 given[beside.path].add(path)
-    for path in filter(_IN_TREE.search, compiled):
-        source = _IN_TREE.sub(lambda m: b"/" + (m[2] or m[3] or m[1] + b".py"), path)
-        while source and source not in claimed:
-            source = source[source.find(b"/", 1) :] if source.count(b"/") > 1 else b""
-        if source:
-            given[source].add(path)
+    in_trees = {
+        path: _IN_TREE.sub(lambda m: b"/" + (m[2] or m[3] or m[1] + b".py"), path)
+        for path in filter(_IN_TREE.search, compiled)
+    }
+    ends = Ends(claimed, {posixpath.basename(source) for source in in_trees.values()})
+    for path, source in in_trees.items():
+        longest = ends.longest(source)
+        if longest is not None:
+            given[longest].add(path)
     for files in owned:
         for source in given.keys() & files:
             files |= given[source]
+
+
+class Ends:
+    """Whole paths, found as the ends of longer ones; of each path every byte is looked at once,
+    however deep it is."""
+
+    def __init__(self, paths: Iterable[bytes], names: Set[bytes]) -> None:
+        """Only paths with these last names are looked for."""
+        self._paths = {path for path in paths if posixpath.basename(path) in names}
+        self._seals = {seal for path in self._paths for seal, at in _ends(path) if at == 0}
+
+    def longest(self, path: bytes) -> bytes | None:
+        """The longest one that the path ends with."""
+        found = [at for seal, at in _ends(path) if seal in self._seals]
+        ends = (path[at:] for at in reversed(found))
+        return next((end for end in ends if end in self._paths), None)
+
+
+def _ends(path: bytes) -> Iterator[tuple[int, int]]:
+    """A number for each end that begins with a slash, equal for equal ones, and where it begins."""
+    seal, end = 0, len(path)
+    while (at := path.rfind(b"/", 0, end)) >= 0:
+        seal = hash((seal, path[at:end]))
+        yield seal, at
+        end = at
 
 
 def _package(

@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.images import SITE, artifact, deb, image, one
 from vexstream.claims import CLAIMANTS
-from vexstream.ownership import NO_CODE, assign
+from vexstream.ownership import NO_CODE, Ends, assign
 
 _ASSETS = {
     "runtime": {"lib/net6.0/Json.dll": {}},
@@ -73,6 +73,25 @@ def test_a_path_file_that_names_a_directory_makes_it_editable(
     place = image(pointer, SITE.encode() + b"/x.py", contents={pointer: content})
     found = one(artifact("python", "x", files=("x.pth", "x.py")), place)
     assert (found.unobservable is None) is observable
+
+
+@pytest.mark.parametrize("owned", [True, False])
+def test_a_deep_path_of_bytecode_is_looked_at_once(
+    monkeypatch: pytest.MonkeyPatch, *, owned: bool
+) -> None:
+    """Its ends would be as many bytes as the square of its depth."""
+    looked_at: list[int] = []
+
+    def counted(value: tuple[int, bytes]) -> int:
+        looked_at.append(len(value[1]))
+        return hash(value)
+
+    monkeypatch.setattr("vexstream.ownership.hash", counted, raising=False)
+    source = b"/d" * 400 + b"/x.py"
+    ends = Ends([source] if owned else [b"/x.py", b"/other/x.py"], {b"x.py"})
+    before = sum(looked_at)
+    assert ends.longest(b"/cache" + source) == (source if owned else b"/x.py")
+    assert sum(looked_at) - before == len(b"/cache" + source)
 
 
 def test_bytecode_in_a_tree_of_its_own_belongs_to_the_owner_of_the_source() -> None:
