@@ -12,7 +12,9 @@ from services.scanner.layers import unpack
 from tests.unit.images import SITE, artifact
 from vexstream import python_modules
 from vexstream.ownership import assign
+from vexstream.python_phrases import Phrases
 from vexstream.sbom import Artifact
+from vexstream.scan import Package
 
 PLENTY = 64 * 1024 * 1024
 SAID = (
@@ -74,6 +76,24 @@ def test_a_program_of_a_package_is_its_own_matter(tmp_path: Path) -> None:
     files = {f"{SITE}/{LENT}": SOURCE.encode(), f"{SITE}/shop.so": compiled(*SAID)}
     shop = artifact("python", "shop", files=("shop.so",))
     assert not files_of(tmp_path, files, (shop,))
+
+
+@pytest.mark.parametrize("most", [0, 180_000])
+def test_what_too_many_say_is_not_compared_to_the_end(
+    monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """Counted in programs and packages: a hundred of each that all say the same would be a million
+    pairs for each phrase. Any of the programs may hold any of the packages then."""
+    monkeypatch.setattr("vexstream.python_phrases.MAX_PAIRS", most)
+    said, packages = Phrases(), [Package(str(n), "lent", "1", "python", "", ()) for n in range(100)]
+    programs = [b"/app/%d.so" % n for n in range(100)]
+    for program in programs:
+        said.add(program, memoryview(compiled(*SAID)))
+    for number in range(len(packages)):
+        said.compare([number], SOURCE.encode())
+    held = list(said.held(packages))
+    assert set(said.unread) == set(programs)
+    assert not held
 
 
 def test_a_program_that_says_too_much_may_hold_every_package(
