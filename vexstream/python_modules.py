@@ -206,10 +206,9 @@ def _compiled(data: memoryview) -> Iterator[str]:
 
 def _frozen(data: memoryview) -> Iterator[str | None]:
     for number, match in enumerate(_PY.finditer(data)):
-        path = marshalled.path_before(data, match.end())
         if number >= MAX_PATHS:
             yield None
-        elif path is not None:
+        for path in marshalled.paths_before(data, match.end()):
             yield _dotted(path, whole=False)
 
 

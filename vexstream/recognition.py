@@ -94,8 +94,8 @@ class Content:
         while at >= 0 and (at := window.find(marshalled.SUFFIX, at)) >= 0:
             at += len(marshalled.SUFFIX)
             self._paths += 1
-            path = marshalled.path_before(window, at) or _PYTHONS
-            if self._paths > _MAX_PATHS or not path.endswith(_PYTHONS):
+            paths = marshalled.paths_before(window, at)
+            if self._paths > _MAX_PATHS or any(not path.endswith(_PYTHONS) for path in paths):
                 self.marks.add(Mark.FROZEN)
                 return
 

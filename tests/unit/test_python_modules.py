@@ -28,6 +28,8 @@ def entry(name: bytes, part: bytes = b"") -> bytes:
 
 
 LONG = "site/" * 7 + "dir/ab/six.py"
+ELSEWHERE = "/srv/My Jobs/shöp@2/idna/core.py".encode()
+LIKE_A_LENGTH = b"/idna/z0" + b"x" * 45 + b".py"
 BYTECODE = b"\xda\x0cidna/core.pyz" + bytes([len(LONG)]) + LONG.encode() + b"r\0"
 """As marshal writes it: a letter for the length, and for what comes after."""
 
@@ -45,6 +47,9 @@ BYTECODE = b"\xda\x0cidna/core.pyz" + bytes([len(LONG)]) + LONG.encode() + b"r\0
         (Mark.FROZEN, b"\xf3\1\0\0\0\xda\x15/srv/lib/idna/core.pyr\xda\x06six.pyz",
          {"srv.lib.idna.core", "six"}),
         (Mark.FROZEN, b"u\x0c\0\0\0idna/core.py\0", {"idna.core"}),
+        (Mark.FROZEN, b"t%c\0\0\0%b" % (len(ELSEWHERE), ELSEWHERE), {"idna.core"}),
+        (Mark.FROZEN, b"\xfa\x38" + LIKE_A_LENGTH, {"idna.z0" + LIKE_A_LENGTH[8:-3].decode()}),
+        (Mark.FROZEN, b"z\x19Look at what idna/core.py", set()),
         (Mark.FROZEN, b"\0idna/core.py\0\xda\x09idna/core.py", set()),
         (Mark.NUITKA, b"\0.bytecode\0x" + entry(b".bytecode") + entry(b"") + entry(b"six"),
          {".bytecode", "six"}),
