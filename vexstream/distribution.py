@@ -22,6 +22,13 @@ _VENDORS = re.compile(
     r"(?i)(?:fedora|red ?hat|centos|rocky|almalinux|cloudlinux|oracle america|amazon|suse|opensuse"
     r"|microsoft corporation|vmware|mageia|openeuler|http://openeuler|openanolis|tencent|alt linux)"
 )
+_SHARED = re.compile(
+    r"(?:git(?:hub|lab)|sourceforge|bitbucket|codeberg|launchpad|google|gmail|proton|amazonaws"
+    r"|azure|netlify|readthedocs|herokuapp|pages)\.[a-z.]+\Z|[^.]*\Z|.*\d\Z"
+)
+"""Where everybody may have a page or an address, and what is no domain."""
+_SUFFIX = re.compile(r"(?:ac|co|com?|edu|gov|gob|go|ne|net|or|org)\.[a-z]{2}\Z")
+"""Domains of countries in which others are registered: ``org.uk``."""
 _HOST = re.compile(r"[a-z]+://(?:[^/@]*@)?([^/:]+)")
 _DIRTY = "-dirty"
 
@@ -42,7 +49,7 @@ def foreign(kind: str, makers: Sequence[str | None], sites: Iterable[str]) -> li
 def _deb(makers: Sequence[str], sites: Iterable[str]) -> Callable[[str], bool]:
     del makers
     hosts = [match[1].lower() for match in map(_HOST.match, sites) if match]
-    domains = (*DOMAINS, *(".".join(host.split(".")[-2:]) for host in hosts))
+    domains = (*DOMAINS, *filter(None, map(_domain, hosts)))
 
     def is_ours(maker: str) -> bool:
         address = ADDRESS.match(maker)
@@ -52,6 +59,14 @@ def _deb(makers: Sequence[str], sites: Iterable[str]) -> Callable[[str], bool]:
         return any(host.endswith("." + domain) for domain in domains) or is_known(address[1])
 
     return is_ours
+
+
+def _domain(host: str) -> str:
+    """The registered domain of a host that is its owner's alone, "" when there is none."""
+    names = host.strip(".").split(".")
+    two = ".".join(names[-2:])
+    found = ".".join(names[-3:]) if _SUFFIX.match(two) else two
+    return "" if _SHARED.match(found) or _SUFFIX.match(found) else found
 
 
 def _rpm(makers: Sequence[str], sites: Iterable[str]) -> Callable[[str], bool]:

@@ -33,6 +33,26 @@ def test_a_debs_maintainer(maker: str | None, other: bool) -> None:
     assert of("deb", maker) == [other]
 
 
+@pytest.mark.parametrize(
+    ("site", "host", "other"),
+    [
+        ("https://pop.system76.com", "system76.com", False),
+        ("https://www.shop.org.uk/help", "lists.shop.org.uk", False),
+        ("https://www.shop.org.uk/help", "else.org.uk", True),
+        ("https://github.com/shop/os/issues", "users.noreply.github.com", True),
+        ("https://shop.github.io/", "else.github.io", True),
+        ("https://bugs.launchpad.net/ubuntu/", "users.launchpad.net", True),
+        ("http://10.0.0.1/", "10.1.0.1", True),
+        ("http://intranet/", "mail.intranet", True),
+        ("http://org.uk/", "else.org.uk", True),
+    ],
+)
+def test_the_sites_of_os_release_name_the_distributions_domain(
+    site: str, host: str, *, other: bool
+) -> None:
+    assert foreign("deb", [f"Somebody <dev@{host}>"], [site]) == [other]
+
+
 def test_debians_maintainers_with_other_addresses_are_known() -> None:
     assert of("deb", "Marco d'Itri <md@linux.it>", "Marco <MD@linux.it>") == [False, False]
     assert not is_known("dev@shop.example")
