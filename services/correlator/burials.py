@@ -38,7 +38,11 @@ class Burials:
         self._changed = changed
 
     async def bury(self, message: Any, error: Exception) -> None:
-        """As a dead letter; what was used in a file access is unknown from now on."""
+        """As a dead letter; what was used in a file access is unknown from now on.
+
+        Raises:
+            NotPassedOnError: it belongs on another partition, and is not there.
+        """
         digest = _digest_in(message.key) if message.topic == self._file_access else None
         if digest is not None and self._partitions.of(digest) != message.partition:
             await self._partitions.pass_on(message, digest)

@@ -25,6 +25,7 @@ from services.correlator.continuity import (
     bounds_now,
     read_again,
 )
+from services.correlator.partitions import NotPassedOnError
 from services.correlator.settings import CorrelatorSettings
 from services.correlator.state import EntryGoneError, State
 from services.correlator.tenure import Tenure
@@ -78,8 +79,10 @@ class Stream:
         Raises:
             OvertakenError: the partition is another worker's meanwhile.
             EntryGoneError: the state is not whole any more.
+            NotPassedOnError: it belongs on another partition, and is not there.
         """
         place, tenure = (message.topic, message.partition), self._tenure.count
+        self._tenure.require(tenure)  # before anything of it is noted
         await self._begin(place)
         if message.value is None and _NUDGE in dict(message.headers or ()):
             skipped = self._continuity.reach(*place, message.offset + 1)
@@ -181,7 +184,7 @@ class Stream:
             return
         try:
             await handle(message)
-        except EntryGoneError:
+        except (EntryGoneError, NotPassedOnError):
             raise
         except Exception as error:  # whatever it is: the record must not be lost
             await self._burials.bury(message, error)
