@@ -118,9 +118,17 @@ class DockerRuntime:
         """The image of a container of which only its creation is known."""
         for name in info.image.names:
             known = await self._get(f"/images/{quote(name, safe=':')}/json")
-            if known and _bears_since(known, info.created_at_us):
+            if known and await self._was_called(name, known, info.created_at_us):
                 return await self._identified(known["Id"], known, None, name)
         return info.image
+
+    async def _was_called(self, name: str, image: dict[str, Any], at_us: int) -> bool:
+        """Whether the image had its name at that time already. Podman does not tell since when, but
+        which others had the name before."""
+        if self._name != "podman":
+            return _bears_since(image, at_us)
+        others = perhaps_mounted(name, await self._get("/images/json?all=1") or ())
+        return set(others) <= {image["Id"]}
 
     def owns(self, path: str) -> bool:
         """A cgroup by this path is a container's of this engine."""

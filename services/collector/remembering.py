@@ -58,11 +58,20 @@ class Remembering:
         elif self._listener.done():
             self._listener.result()  # it ends by a fault of ours only
         told_before = set(self._known)
+        started_before = {one for one, known in self._known.items() if known.started}
         listed = await self._runtime.list()
         for one in listed:
-            if one.id in told_before:
-                self._known[one.id].gone_at = None
-        return [*listed, *await self._gone(told_before - {one.id for one in listed})]
+            known = self._known.setdefault(one.id, _Known())
+            known.gone_at = None
+            known.started |= one.started
+        # containerd keeps the record of a container whose task was removed after its end.
+        over = [
+            replace(one, started=True, exited=True)
+            if one.id in started_before and not one.started
+            else one
+            for one in listed
+        ]
+        return [*over, *await self._gone(told_before - {one.id for one in listed})]
 
     async def describe(self, container_id: str) -> ContainerInfo | None:
         """As the runtime says, or said."""

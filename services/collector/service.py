@@ -46,6 +46,7 @@ log = structlog.get_logger()
 _RETRY_SECONDS = 2.0
 _FLUSH_SECONDS = 10.0
 _HOUSEKEEPING_SECONDS = 60.0
+_MAX_VANISHED = 1000
 
 
 @dataclass(slots=True)
@@ -154,6 +155,8 @@ class Collector:
         """Containers that are listed still and of which everything was said."""
         self._unnamed: set[str] = set()
         """Containers that are listed, of an image that nobody can name."""
+        self._vanished: dict[str, None] = {}
+        """Containers that were listed, and gone when they were asked for."""
         self._strange = 0
         """Uses by containers that the runtime had forgotten before it was asked."""
 
@@ -293,6 +296,9 @@ class Collector:
                 return False
         info = await self._runtime.describe(one.id)
         if info is None:
+            self._vanished[one.id] = None
+            if len(self._vanished) > _MAX_VANISHED:
+                del self._vanished[next(iter(self._vanished))]
             return False
         self._note_name(info)
         await self._observe(info.seen_at(_now_us(), self._attached_at_us))
@@ -312,7 +318,9 @@ class Collector:
     def _tell_of_strangers(self) -> None:
         """What a container used that no runtime lists or listed may be any image's."""
         for path, count in self._tracker.strangers().items():
-            if self._runtime.owns(path) and self._over.isdisjoint(candidates(path)):
+            names = candidates(path)
+            ours = self._runtime.owns(path) or not self._vanished.keys().isdisjoint(names)
+            if ours and self._over.isdisjoint(names):
                 self._strange += count
                 log.warning("a container was gone before the runtime could be asked for it",
                             cgroup=path, uses=count)  # fmt: skip

@@ -99,6 +99,26 @@ async def test_a_name_that_moved_since_names_nothing(
     assert (found.config_digest == config) == named
 
 
+@pytest.mark.parametrize(("other", "named"), [("else:1", True), ("app:1", False)])
+async def test_podman_tells_which_other_image_had_the_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, other: str, named: bool
+) -> None:
+    told, _ = await _all(tmp_path, b"HTTP/1.0 200 OK\r\n\r\n" + _line("create", 8))
+    config = "sha256:" + "4" * 64
+    images = [
+        {"Id": config, "RepoTags": ["app:1"], "History": ["app:1"]},
+        {"Id": "sha256:" + "5" * 64, "RepoTags": ["else:1"], "History": [other]},
+    ]
+    answers: dict[str, Any] = {
+        "/images/app:1/json": images[0], "/images/json?all=1": images, "/info": {}
+    }  # fmt: skip
+    runtime = DockerRuntime("podman", "unix:///nowhere", tmp_path)
+    monkeypatch.setattr(runtime, "_ask", answers.get)
+    assert told[0].made is not None
+    found = await runtime.named(told[0].made)
+    assert (found.config_digest == config) == named
+
+
 @pytest.mark.parametrize(
     ("kind", "path", "owned"),
     [

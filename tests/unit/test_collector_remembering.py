@@ -25,6 +25,7 @@ class FakeRuntime:
         self.stream: asyncio.Queue[Told | None] = asyncio.Queue()
         self.there: dict[str, ContainerInfo] = {}
         self.names = True
+        self.runs = True
         self.since: list[int] = []
         self.closed = False
         self.naming: Callable[[], Awaitable[None]] | None = None
@@ -33,7 +34,7 @@ class FakeRuntime:
         return "fake"
 
     async def list(self) -> list[Listed]:
-        return [Listed(one, started=True, exited=False) for one in self.there]
+        return [Listed(one, started=self.runs, exited=False) for one in self.there]
 
     async def describe(self, container_id: str) -> ContainerInfo | None:
         return self.there.get(container_id)
@@ -104,6 +105,22 @@ async def test_one_that_was_only_made_is_not_taken_for_started(runtime: FakeRunt
     remembered = Remembering(runtime)
     await _told(remembered, runtime, MADE)
     assert await remembered.list() == [Listed(ID, started=False, exited=True)]
+    await remembered.close()
+
+
+async def test_one_whose_task_was_removed_has_ended(runtime: FakeRuntime) -> None:
+    """`ctr run` removes the task and keeps the container, which would be listened to for ever."""
+    remembered = Remembering(runtime)
+    await _told(remembered, runtime, MADE)
+    runtime.there, runtime.runs = {ID: container()}, False
+    assert await remembered.list() == [Listed(ID, started=False, exited=False)]
+    await _told(remembered, runtime, BEGUN, Told(ID, 9, ended=END))
+    assert await remembered.list() == [Listed(ID, started=True, exited=True)]
+    assert await remembered.ended(ID) == END
+    runtime.runs = True
+    assert await remembered.list() == [Listed(ID, started=True, exited=False)]
+    runtime.runs = False
+    assert await remembered.list() == [Listed(ID, started=True, exited=True)]
     await remembered.close()
 
 
