@@ -159,6 +159,8 @@ def test_code_that_has_no_name_in_the_image_is_counted_as_lost(
     try:
         host = Observer(containerd, neighbour, bcc)
         host.uses("/bin/true")
+        host.lost()  # of its start
+        host.uses("/bin/true")
         assert not host.lost()
         group = cgroup_of(observer.pid) / "cgroup.procs"
         entered = f"nsenter -t {host.pid} -m /bin/sleep 1"

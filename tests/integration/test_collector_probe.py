@@ -223,17 +223,18 @@ def test_a_full_ring_buffer_is_counted_and_the_file_is_reported_at_its_next_use(
 def test_losses_that_find_no_room_are_counted_for_everybody(
     probe: Path, containerd: Containerd, uses_container: Container
 ) -> None:
-    source = started(probe, loss_entries=1)
-    try:
-        observer = Observer(containerd, uses_container, source)
-        observer.uses("/opt/uses", "uring_slot", "/opt/data/uring_slot")
-        observer.uses("/opt/uses", "many_mappings", "/opt/data/many_mappings")
-        assert source.losses() == {
-            (observer.cgroup, "io_uring"): 1,
-            (ANY_CGROUP, "hash_pressure"): 1,
-        }
-    finally:
-        source.close()
+    for _ in range(10):
+        source = started(probe, loss_entries=1)
+        try:
+            observer = Observer(containerd, uses_container, source)
+            observer.uses("/opt/uses", "uring_slot", "/opt/data/uring_slot")
+            observer.uses("/opt/uses", "many_mappings", "/opt/data/many_mappings")
+            losses = source.losses()
+        finally:
+            source.close()
+        if (observer.cgroup, "io_uring") in losses:
+            break  # else a container of another test had the room
+    assert losses == {(observer.cgroup, "io_uring"): 1, (ANY_CGROUP, "hash_pressure"): 1}
 
 
 def test_helpers_read_what_typed_pointers_read(

@@ -16,7 +16,7 @@ from services.collector.hostid import host_name
 from services.collector.publish import Publisher
 from services.collector.settings import CollectorSettings
 from services.collector.spool import Spool
-from services.common.metrics import UNNAMED_CONTAINERS
+from services.common.metrics import EVENTS, UNNAMED_CONTAINERS
 from services.common.topics import ensure_topics
 from services.local import image
 from services.local.containerd import Container, Containerd, ContainerdError
@@ -236,8 +236,10 @@ async def test_what_is_lost_when_the_spool_is_full_is_counted(
         await asyncio.to_thread(lasting.stop)
         await asyncio.to_thread(opens, 1, 10_000)
         await eventually(lambda: _full(tmp_path))
+        read = EVENTS.labels("attributed")._value.get
+        before = read()
         await asyncio.to_thread(opens, 10_001, 18_000)
-        await asyncio.sleep(1)
+        await eventually(lambda: read() - before >= 8_000)  # more than may be pending
         await asyncio.to_thread(lasting.start)
         await eventually(lambda: records.evidence(container).containers[container.id].lost() > 0)
     batches = _in_order(records.batches[container.id])

@@ -11,7 +11,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from services.common.topics import Topic
 from services.correlator.continuity import Bounds, bounds_now, read_again
 from services.correlator.service import STOP_SECONDS
-from tests.support.correlators import SCAN, Bench, correlator, in_process, terminate
+from tests.support.correlators import SCAN, Bench, correlator, in_process, is_written, terminate
 from tests.unit.factories import CONFIG, batch, package, scan
 from vexstream.scan import Finding
 
@@ -96,7 +96,7 @@ async def test_nothing_is_ruled_out_anew_before_all_that_was_there_is_read(
     await bench.batch(batch(0, 10))
     await bench.batch(batch(10, 11, [b"/bin/used"]))
     async with in_process(bench.settings, tmp_path):
-        found = await bench.until(lambda found: bool(found) and found[-1].version >= 1)
+        found = await bench.until(is_written)
     assert [(r.version, r.counts["affected"], r.counts["not_affected"]) for r in found] == [
         (1, 1, 2)
     ]

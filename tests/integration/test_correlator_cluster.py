@@ -14,7 +14,7 @@ from schemas.decisions import encode_decision
 from schemas.evidence_summary import decode_evidence
 from services.common.topics import Topic
 from services.local.broker import Tansu
-from tests.support.correlators import Bench, correlator, freeze, kill, thaw
+from tests.support.correlators import Bench, correlator, freeze, is_written, kill, thaw
 from tests.support.kafka_broker import ApacheKafka
 from tests.unit.factories import CONFIG, IMAGE, JOB, PERIOD, WEB, batch, package, scan
 from vexstream.correlation import Correlation, Policy
@@ -148,9 +148,9 @@ async def test_a_worker_that_was_frozen_takes_back_nothing_that_its_successor_sa
     slow = {"VEXSTREAM_FLUSH_INTERVAL_SECONDS": "5"}
     with correlator(bench.settings, tmp_path / "one", **slow) as one:
         await bench.batch(batch(0, 9))
-        await bench.until(bool)
+        await bench.until(is_written)
         await bench.batch(batch(9, 10, sequence=1))
-        await asyncio.sleep(2)  # it has used the record, and waits for its turn to publish
+        await bench.until_used(10)  # now it waits for its turn to publish
         freeze(one)
         try:
             with correlator(bench.settings, tmp_path / "two"):

@@ -2,21 +2,19 @@
 
 import asyncio
 import contextlib
-import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaConsumer
 
-from services.common.kafka import connection, producer
+from services.common.kafka import producer
 from services.common.settings import CommonSettings
 from services.common.topics import ensure_topics
 from services.local.ports import LOOPBACK
 from services.local.process import Daemon, MissingPrerequisiteError
-from tests.support.correlators import Bench, correlator
+from tests.support.correlators import Bench, correlator, is_written
 from tests.support.cut_off import Link, Proxy, TwoDoors
 from tests.support.slow import slow
 from tests.unit.factories import batch, package, scan
@@ -62,19 +60,6 @@ async def ended(worker: Daemon, seconds: float = 90) -> None:
         await asyncio.sleep(0.2)
 
 
-async def entries(bench: Bench) -> list[int]:
-    """Of the changelog, in its order: until when a container had been seen."""
-    topic = f"{bench.settings.topic_prefix}correlator-evidence-changelog"
-    consumer = AIOKafkaConsumer(topic, **connection(bench.settings), auto_offset_reset="earliest")
-    found = []
-    async with consumer:
-        while batches := await consumer.getmany(timeout_ms=700):
-            for message in (message for part in batches.values() for message in part):
-                if message.key.startswith(b"c|"):
-                    found.append(json.loads(message.value)["seen_us"][1])
-    return found
-
-
 async def nothing_lands_behind_the_successor(
     bench: Bench, folder: Path, one: Daemon, mend: Callable[[], None]
 ) -> None:
@@ -107,9 +92,10 @@ async def test_a_document_that_the_cut_has_caught_does_not_land_behind_the_succe
                 bench.settings, tmp_path / "one", inside=link.inside, host=link.there, **far
             ) as one:
                 await bench.batch(batch(0, 9))
-                await bench.until(bool)
+                await bench.until(is_written)
                 await bench.batch(batch(9, 10, sequence=1))
-                await asyncio.sleep(1.5)  # it has used the record, and waits for its turn
+                # It has used the record, and its turn to publish comes before its lease is over.
+                await asyncio.sleep(1.5)
                 link.cut()
                 await nothing_lands_behind_the_successor(bench, tmp_path / "two", one, link.mend)
 
@@ -127,19 +113,20 @@ async def test_an_entry_that_the_cut_has_caught_does_not_land_behind_the_success
             far = SLOW | {"VEXSTREAM_KAFKA_BOOTSTRAP_SERVERS": broker.far}
             with correlator(bench.settings, tmp_path / "one", **far) as one:
                 await bench.batch(batch(0, 4))
-                await bench.until(bool)
+                await bench.until(is_written)
+                await bench.until_used(4)
                 proxy.stall()
                 await bench.batch(batch(4, 5, sequence=1))
-                await asyncio.sleep(1.5)  # its entry is under way
+                await proxy.until_it_holds()  # its entry is under way
                 proxy.cut()
                 with correlator(bench.settings, tmp_path / "two"):
                     await bench.batch(batch(5, 6, sequence=2))
-                    while (await entries(bench))[-1] < 6_000_000:
-                        assert one.alive, "nothing of it can be late"
+                    await bench.until_used(6)
+                    assert one.alive, "nothing of it can be late"
                     proxy.resume()
                     await ended(one)
                     await asyncio.sleep(1)
-                    found = await entries(bench)
+                    found = await bench.entries()
             assert found == sorted(found)
             assert "the worker ends" in one.log.read_text()
 
@@ -155,9 +142,9 @@ async def test_partitions_are_not_given_up_while_something_is_under_way(tmp_path
             far = SLOW | {"VEXSTREAM_KAFKA_BOOTSTRAP_SERVERS": broker.far}
             with correlator(bench.settings, tmp_path / "one", **far) as one:
                 await bench.batch(batch(0, 9))
-                await bench.until(bool)
+                await bench.until(is_written)
                 await bench.batch(batch(9, 10, sequence=1))
-                await asyncio.sleep(1.5)
+                await bench.until_used(10)
                 proxy.stall()
-                await asyncio.sleep(5)  # now it is about to publish
+                await proxy.until_it_holds()  # now it is about to publish
                 await nothing_lands_behind_the_successor(bench, tmp_path / "two", one, proxy.resume)

@@ -10,7 +10,7 @@ from schemas.messages import decode_dead_letter, encode_batch
 from services.cli import app
 from services.common.kafka import DeadLetterBox
 from services.common.topics import Topic
-from tests.support.correlators import SCAN, Bench, correlator, kill
+from tests.support.correlators import SCAN, Bench, correlator, is_written, kill
 from tests.unit.factories import CONFIG, batch
 from vexstream.document import DocumentRecord
 
@@ -32,7 +32,7 @@ async def test_what_cannot_be_read_is_buried_with_its_reason(bench: Bench, tmp_p
             await bench.raw(Topic.IMAGE_SCAN, value)
         await bench.scan(SCAN)
         await bench.raw(Topic.FILE_ACCESS, good)
-        assert (await bench.until(lambda found: len(found) >= 1))[-1].version >= 1
+        await bench.until(is_written)
         letters = [decode_dead_letter(value) for value in await bench.read(Topic.DEAD_LETTER)]
     accesses = [letter for letter in letters if letter.topic.endswith("file-access")]
     assert {letter.value: letter.reason for letter in accesses} == poison

@@ -32,7 +32,7 @@ async def test_records_that_the_broker_forgot_before_they_were_read_are_missed(
     await bench.batch(batch(0, 10))
     async with in_process(bench.settings, tmp_path):
         await bench.until(lambda found: bool(found) and found[-1].counts.get("not_affected") == 3)
-        await asyncio.sleep(2)  # the commit interval
+        await bench.until_committed()
     await bench.batch(batch(10, 11, [b"/bin/used"]))
     admin = AIOKafkaAdminClient(**connection(bench.settings))
     try:
@@ -72,7 +72,7 @@ async def test_a_source_topic_that_was_created_again_is_read_from_its_beginning(
     await bench.batch(batch(0, 10))
     async with in_process(bench.settings, tmp_path):
         await bench.until(lambda found: bool(found) and found[-1].counts.get("not_affected") == 3)
-        await asyncio.sleep(2)  # the commit interval
+        await bench.until_committed()
     await recreate(bench.settings, Topic.FILE_ACCESS)
     await bench.batch(batch(10, 11, [b"/bin/used"]))
     await bench.batch(batch(11, 12))
@@ -124,7 +124,7 @@ async def test_a_lost_changelog_is_made_up_for_from_the_sources(
     await bench.batch(batch(0, 10, [b"/bin/used"]))
     async with in_process(bench.settings, tmp_path):
         await bench.until(lambda found: bool(found) and found[-1].counts.get("not_affected") == 2)
-        await asyncio.sleep(2)  # the commit interval
+        await bench.until_committed()
     admin = AIOKafkaAdminClient(**connection(bench.settings))
     try:
         await admin.start()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -20,6 +21,7 @@ from schemas.messages import encode_batch, encode_chunk, split_scan
 from services.common.kafka import connection, producer
 from services.common.settings import CommonSettings
 from services.common.topics import Topic, ensure_topics
+from services.correlator.continuity import bounds_now
 from services.correlator.service import run
 from services.correlator.settings import CorrelatorSettings
 from services.local.ports import LOOPBACK, free_port
@@ -108,6 +110,55 @@ class Bench:
                 assert time.monotonic() < deadline, [(d.state, d.version, d.counts) for d in found]
                 await asyncio.sleep(0.1)
 
+    async def until_committed(self) -> None:
+        """Returns when the group of the correlators has committed all that is on their sources."""
+        topics = [Topic.FILE_ACCESS, Topic.IMAGE_SCAN]
+        places = [
+            (topic.name_in(self.settings), n)
+            for topic in topics
+            for n in range(self.settings.partitions)
+        ]
+        async with asyncio.timeout(60):
+            while True:
+                now = await bounds_now(self.settings, _group(self.settings), places)
+                if all(now.committed.get(place, 0) >= end for place, end in now.end.items()):
+                    return
+
+    def _changelog(self) -> AIOKafkaConsumer:
+        topic = f"{_group(self.settings)}-evidence-changelog"
+        return AIOKafkaConsumer(topic, **connection(self.settings), auto_offset_reset="earliest")
+
+    async def entries(self) -> list[int]:
+        """Of the changelog, in its order: until which second a container had been seen."""
+        found: list[int] = []
+        async with self._changelog() as consumer:
+            while batches := await consumer.getmany(timeout_ms=700):
+                for part in batches.values():
+                    found += [at for message in part for at in _seen_until(message)]
+        return found
+
+    async def until_used(self, second: int) -> None:
+        """Returns as soon as a correlator has noted that it saw a container until then."""
+        async with asyncio.timeout(60), self._changelog() as consumer:
+            async for message in consumer:
+                if second in _seen_until(message):
+                    return
+
+
+def _seen_until(entry: Any) -> list[int]:
+    """What an entry of the changelog says of a container, if it is of one."""
+    is_of_one = entry.key.startswith(b"c|") and entry.value is not None
+    return [json.loads(entry.value)["seen_us"][1] // 1_000_000] if is_of_one else []
+
+
+def _group(settings: CommonSettings) -> str:
+    return f"{settings.topic_prefix}correlator"
+
+
+def is_written(found: list[DocumentRecord]) -> bool:
+    """The last record is a document: a batch may be read before the scan, and says so first."""
+    return bool(found) and found[-1].version >= 1
+
 
 def _checked(value: bytes) -> DocumentRecord:
     record = decode_document(value)
@@ -145,7 +196,7 @@ def correlator(
             "VEXSTREAM_KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
             "VEXSTREAM_TOPIC_PREFIX": settings.topic_prefix,
             "VEXSTREAM_PARTITIONS": str(settings.partitions),
-            "VEXSTREAM_CORRELATOR_GROUP": f"{settings.topic_prefix}correlator",
+            "VEXSTREAM_CORRELATOR_GROUP": _group(settings),
             "VEXSTREAM_LEARNING_PERIOD_SECONDS": "10",
             "VEXSTREAM_STATE_DIR": str(directory / "state"),
             "VEXSTREAM_OPS_HOST": host,
@@ -174,7 +225,7 @@ async def in_process(
         kafka_bootstrap_servers=settings.kafka_bootstrap_servers,
         topic_prefix=settings.topic_prefix,
         partitions=settings.partitions,
-        correlator_group=f"{settings.topic_prefix}correlator",
+        correlator_group=_group(settings),
         learning_period_seconds=10,
         state_dir=directory / "state",
         **{"ops_port": free_port()} | changes,

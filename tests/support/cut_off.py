@@ -84,6 +84,7 @@ class Proxy:
         self._to = 0
         self._loop = asyncio.new_event_loop()
         self._passing, self._passing_else = asyncio.Event(), asyncio.Event()
+        self._holds = threading.Event()
         self.resume()
 
     @contextlib.contextmanager
@@ -103,6 +104,10 @@ class Proxy:
     def stall(self) -> None:
         """Holds back all connections over which anything was produced, or will be."""
         self._loop.call_soon_threadsafe(self._passing.clear)
+
+    async def until_it_holds(self) -> None:
+        """Returns when something that is produced has been held back."""
+        assert await asyncio.to_thread(self._holds.wait, 60), "nothing is produced"
 
     def cut(self) -> None:
         """Holds back everything."""
@@ -139,6 +144,8 @@ class Proxy:
             request = await near.readexactly(int.from_bytes(size, "big"))
             if request[:2] == _PRODUCE:
                 produces.set()
+                if not self._passing.is_set():
+                    self._holds.set()
             await self._may_pass(produces)
             found = back.get_extra_info("socket")
             if back.is_closing() or found.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):

@@ -153,8 +153,8 @@ class Observer:
         self.source = source
         self.pid = containerd.pid(container)
         self.cgroup = cgroup_of(self.pid).stat().st_ino
+        source.drain()  # first: what it finds out was lost was lost before
         self._lost: Counter[str] = self._totals()
-        source.drain()
 
     def by_kernel(self, use: Use, *, program: bool = False) -> Use:
         """Of what the kernel opens, and of a program maps, itself, at an exec: these uses too where

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import for_code
-from aiokafka.protocol.admin import CreateAclsRequest
+from aiokafka.protocol.admin import CreateAclsRequest, DescribeAclsRequest
 
 from services.local.ports import LOOPBACK, free_port
 from tests.support.authorities import Authority
@@ -22,7 +22,7 @@ _OPERATIONS = {
     "Read": 3, "Write": 4, "Create": 5, "Delete": 6, "Alter": 7, "Describe": 8,
     "DescribeConfigs": 10, "AlterConfigs": 11,
 }  # fmt: skip
-_ALLOW = 3
+_ANY, _ALLOW = 1, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +101,12 @@ class SecureKafka(ApacheKafka):
         }
 
     async def grant(self, rules: Iterable[Rule]) -> None:
-        """Creates the rules."""
+        """Creates the rules; returns when they are in force."""
+        wanted = set(rules)
         admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
         await admin.start()
         try:
-            for r in rules:
+            for r in wanted:
                 answer = await admin._send_request(
                     CreateAclsRequest(
                         r.resource, r.name, r.pattern, r.principal, "*", r.operation, _ALLOW
@@ -114,6 +115,16 @@ class SecureKafka(ApacheKafka):
                 for code, message in answer.creation_responses:
                     if code:
                         raise for_code(code)(message)
+            async with asyncio.timeout(60):  # the authorizer follows the controller's log
+                while await _in_force(admin) < len(wanted):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
         finally:
             await admin.close()
-        await asyncio.sleep(1)  # the authorizer follows the controller's log
+
+
+async def _in_force(admin: AIOKafkaAdminClient) -> int:
+    """Rules of all accounts on everything."""
+    answer = await admin._send_request(
+        DescribeAclsRequest(_ANY, None, _ANY, None, None, _ANY, _ANY)
+    )
+    return sum(len(resource[-1]) for resource in answer.resources)
