@@ -7,7 +7,7 @@ Every ``decode_*`` raises ``schemas.codec.CodecError`` and nothing else.
 import hashlib
 import posixpath
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -311,13 +311,16 @@ def _chunk(record: Record) -> ScanChunk:
 
 def _scan_record(scan: Scan) -> Record:
     failure = scan.failure
+    carriers = dict.fromkeys(p.perhaps_in for p in scan.packages if p.perhaps_in)
+    places = {paths: place for place, paths in enumerate(carriers)}
     return {
         "image": image_record(scan.image),
         "scanned_at_us": scan.scanned_at_us,
         "outcome": "failed" if failure else "complete",
         "failure": {"reason": str(failure.reason), "detail": failure.detail} if failure else None,
         "tools": scan.tools,
-        "packages": [_package_record(package) for package in scan.packages],
+        "packages": [_package_record(package, places) for package in scan.packages],
+        "carriers": [list(paths) for paths in carriers],
         "findings": [
             {
                 "vulnerability": f.vulnerability,
@@ -342,7 +345,7 @@ def _scan_record(scan: Scan) -> Record:
     }
 
 
-def _package_record(package: Package) -> Record:
+def _package_record(package: Package, carriers: Mapping[tuple[bytes, ...], int]) -> Record:
     directories: dict[bytes, list[bytes]] = defaultdict(list)
     for path in package.files:
         if not path.startswith(b"/"):
@@ -356,15 +359,24 @@ def _package_record(package: Package) -> Record:
         "type": package.type,
         "purl": package.purl,
         "directories": [{"path": path, "names": names} for path, names in directories.items()],
-        "unobservable": package.unobservable,
+        **_doubt(package, carriers),
     }
+
+
+def _doubt(package: Package, carriers: Mapping[tuple[bytes, ...], int]) -> Record:
+    """Who knows of no carriers takes the package for one that no file access can tell of."""
+    if package.unobservable is not None or not package.perhaps_in:
+        return {"unobservable": package.unobservable, "perhaps_in": None}
+    why = f"{package.perhaps_in[0].decode('utf-8', 'backslashreplace')} may hold a copy of it"
+    return {"unobservable": why, "perhaps_in": carriers[package.perhaps_in]}
 
 
 def _scan(record: Record) -> Scan:
     failure = record["failure"]
     if (record["outcome"] == "failed") != (failure is not None):
         raise ValueError("the outcome of the scan and its failure disagree")
-    packages = tuple(_package(package) for package in record["packages"])
+    carriers = [_paths(paths) for paths in record["carriers"]]
+    packages = tuple(_package(package, carriers) for package in record["packages"])
     known = {package.id for package in packages}
     if len(known) != len(packages):
         raise ValueError("two packages have the same id")
@@ -387,7 +399,10 @@ def _manifest(record: Record) -> ManifestDigest:
     return ManifestDigest(parse_digest(record["digest"]), tuple(sorted(images)))
 
 
-def _package(record: Record) -> Package:
+def _package(record: Record, carriers: Sequence[tuple[bytes, ...]]) -> Package:
+    place = record["perhaps_in"]
+    if place is not None and not 0 <= place < len(carriers):
+        raise ValueError(f"the scan has no carriers {place}")
     return Package(
         id=record["id"],
         name=record["name"],
@@ -395,8 +410,16 @@ def _package(record: Record) -> Package:
         type=record["type"],
         purl=record["purl"],
         files=tuple(file for directory in record["directories"] for file in _files(directory)),
-        unobservable=record["unobservable"],
+        unobservable=record["unobservable"] if place is None else None,
+        perhaps_in=() if place is None else carriers[place],
     )
+
+
+def _paths(paths: Sequence[bytes]) -> tuple[bytes, ...]:
+    # A file under a wrong path is never seen in use, and what it holds would pass for unused.
+    if not paths or not all(path.startswith(b"/") for path in paths):
+        raise ValueError("carriers without absolute paths")
+    return tuple(paths)
 
 
 def _files(directory: Record) -> list[bytes]:

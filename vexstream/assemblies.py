@@ -1,15 +1,19 @@
 """What an assembly of .NET says of itself: the types that it defines, and what is embedded in it.
 
 Read by hand out of its metadata (ECMA-335, II.24 and II.25): the tables TypeRef and TypeDef and the
-heap of names, which ILRepack, ILMerge and trimming write anew but keep true.
+heap of names, which ILRepack, ILMerge and trimming write anew but keep true; and the resources
+(vexstream/embedded.py), among which other assemblies may be.
 """
 
 import re
 import struct
 from collections.abc import Iterator, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from vexstream import embedded
 
 MAGIC = b"MZ"
+_DOS_BYTES = 64
 _CLI_DIRECTORY = 14
 _ROOT = b"BSJB"
 _TABLES = (b"#~", b"#-")
@@ -25,6 +29,8 @@ _RENAMED_LEAST, _RENAMED_SHARE = 20, 0.25
 _MODULE, _TYPE_REF, _TYPE_DEF, _FIELD, _METHOD = 0, 1, 2, 4, 6
 _MODULE_REF, _TYPE_SPEC, _ASSEMBLY_REF = 0x1A, 0x1B, 0x23
 MAX_TYPES = 200_000
+MAX_DEPTH = 3
+"""Of assemblies in one another."""
 
 
 class AssemblyError(ValueError):
@@ -40,25 +46,49 @@ class Assembly:
     types: Set[bytes] = frozenset()
     public: Set[bytes] = frozenset()
     embedded: Set[bytes] = frozenset()
-    """Libraries among the names of its resources, in lower case."""
+    """Libraries among its resources, by the resource's name or their own, in lower case."""
     renamed: bool = False
     """An obfuscator took the names away."""
 
 
-def read(data: memoryview) -> Assembly | None:
+def read(data: memoryview, depth: int = MAX_DEPTH) -> Assembly | None:
     """None for a program of Windows that is no assembly.
 
     Raises:
         AssemblyError: it is one, of which no more can be said.
     """
     try:
-        metadata = _metadata(data)
-        return None if metadata is None else _assembly(metadata)
+        found = _parts(data)
+        if found is None:
+            return None
+        metadata, resources = found
+        return _with_inner(_assembly(metadata), resources, depth)
     except (struct.error, IndexError) as error:
         raise AssemblyError("its metadata is damaged") from error
+    except embedded.TooManyError as error:
+        raise AssemblyError(str(error)) from error
 
 
-def _metadata(data: memoryview) -> memoryview | None:
+def _with_inner(assembly: Assembly, resources: memoryview, depth: int) -> Assembly:
+    """The types of those among its resources are its own, and so are their resources."""
+    for content in embedded.libraries(resources):
+        if not depth:
+            raise AssemblyError("assemblies lie in one another")
+        inner = read(content, depth - 1)
+        if inner is not None:
+            assembly = replace(
+                assembly,
+                types=assembly.types | inner.types,
+                embedded=assembly.embedded | inner.embedded | {inner.module},
+                renamed=assembly.renamed or inner.renamed,
+            )
+    return assembly
+
+
+def _parts(data: memoryview) -> tuple[memoryview, memoryview] | None:
+    """The metadata and the resources."""
+    if len(data) < _DOS_BYTES:
+        return None
     header = _number(data, 0x3C, 4)
     if bytes(data[:2]) != MAGIC or bytes(data[header : header + 4]) != b"PE\0\0":
         return None
@@ -73,7 +103,9 @@ def _metadata(data: memoryview) -> memoryview | None:
     table = [struct.unpack_from("<4I", data, optional + size + 40 * n + 8) for n in range(sections)]
     cli = _offset(table, place)
     start, length = struct.unpack_from("<2I", data, cli + 8)
-    return _part(data, _offset(table, start), length)
+    first, size = struct.unpack_from("<2I", data, cli + 24)
+    resources = _part(data, _offset(table, first), size) if size else data[:0]
+    return _part(data, _offset(table, start), length), resources
 
 
 def _offset(sections: list[tuple[int, ...]], address: int) -> int:

@@ -11,9 +11,9 @@ For each finding (vulnerability, package) of an image digest, the first rule tha
    package (vexstream/filekinds.py) is not use. This rule needs no complete observation. Where
    only data was opened, the policy ``data_access`` may say ``under_investigation`` instead.
 3. No file access can tell whether the package is used (it owns no observable file, its ecosystem
-   is not mapped, it is Java's and classes ran from an archive of them that is not of the image),
-   or it has no purl, or one without a version, by which a document could name it and no other:
-   ``under_investigation``.
+   is not mapped, it is Java's and classes ran from an archive of them that is not of the image, a
+   file was used that may hold a copy of it: vexstream/carriers.py), or it has no purl, or one
+   without a version, by which a document could name it and no other: ``under_investigation``.
 4. Not every workload that runs the digest is covered (vexstream/coverage.py; for containers that
    end sooner than the learning period vexstream/lives.py), or none ran, or a
    record that may be about it could not be read (vexstream/unreadable.py):
@@ -29,7 +29,7 @@ times are those of the observations. It holds no figure that every heartbeat wou
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from vexstream.coverage import Coverage, Shortfall, coverage
@@ -46,7 +46,7 @@ from vexstream.status import Status as Status
 from vexstream.times import duration, instant
 from vexstream.twins import alike
 from vexstream.unreadable import Unread
-from vexstream.usage import FileIndex, PackageUse, Usage
+from vexstream.usage import Doubt, FileIndex, PackageUse, Usage
 
 
 class Reason(StrEnum):
@@ -138,6 +138,8 @@ class Facts:
     """With all names that are known, and the digests by which decisions may be about it."""
     shared_classes: bytes | None = None
     """An archive of Java's classes that was used and is not of the image."""
+    doubts: Mapping[str, Doubt] = field(default_factory=dict)
+    """By package id: a file that was used and may hold a copy of it."""
 
 
 def assess(
@@ -154,7 +156,7 @@ def assess(
     if evidence:
         usage.add(evidence.files.items())
     image = scan.image.merged(evidence.image) if evidence else scan.image
-    facts = Facts(scan, index, usage.packages(), seen, image, usage.shared_classes)
+    facts = Facts(scan, index, usage.packages(), seen, image, usage.shared_classes, usage.doubts())
     return judge(facts, rules, Decisions() if decisions is None else decisions)
 
 
@@ -280,6 +282,11 @@ def _unobservable(facts: Facts, package: Package) -> tuple[Reason, str] | None:
         return Reason.UNOBSERVABLE, f"No file access can show its use: {package.unobservable}."
     if facts.shared_classes is not None and package.id in facts.index.of_java:
         text = f"the shared classes in {_printable(facts.shared_classes)} may be its own"
+        return Reason.UNOBSERVABLE, f"No file access can show its use: {text}."
+    doubt = facts.doubts.get(package.id)
+    if doubt is not None:
+        text = f"{_printable(doubt.path)} may hold a copy of it and was used (first seen "
+        text += f"{instant(doubt.first_seen_us)})"
         return Reason.UNOBSERVABLE, f"No file access can show its use: {text}."
     if facts.index.observable_files[package.id] == 0:
         return Reason.UNOBSERVABLE, "No file access can show its use: it owns no file that can."

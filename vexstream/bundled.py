@@ -4,10 +4,13 @@ A program that holds packages of a language (a single executable of Node, Bun, .
 a Python zip application, a snapshot of Node's heap, compiled Lua) belongs to all packages of that
 language, for which of them it holds is not read. Unless it runs, it runs in nobody's place.
 
-A bundle that webpack or esbuild wrote, and a Java archive of shared classes (AppCDS, an AOT cache,
-OpenJ9's cache), name what is in them in no way that can be relied on. So of every package that may
-be in one, no silence of its files shows that it is unused: those beside which the bundle lies.
-Which others are in one its lines and strings tell (vexstream/bundled_lines.py, bundled_strings.py).
+A bundle that webpack or esbuild wrote names what is in it in no way that can be relied on. So of
+every package that may be in one, those beside which it lies, no silence shows that it is unused
+once the bundle was used (vexstream/carriers.py). Which others are in one its lines and strings tell
+(vexstream/bundled_lines.py, bundled_strings.py).
+
+A Java archive of shared classes (AppCDS, an AOT cache, OpenJ9's cache) does not name them either,
+and is mapped before anything is seen of it.
 
 A checkpoint of a process (CRIU's, as CRaC makes of a JVM) holds all that it had loaded: of no
 package of a language is known then whether it runs.
@@ -17,7 +20,7 @@ a temporary directory when the program starts: of packages with such files it is
 """
 
 import re
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 from vexstream.claims import JAVA_TYPES, OS_TYPES
 from vexstream.filekinds import is_shared_classes
@@ -45,6 +48,8 @@ _OF_LANGUAGE = {
     "lua": re.compile(rb".*/lua(?:jit)?/.*\.lua\Z", re.DOTALL),
 }
 """Where packages of the operating system have those of a language (python3-yaml)."""
+_PACKED = (b".gz", b".br", b".zst")
+"""What is appended to the name of a script that a web server sends compressed."""
 _JARS = _OF_LANGUAGE["java-archive"]
 
 
@@ -52,17 +57,7 @@ def in_place_of(
     artifacts: Sequence[Artifact], owned: Sequence[Set[bytes]], image: Image
 ) -> Mapping[str, str]:
     """Artifact id -> why something else may run in the place of its files."""
-    by_system: set[bytes] = set().union(
-        *(distributed_part(*pair, image) for pair in zip(artifacts, owned, strict=True))
-    )
-    by_packages = by_system.union(
-        *(
-            files
-            for artifact, files in zip(artifacts, owned, strict=True)
-            if artifact.type not in OS_TYPES and not _is_application(artifact)
-        )
-    )
-    bundles = sorted(image.bundles.keys() - by_packages)
+    by_packages = _by_packages(artifacts, owned, image)
     classes = next(
         (path for path in image.root.files_under(b"/")
          if is_shared_classes(path) and path not in by_packages), None,
@@ -72,18 +67,50 @@ def in_place_of(
     frozen = next((path for path in held if image.is_program(path)), None)
     found = {}
     for artifact, files in zip(artifacts, owned, strict=True):
-        bundle = None
-        if artifact.type == "npm" and bundles:
-            homes = _homes(files)
-            bundle = next((path for path in bundles if path.startswith(homes)), None)
         if frozen and artifact.type != "python" and any(map(_TAKEN_ALONG.match, files)):
             found[artifact.id] = f"the program {_text(frozen)} may hold a copy of it"
-        elif bundle is not None:
-            found[artifact.id] = f"the bundle {_text(bundle)} may hold a copy of it"
         elif restored is not None and (artifact.type not in OS_TYPES or _of_languages(files)):
             found[artifact.id] = f"the checkpoint in {_text(restored)} may hold a copy of it"
         elif classes is not None and (artifact.type in JAVA_TYPES or any(map(_JARS.match, files))):
             found[artifact.id] = f"the shared classes in {_text(classes)} may be its own"
+    return found
+
+
+def beside(
+    artifacts: Sequence[Artifact], owned: Sequence[Set[bytes]], image: Image
+) -> Mapping[str, tuple[bytes, ...]]:
+    """Artifact id -> the bundles that lie beside an npm package."""
+    if not image.bundles:
+        return {}
+    bundles = sorted(image.bundles.keys() - _by_packages(artifacts, owned, image))
+    of_homes: dict[tuple[bytes, ...], tuple[bytes, ...]] = {}
+    found = {}
+    for artifact, files in zip(artifacts, owned, strict=True):
+        if artifact.type == "npm" and bundles:
+            homes = _homes(files)
+            if homes not in of_homes:
+                there = [path for path in bundles if path.startswith(homes)]
+                of_homes[homes] = places_of(image, there)
+            found[artifact.id] = of_homes[homes]
+    return found
+
+
+def places_of(image: Image, bundles: Iterable[bytes]) -> tuple[bytes, ...]:
+    """Where bundles are opened: under each of their names, and as servers have them compressed."""
+    names = {name for path in bundles for name in image.with_twins(path)}
+    packed = (image.root.file_at(name + end) for name in names for end in _PACKED)
+    return tuple(sorted(names.union(there.path for there in packed if there is not None)))
+
+
+def _by_packages(
+    artifacts: Sequence[Artifact], owned: Sequence[Set[bytes]], image: Image
+) -> Set[bytes]:
+    """What a distribution or a package that was installed brought."""
+    found: set[bytes] = set()
+    for artifact, files in zip(artifacts, owned, strict=True):
+        found |= distributed_part(artifact, files, image)
+        if artifact.type not in OS_TYPES and not _is_application(artifact):
+            found |= files
     return found
 
 
@@ -93,7 +120,8 @@ def _of_languages(files: Set[bytes]) -> bool:
 
 def _homes(files: Set[bytes]) -> tuple[bytes, ...]:
     """The directories that have ``node_modules`` with the files."""
-    return tuple({path.partition(_MODULES)[0] + b"/" for path in files if _MODULES in path})
+    homes = {path.partition(_MODULES)[0] + b"/" for path in files if _MODULES in path}
+    return tuple(sorted(homes))
 
 
 def _checkpoint(image: Image) -> bytes | None:

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 
 from vexstream import scripts
+from vexstream.bundled import places_of
 from vexstream.claims import OS_TYPES
 from vexstream.imagefiles import Image
+from vexstream.npm_manifests import NAME
 from vexstream.scan import Package
 
 MIN_LINES = 3
@@ -21,16 +23,17 @@ MAX_LINES = 1_500_000
 MAX_PAIRS = 20_000_000
 """Of scripts and packages that share lines."""
 _MAX_NAMES = 3
+_WANTED = (*scripts.SUFFIXES, NAME)
 _HOMES = (b"/node_modules/", b"/nodejs/", b"/usr/share/javascript/")
 
 
 def owners(packages: Sequence[Package]) -> Mapping[bytes, list[int]]:
-    """Scripts of packages -> whose they are."""
+    """Scripts of packages, and package.json -> whose they are."""
     found: dict[bytes, list[int]] = defaultdict(list)
     for number, package in enumerate(packages):
         if package.type == "npm" or package.type in OS_TYPES:
             for path in package.files:
-                if path.endswith(scripts.SUFFIXES) and any(home in path for home in _HOMES):
+                if path.endswith(_WANTED) and any(home in path for home in _HOMES):
                     found[path].append(number)
     return found
 
@@ -124,7 +127,7 @@ def with_bundles(
     """The packages with the scripts that hold lines of them."""
     more: dict[int, set[bytes]] = defaultdict(set)
     for path, number in lines.held(packages):
-        more[number].update(image.with_twins(path))
+        more[number].update(places_of(image, [path]))
     doubt = "the image's own scripts have too many lines to be compared with its own"
     return tuple(
         replace(

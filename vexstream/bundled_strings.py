@@ -9,9 +9,10 @@ there with it (vexstream/script_strings.py). So:
    properties do not count: who calls a package writes them as well.
 2. Own scripts with signs of a package and much of one of its scripts are files of it, unless they
    load it by its name, for that may be all that is there.
-3. Of a package of which a minified bundle has signs and no more, no silence shows that it is
-   unused; nor of one of which it has none, unless nearly all of its code is in scripts that would
-   show.
+3. A package of which a minified bundle has signs and no more is perhaps in it (once the bundle was
+   used, no silence shows that it is unused); so is one of which it has none, unless nearly all of
+   its code is in scripts that would show, and each of those that others load and that come alone;
+   and so is, beside a package that is in it, what that one needs by its package.json.
 """
 
 import re
@@ -20,11 +21,12 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
-from vexstream import script_strings
+from vexstream import npm_manifests, script_strings
+from vexstream.bundled import places_of
 from vexstream.bundled_lines import is_installed
-from vexstream.copies import text
 from vexstream.filekinds import Kind, kind
 from vexstream.imagefiles import Image
+from vexstream.npm_manifests import Manifest
 from vexstream.scan import Package
 
 WINDOW = 5
@@ -39,6 +41,8 @@ SMALL_BYTES = 100
 """A script of less code hands on what others export."""
 MAX_WORD_BYTES = 192 << 20
 """What is held of the words of own scripts."""
+MAX_CARRIERS = 1_000_000
+"""Bundles in which packages may be, once for all packages with the same ones."""
 MAX_TRACES = 10_000_000
 MAX_WORK = 100_000_000
 """Traces and packages looked at for own scripts with signs."""
@@ -66,6 +70,9 @@ class _Source:
 
     packages: Sequence[int]
     traces: script_strings.Traces
+    path: bytes
+    alone: bool
+    """It loads no other script of its package."""
 
 
 @dataclass(slots=True)
@@ -74,8 +81,8 @@ class Found:
 
     held: dict[int, set[bytes]] = field(default_factory=lambda: defaultdict(set))
     """Own scripts that hold something of it."""
-    perhaps: dict[int, bytes] = field(default_factory=dict)
-    """A minified bundle that has signs of it, and no more."""
+    perhaps: dict[int, set[bytes]] = field(default_factory=lambda: defaultdict(set))
+    """Minified bundles that have signs of it, and no more."""
     silent: Set[int] = frozenset()
     """Packages that would not show in a bundle."""
 
@@ -91,6 +98,8 @@ class Strings:
     _externals: dict[bytes, set[bytes]] = field(default_factory=lambda: defaultdict(set))
     _exported: set[int] = field(default_factory=set)
     _sources: list[_Source] = field(default_factory=list)
+    _manifests: dict[int, dict[bytes, Manifest]] = field(default_factory=lambda: defaultdict(dict))
+    """By the package's number, then by its directory."""
     _room: int = field(default_factory=lambda: MAX_WORD_BYTES)
     _left: int = field(default_factory=lambda: MAX_TRACES)
     _work: int = field(default_factory=lambda: MAX_WORK)
@@ -113,10 +122,18 @@ class Strings:
             self._room -= max(grown, 0) if known else _BYTES_A_WORD + grown
         self.too_many = self._room < 0
 
-    def compare(self, packages: Sequence[int], content: bytes, more: int = 0) -> None:
+    def describe(self, packages: Sequence[int], path: bytes, content: bytes) -> None:
+        """A package.json."""
+        home = path.removesuffix(npm_manifests.NAME) + b"/"
+        manifest = npm_manifests.read(content)
+        for number in packages:
+            self._manifests[number][home] = manifest
+
+    def compare(self, packages: Sequence[int], path: bytes, content: bytes, more: int = 0) -> None:
         """A script of packages; ``more`` bytes of it were not kept."""
         self._exported.update(script_strings.exported(content))
-        source = _Source(packages, script_strings.traces(content))
+        alone = not script_strings.hands_on(content)
+        source = _Source(packages, script_strings.traces(content), path, alone)
         source.traces.code += more
         self._left -= len(source.traces.all)
         if self._left < 0:
@@ -133,6 +150,7 @@ class Strings:
         found, common = Found(), self._common(packages)
         code: Counter[int] = Counter()
         shown: Counter[int] = Counter()
+        hidden: set[int] = set()
         for source in self._sources:
             traces = self._counting(source.traces.all, common)
             strings = self._counting(source.traces.strings, common)
@@ -142,15 +160,42 @@ class Strings:
             tells = _tells(traces, source.traces.code)
             for number in source.packages:
                 self._name(found, number, packages[number].name, places, held)
+                if source.alone and not tells and self._is_entry(number, source):
+                    hidden.add(number)
                 if tells or source.traces.code >= SMALL_BYTES:
                     code[number] += source.traces.code
                     shown[number] += source.traces.code * tells
         found.silent = {
             number
             for number in range(len(packages))
-            if not shown[number] or code[number] - shown[number] > MAX_SILENT_SHARE * code[number]
+            if number in hidden
+            or not shown[number]
+            or code[number] - shown[number] > MAX_SILENT_SHARE * code[number]
         }
+        self._open_needed(found, packages)
         return found
+
+    def _open_needed(self, found: Found, packages: Sequence[Package]) -> None:
+        """What packages need is where they are, perhaps in parts that do not show."""
+        by_name: dict[str, list[int]] = defaultdict(list)
+        for number, package in enumerate(packages):
+            by_name[package.name].append(number)
+        minified = set(self.minified())
+        for number, paths in list(found.held.items()):
+            manifests = self._manifests.get(number, {}).values()
+            for needed in {name for one in manifests for name in one.needed}:
+                for other in by_name.get(needed, ()):
+                    found.perhaps[other] |= minified & paths
+
+    def _is_entry(self, number: int, source: _Source) -> bool:
+        """Whether others load the script, and so may have it without the rest of the package."""
+        homes = self._manifests.get(number, {})
+        inner = [
+            manifest.is_entry(source.path.removeprefix(home))
+            for home, manifest in homes.items()
+            if source.path.startswith(home)
+        ]
+        return any(inner) or not inner
 
     def _signed(self, signs: int, source: _Source) -> list[int]:
         """The own scripts with signs; none any more when there is too much to look at."""
@@ -179,7 +224,7 @@ class Strings:
             if place in held and package not in self._externals[path]:
                 found.held[number].add(path)
             elif self._minified >> place & 1:
-                found.perhaps[number] = path
+                found.perhaps[number].add(path)
 
     def _common(self, packages: Sequence[Package]) -> Set[int]:
         """Traces that are found, and are in packages of too many names."""
@@ -225,27 +270,48 @@ def with_bundles(
 ) -> tuple[Package, ...]:
     """The packages with the scripts that hold strings of them."""
     found = strings.found(packages)
+    doubts = _Doubts(strings, found, image)
     changed = []
     for number, package in enumerate(packages):
-        more = {twin for path in found.held.get(number, ()) for twin in image.with_twins(path)}
-        doubt = _doubt(strings, found, number) if is_bundled(package) else None
-        if more or doubt:
-            files = tuple(sorted({*package.files, *more}))
-            reason = package.unobservable or doubt
-            package = replace(package, files=files, unobservable=reason)
-        changed.append(package)
+        held = found.held.get(number)
+        files = {*package.files, *places_of(image, held)} if held else package.files
+        perhaps, reason = package.perhaps_in, package.unobservable
+        if is_bundled(package):
+            perhaps = doubts.carriers(number, perhaps)
+            reason = reason or doubts.reason
+        changed.append(
+            replace(package, files=tuple(sorted(files)), perhaps_in=perhaps, unobservable=reason)
+        )
     return tuple(changed)
 
 
-def _doubt(strings: Strings, found: Found, number: int) -> str | None:
-    minified = strings.minified()
-    bundle = next((path for path in minified if path.endswith(script_strings.COMPILED)), None)
-    bundle = bundle or found.perhaps.get(number)
-    if bundle is None and (strings.too_many or number in found.silent):
-        bundle = next(iter(minified), None)
-    if bundle is not None:
-        return f"the bundle {text(bundle)} may hold a copy of it"
-    return _TOO_MANY if strings.too_many else None
+class _Doubts:
+    """In which bundles packages may be."""
+
+    def __init__(self, strings: Strings, found: Found, image: Image) -> None:
+        self._minified = frozenset(strings.minified())
+        self._compiled = {one for one in self._minified if one.endswith(script_strings.COMPILED)}
+        self._found, self._image = found, image
+        self._places: dict[tuple[frozenset[bytes], tuple[bytes, ...]], tuple[bytes, ...]] = {}
+        self._room = MAX_CARRIERS
+        self._too_many = strings.too_many
+
+    @property
+    def reason(self) -> str | None:
+        """Why nothing can be said of a package, be bundles used or not."""
+        return _TOO_MANY if self._too_many or self._room < 0 else None
+
+    def carriers(self, number: int, beside: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """The same tuple for the same bundles."""
+        bundles = frozenset(self._compiled | self._found.perhaps.get(number, set()))
+        if number in self._found.silent:
+            bundles = self._minified
+        places = self._places.get((bundles, beside))
+        if places is None and self._room >= 0:
+            places = tuple(sorted({*beside, *places_of(self._image, bundles)}))
+            self._places[bundles, beside] = places
+            self._room -= len(places)
+        return places or ()
 
 
 def is_aside(path: bytes) -> bool:

@@ -194,7 +194,7 @@ class Correlation:
 
     def _take(self, scan: Scan) -> None:
         self._index, self._usage, self.has_scan = FileIndex(scan), None, True
-        packages = tuple(replace(package, files=()) for package in scan.packages)
+        packages = tuple(replace(package, files=(), perhaps_in=()) for package in scan.packages)
         self._scan = replace(scan, packages=packages)
 
     def _fetch_files(self) -> None:
@@ -215,7 +215,9 @@ class Correlation:
             if self.evidence is not None:
                 self._usage.add(self.evidence.files.items())
         usage = self._usage
-        return Facts(scan, index, usage.packages(), seen, self.image(), usage.shared_classes)
+        return Facts(
+            scan, index, usage.packages(), seen, self.image(), usage.shared_classes, usage.doubts()
+        )
 
     def _record(self, seen: Coverage, policy: Policy, decisions: Decisions) -> DocumentRecord:
         scan, index = self.scan, self._index

@@ -35,7 +35,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
-from vexstream.bundled import held_by, holders_of, in_place_of
+from vexstream.bundled import beside, held_by, holders_of, in_place_of
 from vexstream.claims import OS_TYPES, claim
 from vexstream.claims_directories import npm_homes
 from vexstream.filekinds import Kind, kind, owner_path
@@ -87,6 +87,7 @@ def assign(artifacts: Sequence[Artifact], image: Image) -> tuple[Package, ...]:
     _give_link_targets(artifacts, found)
     _give_orphans(owned, map(set, image.hard_links))
     instead = in_place_of(artifacts, owned, image)
+    bundles = beside(artifacts, owned, image)
     holders = holders_of(artifacts, owned, image)
     _give_moved(artifacts, found, image.root)
     _give_alike(artifacts, found, image.root)
@@ -98,6 +99,7 @@ def assign(artifacts: Sequence[Artifact], image: Image) -> tuple[Package, ...]:
             one,
             held_by(artifact, one.files, holders),
             (None if whole else made.incomplete) or instead.get(artifact.id),
+            bundles.get(artifact.id, ()),
         )
         for artifact, made, one, whole in zip(artifacts, claims, found, complete, strict=True)
     )
@@ -299,7 +301,11 @@ def _ends(path: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _package(
-    artifact: Artifact, found: _Resolved, holders: Iterable[bytes], unobservable: str | None
+    artifact: Artifact,
+    found: _Resolved,
+    holders: Iterable[bytes],
+    unobservable: str | None,
+    perhaps_in: tuple[bytes, ...],
 ) -> Package:
     paths = tuple(sorted({owner_path(path) for path in found.files}))
     if unobservable is None and not paths:
@@ -316,6 +322,7 @@ def _package(
         purl=artifact.purl,
         files=tuple(sorted({*paths, *holders})),
         unobservable=unobservable,
+        perhaps_in=perhaps_in,
     )
 
 

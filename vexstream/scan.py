@@ -12,7 +12,8 @@ class Package:
 
     ``files`` are the regular files it owns, as the kernel would report them: absolute, within the
     image's root, with every symlink resolved. ``unobservable`` says why no file access can tell
-    whether it is used; it is None when one can, and then ``files`` is not empty.
+    whether it is used; it is None when one can, and then ``files`` is not empty. ``perhaps_in`` are
+    files that may hold a copy of it: once one of them was used, its own files tell no more.
     """
 
     id: str
@@ -22,6 +23,7 @@ class Package:
     purl: str
     files: tuple[bytes, ...] = ()
     unobservable: str | None = None
+    perhaps_in: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,9 @@ _EXTERNAL = re.compile(
     rb"\b(?:require|import|from)\s*+(?:\(\s*+)?[\"'`]((?:@[\w.~-]+/)?[\w.~-]++)(?:/[^\"'`\n]*+)?[\"'`]"
 )
 _LOADS = re.compile(rb"(?:\b(?:require(?:\.resolve)?|import)\s*\(|\b(?:from|import))\s*\Z")
+_HANDS_ON = re.compile(
+    rb"\b(?:require\s*+\(\s*+|import\s*+\(?\s*+|from\s*+)[\"'`]\.{1,2}(?:/|[\"'`])"
+)
 _GONE = frozenset(map(hash, [b"exports", b"__esModule", b"undefined", b"NODE_ENV", b"production",
                              b"development"]))  # fmt: skip
 """What bundlers and minifiers write in other words."""
@@ -100,6 +103,11 @@ def exported(content: bytes) -> Iterator[int]:
 def externals(content: bytes) -> Set[bytes]:
     """Packages that a script loads by name: of these it need not hold what it names."""
     return set(_EXTERNAL.findall(content))
+
+
+def hands_on(content: bytes) -> bool:
+    """Whether a script loads others of its package, which then come along."""
+    return _HANDS_ON.search(content) is not None
 
 
 def _add(found: "array[int]", trace: int) -> None:

@@ -15,7 +15,7 @@ from vexstream.evidence import Batch
 from vexstream.identity import Image
 from vexstream.scan import Scan
 from vexstream.times import duration
-from vexstream.usage import FileIndex
+from vexstream.usage import FileIndex, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +90,13 @@ def conclude(
         raise ValueError("a conclusion needs a batch")
     observed_us = max(1, max(b.observed_to_us for b in batches) - batches[0].started_at_us)
     index = FileIndex(scan)
-    used = index.used(evidence.files)
+    usage = Usage(index)
+    usage.add(evidence.files.items())
+    used, doubts = usage.packages(), usage.doubts()
     observable = {
-        p.id for p in scan.packages if not p.unobservable and index.observable_files[p.id]
+        p.id
+        for p in scan.packages
+        if not p.unobservable and index.observable_files[p.id] and p.id not in doubts
     }
     begun = outcome.begun_at_us
     figures = Figures(

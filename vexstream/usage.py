@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from vexstream.carriers import Carriers
 from vexstream.claims import JAVA_TYPES
 from vexstream.evidence import FileUse, Use
 from vexstream.filekinds import BYTECODE, Kind, is_shared_classes, kind, owner_path
@@ -62,6 +63,8 @@ class FileIndex:
             )
         self.of_java = frozenset(package.id for package in scan.packages if _is_of_java(package))
         """Ids of the packages whose classes may run from an archive of shared ones."""
+        self.carriers = Carriers(scan.packages)
+        """Files of which the use leaves packages open."""
         self._owned = owned
         self._copies: dict[bytes, tuple[str, ...]] | None = None
         self.twins = twins(scan.packages)
@@ -124,6 +127,13 @@ def _is_of_java(package: Package) -> bool:
     )
 
 
+class Doubt(NamedTuple):
+    """That a file was used which may hold a copy of a package."""
+
+    first_seen_us: int
+    path: bytes
+
+
 @dataclass(slots=True)
 class _Seen:
     """What is known of the use of one package."""
@@ -146,13 +156,18 @@ class Usage:
     def __init__(self, index: FileIndex) -> None:
         self._index = index
         self._packages: dict[str, _Seen] = {}
+        self._doubts: dict[int, Doubt] = {}
+        """By the group of the carriers."""
         self.shared_classes: bytes | None = None
         """An archive of Java's classes that was used and is not of the image."""
 
     def add(self, files: Iterable[tuple[bytes, FileUse]]) -> None:
         """Takes files that are new, or of which more is known than before."""
         packages, of_use = self._packages, self._index.of_use
+        has_carriers = bool(self._index.carriers)
         for path, use in files:
+            if has_carriers:
+                self._doubt(path, use)
             found = of_use(path, use.use)
             if found is None:
                 if use.use & _NOT_OF_IMAGE and is_shared_classes(path):
@@ -175,6 +190,19 @@ class Usage:
                     known.workloads.update(workloads)
                     known.latest = workloads
                 known.code |= code
+
+    def _doubt(self, path: bytes, use: FileUse) -> None:
+        new = Doubt(use.first_seen_us, path)
+        for group in self._index.carriers.groups(path, use.use):
+            self._doubts[group] = min(new, self._doubts.get(group, new))
+
+    def doubts(self) -> dict[str, Doubt]:
+        """Package id -> the first that was used of the files that may hold it."""
+        return {
+            package: doubt
+            for group, doubt in self._doubts.items()
+            for package in self._index.carriers.packages(group)
+        }
 
     def packages(self) -> dict[str, PackageUse]:
         """Package id -> its use, for every package of which a file was used."""

@@ -10,7 +10,7 @@ from vexstream.evidence import FileUse, Use
 from vexstream.identity import Digest
 from vexstream.identity import Image as ImageName
 from vexstream.scan import Package, Scan
-from vexstream.usage import FileIndex
+from vexstream.usage import FileIndex, Usage
 
 _ANY = ImageName(Digest("sha256:" + "0" * 64))
 
@@ -24,8 +24,10 @@ def ours(
     files = {
         path.encode("utf-8", "surrogateescape"): FileUse(use, 0, ()) for path, use in uses.items()
     }
-    used = FileIndex(scan).used(files)
-    unknown = {p.id for p in packages if p.unobservable is not None and p.id not in used}
+    usage = Usage(FileIndex(scan))
+    usage.add(files.items())
+    used, doubts = usage.packages(), usage.doubts()
+    unknown = {p.id for p in packages if p.unobservable is not None or p.id in doubts} - used.keys()
     names = {p.id: (p.type, p.name.lower()) for p in packages}
     return {names[i] for i in used}, {names[i] for i in unknown}
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.scanner import layers, rereading
-from vexstream import bundled_lines, bundled_strings
+from vexstream import bundled_lines, bundled_strings, npm_manifests
 from vexstream.bundled_lines import Lines
 from vexstream.bundled_strings import Strings
 from vexstream.imagefiles import Image
@@ -17,6 +17,7 @@ MAX_LINE_BYTES = 8 << 20
 MAX_SCRIPT_BYTES = 16 << 20
 """Of a package; what comes after is not looked for."""
 OVERLAP = 256
+_WANTED = (*SUFFIXES, npm_manifests.NAME)
 
 
 def with_bundles(
@@ -44,11 +45,17 @@ def with_bundles(
     for blob in blobs:
         for path, parts in layers.contents(blob, scripts, max_unpacked_bytes):
             kept = _Kept()
+            if path.endswith(npm_manifests.NAME):
+                content = b"".join(kept.of(parts))
+                strings.describe(scripts.owners(path), path, content)
+                continue
             for content in _chunks(kept.of(parts)):
                 lines.compare(scripts.owners(path), content)
             if not bundled_strings.is_aside(path):
-                strings.compare(scripts.owners(path), b"".join(kept.parts), kept.more)
-    compared = {number for numbers in owners.values() for number in numbers}
+                strings.compare(scripts.owners(path), path, b"".join(kept.parts), kept.more)
+    compared = {
+        number for path, numbers in owners.items() if path.endswith(SUFFIXES) for number in numbers
+    }
     packages = bundled_lines.with_bundles(packages, image, lines, compared)
     return bundled_strings.with_bundles(packages, image, strings)
 
@@ -104,7 +111,7 @@ class _Scripts:
         self._owners = owners
 
     def __contains__(self, path: object) -> bool:
-        return isinstance(path, bytes) and path.endswith(SUFFIXES) and bool(self.owners(path))
+        return isinstance(path, bytes) and path.endswith(_WANTED) and bool(self.owners(path))
 
     def owners(self, path: bytes) -> Sequence[int]:
         """The packages that own the file at a path."""

@@ -13,11 +13,14 @@ def assembly(
     internal: Iterable[str] = (),
     *,
     resources: Iterable[str] = (),
+    contents: Iterable[bytes] = (),
+    align: int = 8,
     references: int = 0,
     plus: bool = False,
     wide: bool = False,
 ) -> bytes:
-    """``references`` are rows of TypeRef; ``plus`` is PE32+, ``wide`` a heap of 64 KiB."""
+    """``references`` are rows of TypeRef; ``plus`` is PE32+, ``wide`` a heap of 64 KiB. Resources
+    have names and, apart from these, contents."""
     heap = bytearray(b"\0" * (0x10000 if wide else 1))
 
     def name(text: str) -> bytes:
@@ -48,7 +51,11 @@ def assembly(
     tables = struct.pack("<IBBBBQQ", 0, 2, 0, int(wide), 1, valid, 0)
     tables += b"".join(struct.pack("<I", count) for count in rows.values())
     tables += module_row + reference * references + types
-    return _program(_metadata({"#~": tables, "#Strings": bytes(heap), "#GUID": bytes(16)}), plus)
+    metadata = _metadata({"#~": tables, "#Strings": bytes(heap), "#GUID": bytes(16)})
+    data = b""
+    for content in contents:
+        data += b"\0" * (-len(data) % align) + struct.pack("<I", len(content)) + content
+    return _program(metadata, data, plus)
 
 
 def _metadata(streams: dict[str, bytes]) -> bytes:
@@ -65,13 +72,14 @@ def _metadata(streams: dict[str, bytes]) -> bytes:
     return head + body
 
 
-def _program(metadata: bytes, plus: bool) -> bytes:
+def _program(metadata: bytes, resources: bytes, plus: bool) -> bytes:
     directories = [(0, 0)] * 14 + [(_ADDRESS, _CLI), (0, 0)]
     optional = struct.pack("<H", 0x20B if plus else 0x10B) + bytes(106 if plus else 90)
     optional += struct.pack("<I", 16)
     optional += b"".join(struct.pack("<2I", *pair) for pair in directories)
     content = struct.pack("<IHHII", _CLI, 2, 5, _ADDRESS + _CLI, len(metadata))
-    content = content.ljust(_CLI, b"\0") + metadata
+    content += struct.pack("<4I", 1, 0, _ADDRESS + _CLI + len(metadata), len(resources))
+    content = content.ljust(_CLI, b"\0") + metadata + resources
     section = b".text\0\0\0" + struct.pack("<4I", len(content), _ADDRESS, len(content), _SECTION)
     coff = b"PE\0\0" + struct.pack("<HHIIIHH", 0x14C, 1, 0, 0, 0, len(optional), 0x2102)
     dos = b"MZ".ljust(0x3C, b"\0") + struct.pack("<I", 0x80)

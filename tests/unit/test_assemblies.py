@@ -1,9 +1,11 @@
 """Metadata of .NET's assemblies, and who holds whose; test_merged_assemblies.py has real ones."""
 
+import gzip
 import io
 import json
 import tarfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,11 @@ DEPS = {
 }  # fmt: skip
 
 
+def _deflated(content: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(content) + packer.flush()
+
+
 def parsed(content: bytes) -> Assembly:
     found = read(memoryview(content))
     assert found is not None
@@ -54,6 +61,34 @@ def test_libraries_among_the_resources() -> None:
     names = ["costura.newtonsoft.json.dll.compressed", "Shop.lib.Other.DLL", "Shop.help.txt"]
     found = parsed(assembly("Shop.exe", resources=names))
     assert found.embedded == {b"costura.newtonsoft.json.dll", b"shop.lib.other.dll"}
+
+
+@pytest.mark.parametrize("align", [1, 4, 8])
+@pytest.mark.parametrize("packed", [bytes, _deflated, zlib.compress, gzip.compress])
+def test_libraries_that_lie_in_resources_under_any_name(
+    align: int, packed: Callable[[bytes], bytes]
+) -> None:
+    contents = [b"text", b"", packed(JSON), b"MZ but no program", b"\x78\x9c no zlib"]
+    content = assembly("Shop.exe", ["Shop.Program"], contents=contents, align=align)
+    outer = parsed(assembly("Outer.exe", contents=[b"odd", packed(content)], align=align))
+    for found in (parsed(content), outer):
+        assert b"newtonsoft.json.dll" in found.embedded
+        assert {name.encode() for name in TYPES} <= found.types
+    assert outer.public == set()
+
+
+def test_resources_without_end_are_not_looked_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = JSON
+    for _ in range(5):
+        deep = assembly("Shop.exe", contents=[deep])
+    with pytest.raises(AssemblyError, match="in one another"):
+        parsed(deep)
+    monkeypatch.setattr("vexstream.embedded.MAX_BYTES", 1000)
+    with pytest.raises(AssemblyError, match="resources are too large"):
+        parsed(assembly("Shop.exe", contents=[zlib.compress(JSON + bytes(1000))]))
+    monkeypatch.setattr("vexstream.embedded.MAX_RESOURCES", 3)
+    with pytest.raises(AssemblyError, match="too many resources"):
+        parsed(assembly("Shop.exe", contents=[b"1"] * 4))
 
 
 def test_names_that_an_obfuscator_took_away() -> None:

@@ -114,6 +114,37 @@ def test_shared_classes_on_a_volume_leave_javas_packages_open() -> None:
     assert only([IDLE], seen) == (Status.NOT_AFFECTED, Reason.NOT_USED)
 
 
+@pytest.mark.parametrize(
+    ("path", "use", "open_"),
+    [
+        (b"/srv/shop.js", Use.OPENED, True),
+        (b"/usr/share/doc/cli", Use.OPENED, True),
+        (b"/srv/other.js", Use.OPENED, False),
+        (b"/data/moved.mjs", Use.OPENED | Use.REWRITTEN, True),
+        (b"/data/cli", Use.OPENED | Use.REWRITTEN, True),
+        (b"/data/tool", Use.EXECUTED | Use.REWRITTEN, True),
+        (b"/data/tool", Use.OPENED | Use.REWRITTEN, False),
+        (b"/data/shop.json", Use.OPENED | Use.REWRITTEN, False),
+    ],
+)
+def test_what_a_used_bundle_may_hold_is_open(path: bytes, use: Use, open_: bool) -> None:
+    """A script that is not of the image may be the bundle under another name."""
+    held = replace(IDLE, perhaps_in=(b"/srv/shop.js", b"/usr/share/doc/cli"))
+    scanned = scan([held, USED], [Finding("CVE-1", held.id)])
+    (statement,) = assessed(scanned, batch(0, 10, [path], use=use)).statements
+    if open_:
+        assert statement.verdict.reason is Reason.UNOBSERVABLE
+        assert f"{path.decode()} may hold a copy of it and was used" in statement.verdict.text
+    else:
+        assert statement.verdict.status is Status.NOT_AFFECTED
+
+
+def test_a_package_that_was_used_is_affected_whatever_holds_it() -> None:
+    held = replace(USED, perhaps_in=(b"/srv/shop.js",))
+    seen = batch(0, 10, [b"/srv/shop.js", b"/usr/bin/used"])
+    assert only([held], seen) == (Status.AFFECTED, Reason.USED)
+
+
 def test_one_workload_that_was_not_seen_whole_holds_the_digest_back() -> None:
     partly = batch(0, 2, container="c2", workload=JOB)
     assert only([IDLE], batch(0, 10), partly) == (Status.UNDER_INVESTIGATION, Reason.LEARNING)
@@ -280,8 +311,12 @@ _BATCHES = st.builds(
     st.just(JOB),
 )
 _SCAN = scan(
-    [package("p0", b"/bin/p0"), package("p1", b"/bin/p1")],
-    [Finding("CVE-1", "p0"), Finding("CVE-1", "p1")],
+    [
+        package("p0", b"/bin/p0"),
+        package("p1", b"/bin/p1"),
+        replace(package("p2", b"/bin/p2"), perhaps_in=(b"/tmp/x",)),
+    ],
+    [Finding("CVE-1", "p0"), Finding("CVE-1", "p1"), Finding("CVE-1", "p2")],
 )
 
 
@@ -312,6 +347,7 @@ def test_nothing_is_ruled_out_without_complete_coverage(batches: list[Batch]) ->
         assert not ruled_out
     touched = {path for item in batches for path in (a.path for a in item.accesses)}
     assert not {f"/bin/{name}".encode() for name in ruled_out} & touched
+    assert "p2" not in ruled_out or b"/tmp/x" not in touched
 
 
 CROSSED = [

@@ -29,8 +29,9 @@ def scanned(
 ) -> dict[str, Package]:
     layer = folder / "layer"
     with tarfile.open(layer, "w") as tar:
-        for name, text in files.items():
-            content = text.encode() + b"\n" * 300 + name.encode()  # no two are alike
+        for number, (name, text) in enumerate(files.items()):
+            content = text.encode() + b"\n" * (300 + number)  # no two are alike
+            content += b"" if name.endswith(".json") else name.encode()
             info = tarfile.TarInfo(name)
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
@@ -50,7 +51,7 @@ def verdict(folder: Path, source: str, bundle: str) -> str:
     found = scanned(folder, {**package(source), "srv/shop.js": bundle})["ms"]
     if BUNDLE in found.files:
         return "held"
-    return "open" if found.unobservable else "not in it"
+    return "open" if found.perhaps_in == (BUNDLE,) else "not in it"
 
 
 @pytest.mark.parametrize(
@@ -115,16 +116,45 @@ def test_strings_of_many_packages_tell_nothing(tmp_path: Path) -> None:
             files |= package(SOURCE, name)
         found = scanned(tmp_path, files, names[:count]).values()
         assert {BUNDLE in one.files for one in found} == {count == 3}
-        assert {one.unobservable is None for one in found} == {count == 3}
+        assert {one.perhaps_in for one in found} == {() if count == 3 else (BUNDLE,)}
 
 
 def test_the_whole_of_a_package_has_to_tell(tmp_path: Path) -> None:
     """One module of many may be all that was taken."""
     plain = "function f(a, b) { return a * b + a }\n" * 9
     files = {**package(SOURCE), f"{HOME}/ms/other.js": plain, "srv/shop.js": f"let {LONG}"}
-    assert scanned(tmp_path, files)["ms"].unobservable is not None
+    assert scanned(tmp_path, files)["ms"].perhaps_in == (BUNDLE,)
     files[f"{HOME}/ms/other.js"] = "module.exports = require('./index')"
-    assert scanned(tmp_path, files)["ms"].unobservable is None
+    assert scanned(tmp_path, files)["ms"].perhaps_in == ()
+
+
+def test_what_a_package_needs_is_perhaps_where_it_is(tmp_path: Path) -> None:
+    files = package(SOURCE) | package(SOURCE.replace("however", "whenever"), "qs")
+    files |= package(SOURCE.replace("however", "forever"), "other")
+    files[f"{HOME}/ms/package.json"] = '{"dependencies": {"qs": "1"}}'
+    files["srv/shop.js"] = f"let {LONG};" + ";".join(ERRORS)
+    found = scanned(tmp_path, files, ("ms", "qs", "other"))
+    assert BUNDLE in found["ms"].files
+    assert {name: one.perhaps_in for name, one in found.items()} == {
+        "ms": (), "qs": (BUNDLE,), "other": ()}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("main", "source", "open_"),
+    [
+        ("node.js", "module.exports = require('util').deprecate;", True),
+        ("node.js", "module.exports = require('./index');", False),
+        ("node.js", "export * from './index'", False),
+        ("index.js", "module.exports = require('util').deprecate;", False),
+    ],
+)
+def test_a_script_that_comes_alone_has_to_tell(
+    tmp_path: Path, main: str, source: str, open_: bool
+) -> None:
+    """As that of util-deprecate, which hands on a function of Node.js."""
+    files = {**package(SOURCE), f"{HOME}/ms/node.js": source, "srv/shop.js": f"let {LONG}"}
+    files[f"{HOME}/ms/package.json"] = f'{{"main": "{main}"}}'
+    assert scanned(tmp_path, files)["ms"].perhaps_in == ((BUNDLE,) if open_ else ())
 
 
 @pytest.mark.parametrize(
@@ -143,16 +173,33 @@ def test_packages_anywhere_may_be_in_a_bundle_anywhere(tmp_path: Path, home: str
         at = artifact("npm", "ms", at=(f"/{home}/package.json",))
         qs = artifact("npm", "qs", at=("/srv/node_modules/qs/package.json",))
         found = scanned(tmp_path, files, (), at, qs)
-        why = f"the bundle {bundle.decode()} may hold a copy of it"
-        assert found["ms"].unobservable == why
-        assert found["qs"].unobservable == (why if beside else None)
+        assert found["ms"].perhaps_in == (bundle,)
+        assert found["qs"].perhaps_in == ((bundle,) if beside else ())
 
 
 def test_what_bytenode_compiled_may_hold_everything(tmp_path: Path) -> None:
     files = {**package(SOURCE), "srv/shop.jsc": "compiled"}
-    assert scanned(tmp_path, files)["ms"].unobservable == (
-        "the bundle /srv/shop.jsc may hold a copy of it"
-    )
+    assert scanned(tmp_path, files)["ms"].perhaps_in == (b"/srv/shop.jsc",)
+
+
+def test_names_of_a_bundle_and_what_servers_send_of_it_count(tmp_path: Path) -> None:
+    files = {**package(SOURCE), "srv/shop.js": f"let {LONG}", "srv/shop.js.gz": "packed"}
+    files |= {f"{HOME}/ms/other.js": "function f(a, b) { return a * b + a }\n" * 9}
+    assert scanned(tmp_path, files)["ms"].perhaps_in == (BUNDLE, BUNDLE + b".gz")
+    files["srv/shop.js"] += ";".join(ERRORS)
+    found = scanned(tmp_path, files)["ms"]
+    assert {BUNDLE, BUNDLE + b".gz"} <= set(found.files)
+
+
+def test_too_many_bundles_leave_packages_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vexstream.bundled_strings.MAX_CARRIERS", 1)
+    files = package("function f(a, b) { return a * b + a }\n" * 9)
+    files["srv/shop.js"] = f"let {LONG}"
+    assert scanned(tmp_path, files)["ms"].unobservable is None
+    files["srv/other.js"] = f"let {LONG}"
+    assert scanned(tmp_path, files)["ms"].unobservable is not None
 
 
 def test_declarations_the_application_and_debs_are_not_opened(tmp_path: Path) -> None:
@@ -164,13 +211,15 @@ def test_declarations_the_application_and_debs_are_not_opened(tmp_path: Path) ->
         tmp_path, files, ("types",),
         artifact("npm", "shop", at=("/srv/package.json",)), deb("node-x", "/usr/share/nodejs/x.js"),
     )  # fmt: skip
-    assert {package.unobservable for package in found.values()} == {None}
+    assert {(package.unobservable, package.perhaps_in) for package in found.values()} == {
+        (None, ())
+    }
 
 
 def test_a_bundle_of_another_package_counts_not(tmp_path: Path) -> None:
     files = {**package("f()"), "usr/share/shop.js": f"let {LONG}"}
     found = scanned(tmp_path, files, ("ms",), deb("shop", "/usr/share/shop.js"))
-    assert found["ms"].unobservable is None
+    assert found["ms"].perhaps_in == ()
 
 
 @pytest.mark.parametrize("limit", ["MAX_WORD_BYTES", "MAX_TRACES", "MAX_WORK"])

@@ -77,17 +77,14 @@ def scans(draw: st.DrawFn) -> Scan:
     if draw(st.booleans()):
         failure = ScanFailure(draw(st.sampled_from(FailureReason)), draw(texts))
         return Scan(image, scanned_at_us, {}, failure=failure)
-    packages = draw(
-        st.lists(
-            st.builds(
-                Package, texts, texts, texts, texts, texts,
-                # The wire keeps the files of one directory together.
-                st.sets(paths, max_size=6).map(_by_directory), st.none() | texts,
-            ),
-            max_size=4,
-            unique_by=lambda p: p.id,
-        )
+    # The wire keeps the files of one directory together.
+    files = st.sets(paths, max_size=6).map(_by_directory)
+    plain = st.builds(Package, texts, texts, texts, texts, texts, files, st.none() | texts)
+    held = st.builds(
+        dataclasses.replace, plain, unobservable=st.none(),
+        perhaps_in=st.sets(paths, max_size=3).map(lambda many: tuple(sorted(many))),
     )  # fmt: skip
+    packages = draw(st.lists(plain | held, max_size=4, unique_by=lambda p: p.id))
     ids = st.sampled_from([p.id for p in packages] or [""])
     strings = st.lists(texts, max_size=2).map(tuple)
     finding = st.builds(Finding, texts, ids, strings, texts, texts, strings, texts)
@@ -161,6 +158,26 @@ def test_paths_survive_as_bytes(path: bytes) -> None:
     assert access.path == path
     scan = Scan(IMAGE, 1, packages=(package("p", path),))
     assert join_scan(split_scan(scan)) == scan
+
+
+def test_who_knows_of_no_carriers_takes_a_package_for_one_that_cannot_be_seen() -> None:
+    held = dataclasses.replace(package("p", b"/p"), perhaps_in=(b"/srv/a.js", b"/srv/b.js"))
+    sent = Scan(IMAGE, 1, packages=(held, dataclasses.replace(held, id="q"), package("r", b"/r")))
+    (chunk,) = split_scan(sent)
+    record = decode(Kind.IMAGE_SCAN, zstandard.decompress(chunk.body))
+    said = [one["unobservable"] for one in record["packages"]]
+    assert said == 2 * ["/srv/a.js may hold a copy of it"] + [None]
+    assert record["carriers"] == [[b"/srv/a.js", b"/srv/b.js"]]
+    assert decode_scan(chunk.body) == sent
+
+
+@pytest.mark.parametrize("carriers", [[], [[]], [[b"srv/a.js"]]])
+def test_carriers_that_are_none_are_refused(carriers: list[list[bytes]]) -> None:
+    held = dataclasses.replace(package("p", b"/p"), perhaps_in=(b"/srv/a.js",))
+    (chunk,) = split_scan(Scan(IMAGE, 1, packages=(held,)))
+    record = decode(Kind.IMAGE_SCAN, zstandard.decompress(chunk.body)) | {"carriers": carriers}
+    with pytest.raises(BadRecordError, match="carriers"):
+        decode_scan(zstandard.compress(encode(Kind.IMAGE_SCAN, record)))
 
 
 @given(st.data())

@@ -1,0 +1,52 @@
+"""Files that may hold copies of packages: once one was used, the packages' own files tell no more.
+
+Nobody runs a bundle in the place of a package without opening it, so while it stays closed the
+package's own files tell. It counts as used whatever was done with it: a browser may run what a
+server only reads. A script that is not of the image may be any of them under another name.
+"""
+
+import posixpath
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from vexstream.evidence import Use
+from vexstream.scan import Package
+from vexstream.scripts import SUFFIXES
+
+_RUN = int(Use.EXECUTED | Use.MAPPED)
+_NOT_OF_IMAGE = int(Use.REWRITTEN)
+
+
+class Carriers:
+    """The packages of a scan, by the files that may hold them."""
+
+    def __init__(self, packages: Sequence[Package]) -> None:
+        groups: dict[tuple[bytes, ...], list[str]] = defaultdict(list)
+        for package in packages:
+            if package.perhaps_in:
+                groups[package.perhaps_in].append(package.id)
+        self._packages = list(groups.values())
+        self._of_path: dict[bytes, list[int]] = defaultdict(list)
+        for number, paths in enumerate(groups):
+            for path in paths:
+                self._of_path[path].append(number)
+        self._all = range(len(groups))
+        self._names = {posixpath.basename(path) for path in self._of_path}
+
+    def __bool__(self) -> bool:
+        return bool(self._packages)
+
+    def groups(self, path: bytes, use: int) -> Sequence[int]:
+        """Those whose packages this use of a file leaves open."""
+        if use & _NOT_OF_IMAGE and self._may_be_one(path, use):
+            return self._all
+        return self._of_path.get(path, ())
+
+    def packages(self, group: int) -> Iterator[str]:
+        """Their ids."""
+        yield from self._packages[group]
+
+    def _may_be_one(self, path: bytes, use: int) -> bool:
+        name = posixpath.basename(path)
+        bare = b"." not in name and use & _RUN
+        return path.endswith(SUFFIXES) or name in self._names or bool(bare)
