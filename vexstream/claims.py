@@ -11,6 +11,7 @@ from vexstream.claims_directories import composer, conda, gem, npm, r
 from vexstream.claims_dotnet import nuget
 from vexstream.claims_python import python
 from vexstream.imagefiles import Claim, Image, spell_all
+from vexstream.other_roots import claim_below, home_of
 from vexstream.sbom import Artifact
 
 Claimant = Callable[[Artifact, Image], Claim]
@@ -58,13 +59,22 @@ def _made(artifact: Artifact) -> list[bytes]:
     return list(MADE_AT_INSTALLATION.get(artifact.name, ()))
 
 
+def _below(artifact: Artifact, image: Image, home: str) -> Claim:
+    made = [path.decode() for path in _made(artifact)]
+    return claim_below(artifact, image, home, [*artifact.files, *made])
+
+
 def _file_list(artifact: Artifact, image: Image) -> Claim:
     """apk, rpm, alpm, portage, a JVM: absolute paths in the package database."""
+    if home := home_of(artifact):
+        return _below(artifact, image, home)
     return Claim(spell_all(image, artifact.files) + (_made(artifact) if artifact.files else []))
 
 
 def _deb(artifact: Artifact, image: Image) -> Claim:
     """dpkg's own list, and what Syft read; one of them must be a whole list."""
+    if home := home_of(artifact):
+        return _below(artifact, image, home)
     listed = image.dpkg.files_of(artifact.name, artifact.architecture)
     paths = [*spell_all(image, artifact.files), *(listed or []), *_made(artifact)]
     known = [_undiverted(path, artifact.name, image) for path in paths]
