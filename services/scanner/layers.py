@@ -47,6 +47,9 @@ _CONTENTS = re.compile(
 which a Python package may lie elsewhere, and .NET's lists of assemblies."""
 MIN_ALIKE_BYTES = 256
 """A file below this has no code of its own worth the name; many are alike by chance."""
+MAX_SPARSE_BYTES = 1 << 30
+"""A file with holes (bsdtar stores programs so, as linkers leave them) that is larger is a disk of
+a virtual machine or the like, and its content is not looked at."""
 _PACKAGED = b"/node_modules/"
 _BLOCK = 512
 _STEP = 1024 * 1024
@@ -219,7 +222,7 @@ def _entries(layer: BinaryIO, budget: _Budget, unpacked: Unpacked, number: int) 
             yield entry
 
 
-def _members(layer: BinaryIO, budget: _Budget) -> Iterator[tuple[Entry, int, "_Tape"]]:
+def _members(layer: BinaryIO, budget: _Budget) -> Iterator[tuple[Entry, int, "_Tape | _Sparse"]]:
     """Each entry with the size of its content, 0 when there is none to be read."""
     with ExitStack() as stack:
         tape = _Tape(_plain(layer, stack), budget)
@@ -232,7 +235,12 @@ def _members(layer: BinaryIO, budget: _Budget) -> Iterator[tuple[Entry, int, "_T
             archive.members.clear()  # tarfile remembers every entry otherwise
             entry = _entry(member)
             budget.take(entry)
-            yield entry, 0 if member.sparse else member.size, tape
+            if member.sparse is None:
+                yield entry, member.size, tape
+            elif member.size <= MAX_SPARSE_BYTES:
+                yield entry, member.size, _Sparse(tape, member.sparse)
+            else:
+                yield entry, 0, tape
         if not tape.at_end():
             # tarfile stops without a word at a header that it does not understand.
             raise SbomFailedError("a layer is damaged: no tar header where due")
@@ -260,7 +268,12 @@ def _normal(path: bytes) -> bytes:
 
 
 def _read(
-    entry: Entry, tape: "_Tape", size: int, budget: _Budget, unpacked: Unpacked, number: int
+    entry: Entry,
+    tape: "_Tape | _Sparse",
+    size: int,
+    budget: _Budget,
+    unpacked: Unpacked,
+    number: int,
 ) -> Entry:
     """What the content of a file tells; ``number`` is its layer's."""
     path = _normal(entry.path)
@@ -377,3 +390,21 @@ class _Tape:
     def at_end(self) -> bool:
         """Whether the last block read was an end: nothing, or nothing but zeros."""
         return not self._last or (len(self._last) == _BLOCK and not self._last.strip(b"\0"))
+
+
+class _Sparse:
+    """The content of a file with holes, of which the archive has the rest."""
+
+    def __init__(self, tape: _Tape, stored: list[tuple[int, int]]) -> None:
+        self._tape = tape
+        self._stored = stored
+
+    def parts(self, size: int) -> Iterator[bytes]:
+        """As of a tape."""
+        at = 0
+        for offset, length in (*self._stored, (size, 0)):
+            hole = min(offset, size)
+            for begin in range(at, hole, _STEP):
+                yield bytes(min(_STEP, hole - begin))
+            yield from self._tape.parts(length)
+            at = max(at, offset + length)

@@ -45,6 +45,48 @@ def test_every_form_of_compression(tmp_path: Path, pack: object) -> None:
     assert sorted(made.root.files_under(b"/")) == [b"/caf\xe9", b"/" + long.encode()]
 
 
+@pytest.mark.parametrize("form", ["1.0", "0.1"])
+def test_files_with_holes_are_read_as_they_are(tmp_path: Path, form: str) -> None:
+    """As bsdtar and ``tar --sparse`` store them; one is a copy of another that has no holes."""
+    content = b"\x7fELF" + bytes(60_000) + b"x" * 5000
+    stored = content[:512] + content[-5512:]
+    spots = ["2", "0", "512", str(len(content) - 5512), "5512"]
+    info = tarfile.TarInfo("opt/copy")
+    info.pax_headers = {"GNU.sparse.major": form[0], "GNU.sparse.minor": form[2]}
+    if form == "1.0":
+        info.pax_headers["GNU.sparse.realsize"] = str(len(content))
+        stored = "".join(f"{spot}\n" for spot in spots).encode().ljust(512, b"\0") + stored
+    else:
+        info.pax_headers |= {"GNU.sparse.size": str(len(content)),
+                             "GNU.sparse.map": ",".join(spots[1:])}  # fmt: skip
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as made:
+        info.size = len(stored)
+        made.addfile(info, io.BytesIO(stored))
+        for name, whole in (("usr/lib/a.so", content), ("usr/lib/b.so", content + b"y")):
+            info = tarfile.TarInfo(name)
+            info.size = len(whole)
+            made.addfile(info, io.BytesIO(whole))
+    [group] = unpack([layer(tmp_path, buffer.getvalue())], PLENTY).root.alike()
+    assert sorted(group.paths) == [b"/opt/copy", b"/usr/lib/a.so"]
+
+
+def test_the_content_of_a_large_file_with_holes_is_left_out(tmp_path: Path) -> None:
+    """Nor does one whose map promises what cannot be hold anything up."""
+    for size in (1 << 50, 4096):
+        info = tarfile.TarInfo("disk.img")
+        info.pax_headers = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1",
+                            "GNU.sparse.size": str(size),
+                            "GNU.sparse.map": f"{1 << 60},0,5,-7,0,512"}  # fmt: skip
+        info.size = 512
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as made:
+            made.addfile(info, io.BytesIO(b"x" * 512))
+            made.addfile(tarfile.TarInfo("after"))
+        found = unpack([layer(tmp_path, buffer.getvalue())], PLENTY).root.files_under(b"/")
+        assert sorted(found) == [b"/after", b"/disk.img"]
+
+
 def test_layers_are_merged_in_order_and_dpkgs_lists_kept(tmp_path: Path) -> None:
     info = "var/lib/dpkg/info/"
     lower = layer(tmp_path, tar((info + "a.list", b"/old\n"), (info + "b.list", b"/b\n")), "1")
