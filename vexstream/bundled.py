@@ -9,8 +9,8 @@ every package that may be in one, those beside which it lies, no silence shows t
 once the bundle was used (vexstream/carriers.py). Which others are in one its lines and strings tell
 (vexstream/bundled_lines.py, bundled_strings.py).
 
-A Java archive of shared classes (AppCDS, an AOT cache, OpenJ9's cache) does not name them either,
-and is mapped before anything is seen of it.
+A Java archive of shared classes (AppCDS, an AOT cache, OpenJ9's cache; told by its name, HotSpot's
+by its content as well) does not name them either, and is mapped before anything is seen of it.
 
 A checkpoint of a process (CRIU's, as CRaC makes of a JVM) holds all that it had loaded: of no
 package of a language is known then whether it runs.
@@ -21,9 +21,10 @@ a temporary directory when the program starts: of packages with such files it is
 
 import re
 from collections.abc import Iterable, Mapping, Sequence, Set
+from itertools import chain
 
 from vexstream.claims import JAVA_TYPES, OS_TYPES
-from vexstream.filekinds import is_shared_classes
+from vexstream.filekinds import SHARED_CLASSES, is_shared_classes
 from vexstream.imagefiles import Image
 from vexstream.own import distributed_part
 from vexstream.sbom import Artifact
@@ -45,6 +46,7 @@ _OF_LANGUAGE = {
     "npm": re.compile(rb".*/(?:node_modules|nodejs)/.*\.[cm]?js\Z", re.DOTALL),
     "java-archive": re.compile(rb".*/share/java/.*\.jar\Z", re.DOTALL),
     "dotnet": re.compile(rb".*\.dll\Z", re.DOTALL),
+    "erlang": re.compile(rb".*/ebin/[^/]*\.beam\Z", re.DOTALL),
     "lua": re.compile(rb".*/lua(?:jit)?/.*\.lua\Z", re.DOTALL),
 }
 """Where packages of the operating system have those of a language (python3-yaml)."""
@@ -58,10 +60,10 @@ def in_place_of(
 ) -> Mapping[str, str]:
     """Artifact id -> why something else may run in the place of its files."""
     by_packages = _by_packages(artifacts, owned, image)
-    classes = next(
-        (path for path in image.root.files_under(b"/")
-         if is_shared_classes(path) and path not in by_packages), None,
-    )  # fmt: skip
+    by_content = (p for p, what in sorted(image.holders.items()) if what == SHARED_CLASSES)
+    by_name = (p for p in image.root.files_under(b"/")
+               if is_shared_classes(p) and p not in by_packages)  # fmt: skip
+    classes = next(chain(by_content, by_name), None)
     restored = _checkpoint(image)
     held = holders_of(artifacts, owned, image).get("python", ())
     frozen = next((path for path in held if image.is_program(path)), None)

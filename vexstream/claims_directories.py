@@ -6,7 +6,7 @@ all gems that come with Ruby would be in use with it.
 """
 
 import posixpath
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 
 from vexstream.claims_python import relative
 from vexstream.filekinds import Kind, kind
@@ -20,7 +20,9 @@ _ELSEWHERE = "a directory of it is a symlink to somewhere else"
 def npm(artifact: Artifact, image: Image) -> Claim:
     """The directory of package.json, without nested packages that have artifacts of their own.
 
-    What lies in ``node_modules`` and has none (no version, no package.json) is part of it.
+    What lies in ``node_modules`` and has none (no version, no package.json) is part of it. So is
+    what has a package.json with a name elsewhere in it: npm installs nothing there, the package
+    brought it (``preact/hooks``, ``next/dist/compiled/ws``).
     """
     claim = _directories(artifact, image, "package.json", image.npm_homes)
     homes = {posixpath.dirname(path) for path in claim.paths if path.endswith(b"/package.json")}
@@ -132,7 +134,7 @@ def _manifests(artifact: Artifact, image: Image, name: str) -> list[bytes]:
     ]
 
 
-def _directories(artifact: Artifact, image: Image, name: str, others: Collection[bytes]) -> Claim:
+def _directories(artifact: Artifact, image: Image, name: str, others: Container[bytes]) -> Claim:
     manifests = _manifests(artifact, image, name)
     homes = {image.root.realpath(posixpath.dirname(manifest)) for manifest in manifests} - {None}
     if not homes or b"/" in homes:
@@ -140,14 +142,25 @@ def _directories(artifact: Artifact, image: Image, name: str, others: Collection
     paths: list[bytes] = []
     incomplete = None
     for home in sorted(home for home in homes if home):
-        found = _below(image, home, others)
+        found = _below(image, home, _Nested(home, others))
         paths += found.paths
         incomplete = incomplete or found.incomplete
     alone = incomplete is None and any(kind(path) is Kind.CODE for path in paths)
     return Claim(paths, incomplete, record=None if alone else manifests[0])
 
 
-def _below(image: Image, directory: bytes, others: Collection[bytes] = ()) -> Claim:
+class _Nested:
+    """Those of the directories that npm, or its like, installed below one of them."""
+
+    def __init__(self, home: bytes, homes: Container[bytes]) -> None:
+        self._length = len(home)
+        self._homes = homes
+
+    def __contains__(self, path: object) -> bool:
+        return isinstance(path, bytes) and path in self._homes and _MODULES in path[self._length :]
+
+
+def _below(image: Image, directory: bytes, others: Container[bytes] = ()) -> Claim:
     """All below a directory, symlinks included; ``others`` are directories of other packages."""
     home = image.root.realpath(directory)
     if home is None:

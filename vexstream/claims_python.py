@@ -1,12 +1,16 @@
 """What an installed Python package claims: RECORD, installed-files.txt, or the modules it names."""
 
 import posixpath
+import re
 from collections.abc import Iterable, Iterator
 
 from vexstream.imagefiles import Claim, Image, as_syft_writes, spell_all, spellings
 from vexstream.sbom import Artifact
 
 _EDITABLE = "installed editable: its code is elsewhere"
+_LINKED = "its list names a directory, which may be a symlink to code elsewhere"
+"""As PDM and flit write it where they link to a cache or to sources."""
+_NO_SUFFIX = re.compile(rb"/[^/.]+\Z")
 
 
 def python(artifact: Artifact, image: Image) -> Claim:
@@ -26,6 +30,8 @@ def python(artifact: Artifact, image: Image) -> Claim:
         ]  # fmt: skip
         if _editable(artifact, image, sites):
             return Claim(paths, incomplete=_EDITABLE)
+        if any(map(image.root.names_in, filter(_NO_SUFFIX.search, paths))):
+            return Claim(paths, incomplete=_LINKED)
         return Claim(paths, record=record)
     found, missing = _modules(artifact, image, sites)
     if missing or not found:

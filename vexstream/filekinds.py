@@ -83,8 +83,11 @@ _CODE_SUFFIXES = frozenset(
         b" py pyc pyo pyw pyx pyd pth egg whl zip"  # Python, and what it can import from
         b" js cjs mjs jsx ts cts mts tsx node wasm"  # Node
         b" jar war ear sar nar par kar lpkg jpi hpi class jmod jsa aot"  # Java
-        b" rb gem php phtml phar inc pl pm pod al ix"  # Ruby, PHP, Perl
-        b" beam el elc lua tcl r rdb rdx jl sh bash csh zsh ksh"
+        b" groovy clj cljc"
+        b" rb gem rake erb php phtml phar inc pl pm pod al ix psgi cgi"  # Ruby, PHP, Perl
+        b" module install theme profile engine"  # PHP as Drupal names it
+        b" beam ez exs el elc scm lua tcl r rdb rdx jl ps1 psm1"
+        b" sh bash csh zsh ksh fish awk"
     ).split()
 )
 
@@ -92,19 +95,28 @@ BYTECODE = b".pyc"
 """How the only paths end that are not owned under themselves."""
 
 _BYTECODE = re.compile(
-    rb"(.*/)__pycache__/([^/]+?)\.[^/.]+(?:\.opt-[0-9a-zA-Z]+)?\.pyc\Z", re.DOTALL
-)
-
-_SHARED_CLASSES = re.compile(
-    rb"(?!.*/lib/server/classes[^/]*\.jsa\Z).*(?:\.jsa|\.aot|/C\d+[MD]\d+\w*_[^/]+_G\d+L\d+)\Z",
+    rb"(.*/)__pycache__/([^/]+?)\.[^/.]+?(?:-pytest-[^/]+)?(?:\.opt-[0-9a-zA-Z]+)?\.pyc\Z",
     re.DOTALL,
 )
+"""pytest keeps modules with rewritten assertions, of every package that has a plugin for it,
+under a tag with its own version (``__init__.cpython-311-pytest-8.3.4.pyc``)."""
+
+_OF_JDK = re.compile(rb".*/lib/server/classes[^/]*\.jsa\Z", re.DOTALL)
+_SHARED_CLASSES = re.compile(rb".*(?:\.jsa|\.aot|/C\d+[MD]\d+\w*_[^/]+_G\d+L\d+)\Z", re.DOTALL)
+SHARED_CLASSES = "shared-classes"
+"""What a file of the image is called that is such an archive by its content."""
 
 
 def is_shared_classes(path: bytes) -> bool:
     """Whether it is an archive of classes from which a JVM runs what lies in others: HotSpot's and
-    OpenJ9's. That of the JDK's own classes, in lib/server, holds no others."""
-    return _SHARED_CLASSES.match(path) is not None
+    OpenJ9's. That of the JDK's own classes, in lib/server, holds no others, unless it was made anew
+    with the class path of an application."""
+    return _SHARED_CLASSES.match(path) is not None and not is_of_jdk(path)
+
+
+def is_of_jdk(path: bytes) -> bool:
+    """Whether a JVM takes it for the archive of the JDK's own classes."""
+    return _OF_JDK.match(path) is not None
 
 
 def kind(path: bytes) -> Kind:

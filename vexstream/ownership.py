@@ -14,7 +14,8 @@ kernel reports paths without symlinks. Then:
 4. Hard links of an owned file that nobody claims belong to the owners of the file.
 5. Bytecode belongs to the owner of its source: in ``__pycache__`` (``filekinds.owner_path``), in
    the place of a source that was removed, in a tree of its own (PYTHONPYCACHEPREFIX, PHP's
-   opcache.file_cache, Guile's cache), or beside a link to the source (Emacs).
+   opcache.file_cache, Guile's cache), or beside a link to the source (Emacs). Erlang's that
+   nobody owns belongs to the owner of the module of that name: releases are stripped copies.
 6. A file with the content of a package's code belongs to that package as well: it was copied there
    (``cp libssl.so.3 /app/``), moved there by a later layer, or vendored. Not when its owner is of
    the same name: that is another version of it, with findings of its own. Nor does the original
@@ -49,10 +50,11 @@ ONLY_METADATA = "it owns only documentation and records of its installation"
 NO_CODE = "none of the code that it installed is in the image"
 
 _IN_TREE = re.compile(
-    rb"(?<!/__pycache__)/([^/.]+)\.[a-z]+-\d+(?:\.opt-\w+)?\.pyc\Z|/([^/]+\.[a-z]\w*)\.bin\Z"
-    rb"|/([^/]+\.scm)\.go\Z"
+    rb"(?<!/__pycache__)/([^/.]+)\.[a-z]+-?\d+(?:-[^/]+)?(?:\.opt-\w+)?\.pyc\Z"
+    rb"|/([^/]+\.[a-z]\w*)\.bin\Z|/([^/]+\.scm)\.go\Z"
 )
 """Bytecode that is not beside its source."""
+_BEAM = b".beam"
 _COMPILED = (b".pyc", b".bin", b".elc", b".scm.go")
 _PROGRAM_OR_LIBRARY = re.compile(
     rb".*(?:/s?bin|/libexec)/[^/]+\Z|.*\.so(?:\.[0-9.]+)?\Z", re.DOTALL
@@ -93,6 +95,7 @@ def assign(artifacts: Sequence[Artifact], image: Image) -> tuple[Package, ...]:
     _give_alike(artifacts, found, image.root)
     _give_orphans(owned, _of_same_code(image))
     _give_bytecode(owned, image.root)
+    _give_beams(owned, image.root)
     return tuple(
         _package(
             artifact,
@@ -298,6 +301,18 @@ def _ends(path: bytes) -> Iterator[tuple[int, int]]:
         seal = hash((seal, path[at:end]))
         yield seal, at
         end = at
+
+
+def _give_beams(owned: Sequence[set[bytes]], root: RootFs) -> None:
+    """Releases (mix, relx) strip what they copy; a name is one module's alone in Erlang."""
+    claimed = set().union(*owned)
+    copies: dict[bytes, list[bytes]] = defaultdict(list)
+    for path in root.files_under(b"/"):
+        if path.endswith(_BEAM) and path not in claimed:
+            copies[posixpath.basename(path)].append(path)
+    for files in owned if copies else ():
+        names = {posixpath.basename(path) for path in files if path.endswith(_BEAM)}
+        files.update(path for name in names & copies.keys() for path in copies[name])
 
 
 def _package(

@@ -24,7 +24,7 @@ _ALONE = re.compile(
 """Names that tell a file by themselves: archives, libraries, programs."""
 
 
-_COMPILED = re.compile(rb"\.[a-z]+-\d+(?:\.opt-\w+)?\.pyc\Z|(?<=\.php)\.bin\Z")
+_COMPILED = re.compile(rb"\.[a-z]+-?\d+(?:-[^/]+)?(?:\.opt-\w+)?\.pyc\Z|(?<=\.php)\.bin\Z")
 """Bytecode in a tree of its own (PYTHONPYCACHEPREFIX, opcache.file_cache)."""
 
 
@@ -64,7 +64,11 @@ def is_script(path: bytes) -> bool:
 
 
 def tails(path: bytes) -> Iterator[bytes]:
-    """By what a file and its copy elsewhere are alike; any one of them will do."""
+    """By what a file and its copy elsewhere are alike; any one of them will do.
+
+    A short path may be that in a volume which is itself a directory of packages, as Compose files
+    have ``/app/node_modules``.
+    """
     path = _source(path)
     name = posixpath.basename(path)
     if _ALONE.match(name):
@@ -76,6 +80,8 @@ def tails(path: bytes) -> Iterator[bytes]:
     place = _PLACES.match(path)
     if place:
         yield b"//" + path[place.end() :]
+    elif len(names) < _NAMES:
+        yield b"/" + path
 
 
 def _source(path: bytes) -> bytes:

@@ -16,6 +16,8 @@ tests/integration/test_holders.py makes those that can be made here.
 
 import re
 
+from vexstream.filekinds import SHARED_CLASSES, is_of_jdk
+
 _ELF = b"\x7fELF"
 _SNAPSHOT = b"\x19\xda\x43\x01"
 _DENO = re.compile(rb"d3n0l4nd.{0,48}\Z", re.DOTALL)
@@ -41,11 +43,25 @@ _ZIPAPP = re.compile(rb"#![^\n]{0,1000}python[^\n]{0,1000}\n(?:#[^\n]*\n)?PK\x03
 _ZIP = b"PK\x03\x04"
 _LUA = (b"\x1bLua", b"\x1bLJ")
 """What luac and LuaJIT's compiler write."""
+_RUBY = b"YARB"
+"""``RubyVM::InstructionSequence#to_binary``."""
 _PHAR = (b"<?php", b"#!")
 _PHAR_END = b"GBMB"
 _COMPOSER = re.compile(rb"(?s).{0,2000}\bmapPhar\(['\"]composer\.phar['\"]\)")
 """Composer itself: what it installs runs without it."""
 _OVERLAP = 64
+_NAMESPACE = re.compile(rb"(?m)^[ \t]*namespace[ \t]+([A-Za-z_][\w\\]{0,200})[ \t\r\n]*[;{]")
+_NAMESPACES = 3
+"""A source of PHP has one; more are copies of classes, as class preloaders put them together."""
+_PACKED = b'$fatpacked{"'
+"""What Perl's App::FatPacker puts before each module that it copies into a script."""
+_SHARED = tuple(
+    magic.to_bytes(4, order) for magic in (0xF00BABA2, 0xF00BABA8) for order in ("little", "big")
+)
+"""Archives of classes: static or AOT caches, and dynamic ones (``cds.h`` of HotSpot)."""
+_JARS = re.compile(rb"([ -~]{1,4000})\.jar\0")
+_JDKS = re.compile(rb"(?:java|jdk|sun)\.[a-z.]*\Z")
+"""Of the class path, in such an archive; some packages of the JDK are called ``.jar`` as well."""
 _LOCAL = re.compile(rb"PK\x03\x04.{26}", re.DOTALL)
 _MAX_NAME_BYTES = 1024
 _FOR_JAVA = re.compile(rb".*\.(?:[jwersnk]ar|par|lpkg|[jh]pi)\Z", re.DOTALL)
@@ -61,7 +77,9 @@ class Holder:
         """Type of the packages that the file may hold, once that is known."""
         self._program = not _GRAAL.match(path)
         self._zip = not _FOR_JAVA.match(path)
-        self._phar = False
+        self._of_jdk = is_of_jdk(path)
+        self._shared = self._phar = self._php = self._script = False
+        self._namespaces: set[bytes] = set()
         self._end = self._last = b""
         self._first = True
 
@@ -71,27 +89,47 @@ class Holder:
         if self._first:
             self._first = False
             self._phar = part.startswith(_PHAR) and not _COMPOSER.match(part)
+            self._php = part.startswith(b"<?php")
+            self._script = part.startswith(b"#!")
+            self._shared = part.startswith(_SHARED)
             if part.startswith(_SNAPSHOT):
                 self.language = "npm"
             elif part.startswith(_LUA):
                 self.language = "lua"
+            elif part.startswith(_RUBY):
+                self.language = "gem"
             elif _ZIPAPP.match(part):
                 self.language = "python"
             self._program &= part.startswith(_ELF)
             self._zip &= part.startswith((_ZIP, b"#!"))
-        if self._program and not self.language:
+        if self._shared and not self.language:
+            part = self._end + part
+            if not self._of_jdk or not all(map(_JDKS.search, _JARS.findall(part))):
+                self.language = SHARED_CLASSES
+            self._end = part[-_MAX_NAME_BYTES:]
+        elif self._program and not self.language:
             part = self._end + part
             self.language = _language(part)
             self._end = part[-_OVERLAP:]
-        elif self._zip and not self.language:
+        elif (self._zip or self._php) and not self.language:
             part = self._end + part
-            self.language = "python" if _has_modules(part) else ""
+            self._look_through(part)
             self._end = part[-_MAX_NAME_BYTES:]
+
+    def _look_through(self, part: bytes) -> None:
+        """An archive, a script, or both."""
+        if self._php:
+            self._namespaces.update(_NAMESPACE.findall(part))
+            self.language = "php-composer" if len(self._namespaces) >= _NAMESPACES else ""
+        elif self._script and _PACKED in part:
+            self.language = "perl"
+        else:
+            self.language = _of_modules(part)
 
     def close(self) -> None:
         """The file ends here."""
-        if self._phar and self._last == _PHAR_END:
-            self.language = "php-composer"
+        if (self._phar or self._program) and self._last == _PHAR_END:
+            self.language = self.language or "php-composer"  # behind a program: phpmicro
         if self._program and not self.language:
             if _BUN.search(self._end) or _DENO.search(self._end):
                 self.language = "npm"
@@ -104,16 +142,18 @@ def _language(content: bytes) -> str:
         if mark in content:
             return language
     place = content[: max(content.find(_DOTNET), 0)][-8:]
-    return "dotnet" if any(place) else ""
+    return "dotnet" if any(place) else _of_modules(content)
 
 
-def _has_modules(archive: bytes) -> bool:
-    """Members of a zip archive that Python imports."""
-    if b".py" not in archive:
-        return False
+def _of_modules(archive: bytes) -> str:
+    """The language that loads members of a zip archive: Python, or Erlang (escripts, .ez)."""
+    if b".py" not in archive and b".beam" not in archive:
+        return ""
     for head in _LOCAL.finditer(archive):
         size = int.from_bytes(head[0][26:28], "little")
         name = archive[head.end() : head.end() + size]
         if name.endswith((b".py", b".pyc")) and not name.startswith(b"node_modules/"):
-            return True
-    return False
+            return "python"
+        if name.endswith(b".beam"):
+            return "erlang"
+    return ""

@@ -67,6 +67,8 @@ def test_only_metadata_has_a_reason(path: bytes) -> None:
         (b"/a/__pycache__/m.cpython-311.opt-1.pyc", b"/a/m.py"),
         (b"/a/__pycache__/m.pypy39.pyc", b"/a/m.py"),
         (b"/a/__pycache__/tool.v2.cpython-312.pyc", b"/a/tool.v2.py"),
+        (b"/a/__pycache__/m.cpython-311-pytest-8.3.4.pyc", b"/a/m.py"),
+        (b"/a/__pycache__/m.v2.pypy39-pytest-7.4.0.pyc", b"/a/m.v2.py"),
         (b"/a/m.pyc", b"/a/m.pyc"),
         (b"/a/__pycache__/m.py", b"/a/__pycache__/m.py"),
         (b"/a/x__pycache__/m.cpython-311.pyc", b"/a/x__pycache__/m.cpython-311.pyc"),

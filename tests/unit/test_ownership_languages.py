@@ -6,6 +6,7 @@ import pytest
 
 from tests.unit.images import SITE, artifact, deb, image, one
 from vexstream.claims import CLAIMANTS
+from vexstream.filekinds import SHARED_CLASSES
 from vexstream.ownership import NO_CODE, Ends, assign
 
 _ASSETS = {
@@ -94,11 +95,23 @@ def test_a_deep_path_of_bytecode_is_looked_at_once(
     assert sum(looked_at) - before == len(b"/cache" + source)
 
 
+def test_a_record_that_names_a_directory_is_no_list_of_files() -> None:
+    """PDM and flit link the package's directory into site-packages, and record the link."""
+    site = SITE.encode()
+    place = image(b"v/bin/flask", b"cache/flask/app.py", site + b"/x/bin/tool",
+                  links={site + b"/flask": b"/cache/flask"})  # fmt: skip
+    linked = one(artifact("python", "flask", files=("flask", "../../../bin/flask")), place)
+    assert (linked.files, bool(linked.unobservable)) == ((b"/v/bin/flask",), True)
+    assert one(artifact("python", "x", files=("x/bin/tool",)), place).unobservable is None
+
+
 def test_bytecode_in_a_tree_of_its_own_belongs_to_the_owner_of_the_source() -> None:
     site = SITE.encode()
-    tree = b"/cache" + site + b"/m/a.cpython-311.opt-2.pyc"
-    place = image(site + b"/m/a.py", tree, b"/cache/other/a.cpython-311.pyc")
-    assert one(artifact("python", "m", files=("m/a.py",)), place).files == (tree, site + b"/m/a.py")
+    tree = [b"/cache" + site + b"/m/a." + tag + b".pyc"
+            for tag in (b"cpython-311-pytest-8.3.4", b"cpython-311.opt-2", b"pypy39")]  # fmt: skip
+    place = image(site + b"/m/a.py", *tree, b"/cache/other/a.cpython-311.pyc")
+    found = one(artifact("python", "m", files=("m/a.py",)), place)
+    assert found.files == (*tree, site + b"/m/a.py")
 
 
 def test_a_package_without_any_of_its_code_is_not_observable() -> None:
@@ -176,6 +189,21 @@ def test_npm_leaves_nested_packages_to_themselves() -> None:
     )  # fmt: skip
     assert outer.files == (b"/a/lib/i.js", b"/a/package.json")
     assert inner.files == (b"/a/node_modules/b/i.js", b"/a/node_modules/b/package.json")
+
+
+def test_npm_owns_what_it_brought_under_another_name() -> None:
+    """``preact/hooks`` has a name and a version: Syft takes it for a package."""
+    home, names = b"n/node_modules/preact", (b"", b"/hooks", b"/hooks/node_modules/x")
+    manifests = [home + name + b"/package.json" for name in names]
+    place = image(*manifests, home + b"/hooks/i.js", home + b"/hooks/node_modules/x/i.js")
+    whole, hooks, nested = assign(
+        [artifact("npm", f"p{n}", at=(f"/{path.decode()}",)) for n, path in enumerate(manifests)],
+        place,
+    )
+    assert b"/" + home + b"/hooks/i.js" in whole.files
+    assert b"/" + home + b"/hooks/i.js" in hooks.files
+    assert b"/" + home + b"/hooks/node_modules/x/i.js" in nested.files
+    assert not any(path.startswith(b"/" + home + names[2] + b"/") for path in whole.files)
 
 
 def test_npm_owns_what_lies_in_its_node_modules_without_being_a_package() -> None:
@@ -303,6 +331,25 @@ def test_npm_packages_beside_a_bundle_may_run_from_it(bundle: bytes, observable:
 def test_java_may_run_from_an_archive_of_shared_classes(archive: bytes, observable: bool) -> None:
     found = one(artifact("java-archive", "x", at=("/srv/x.jar",)), image(b"srv/x.jar", archive))
     assert (found.unobservable is None) == observable
+
+
+@pytest.mark.parametrize("archive", [b"/srv/app.cds", b"/opt/jdk/lib/server/classes.jsa"])
+def test_shared_classes_are_known_by_their_content_as_well(archive: bytes) -> None:
+    """The JDK's own archive when it was made anew, though the JDK brought a file of that name."""
+    place = image(b"srv/x.jar", archive[1:], holders={archive: SHARED_CLASSES})
+    jdk = artifact("binary", "jdk", files=(archive.decode(),), metadata="java-jvm-installation")
+    found, _ = assign([artifact("java-archive", "x", at=("/srv/x.jar",)), jdk], place)
+    reason = f"the shared classes in {archive.decode()} may be its own"
+    assert (found.files, found.unobservable) == ((b"/srv/x.jar",), reason)
+
+
+def test_stripped_modules_of_erlang_belong_to_the_owner_of_the_name() -> None:
+    ssh, other = b"usr/lib/erlang/lib/ssh-4.15/ebin/ssh.beam", b"usr/lib/erlang/lib/x/ebin/x.beam"
+    copy = b"app/rel/lib/ssh-4.15/ebin/ssh.beam"
+    place = image(ssh, other, copy, b"app/rel/lib/shop-1/ebin/Elixir.Shop.beam")
+    found = assign([deb("erlang-ssh", f"/{ssh.decode()}"), deb("erlang-x", f"/{other.decode()}")],
+                   place)  # fmt: skip
+    assert [package.files for package in found] == [(b"/" + copy, b"/" + ssh), (b"/" + other,)]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from services.scanner import layers
 from services.scanner.layers import unpack
+from vexstream.filekinds import SHARED_CLASSES
 
 PLENTY = 64 * 1024 * 1024
 ELF = b"\x7fELF" + b"\0" * 70_000
@@ -58,6 +59,17 @@ def held(folder: Path, content: bytes, name: str = "app/shop", *, mode: int = 0o
         (b"\x1bLJ\x02" + b"x" * 300, "lua"),
         (b"-- \x1bLua" + b"x" * 300, None),
         (b"FUSE" + FUSE + b"1" + ELF, None),
+        (b"YARB\3\0\0\0" + b"x" * 300, "gem"),
+        (ELF + b"\3\0\0\0GBMB", "php-composer"),
+        (ELF + b"\3\0\0\0GBMB" + ELF, None),
+        (b"<?php\nnamespace A\\B {}\nnamespace C;\nnamespace D\n{}" + b"x" * 300, "php-composer"),
+        (
+            b"<?php\nnamespace A\\B;\nnamespace A\\B;\n// namespace C;\nnamespace {}" + b"x" * 300,
+            None,
+        ),
+        (b'#!/usr/bin/perl\n$fatpacked{"HTTP/Tiny.pm"} = ' + b"x" * 300, "perl"),
+        (b"\xa2\xab\x0b\xf0" + b"x" * 300, SHARED_CLASSES),
+        (b"\xa8\xab\x0b\xf0" + b"x" * 300, SHARED_CLASSES),
     ],
 )
 def test_a_holder_is_known_by_its_mark(tmp_path: Path, content: bytes, language: str) -> None:
@@ -86,6 +98,29 @@ def test_python_runs_any_zip_with_modules_without_leave_to_execute(
     assert held(tmp_path, zipped("core.pyc", before=b"#!/bin/sh\n"), name, mode=0o644) == "python"
     assert held(tmp_path, zipped("a.py.txt", ".pyx"), name) is None
     assert held(tmp_path, zipped("shop/core.py"), "jython.jar") is None
+
+
+def test_zip_archives_in_programs_and_of_erlang(tmp_path: Path) -> None:
+    assert held(tmp_path, zipped("shop/core.py", before=ELF)) == "python"
+    assert held(tmp_path, zipped("shop.html", before=ELF)) is None
+    escript = zipped("shop/ebin/shop.beam", before=b"#!/usr/bin/env escript\n")
+    assert held(tmp_path, escript) == "erlang"
+    assert held(tmp_path, zipped("cowboy-2/ebin/cowboy.beam"), "plugins/cowboy.ez") == "erlang"
+
+
+@pytest.mark.parametrize(
+    ("content", "language"),
+    [
+        (b"\0sun.tools.jar\0xjava.util.jar\0", None),
+        (b"\0/srv/app.jar\0", SHARED_CLASSES),
+        (b"\0shop-1.0.jar\0", SHARED_CLASSES),
+    ],
+)
+def test_the_jdks_own_archive_of_classes_made_anew_for_an_application(
+    tmp_path: Path, content: bytes, language: str | None
+) -> None:
+    archive = b"\xa2\xab\x0b\xf0" + b"x" * 300 + content + b"x" * 300
+    assert held(tmp_path, archive, "opt/jdk/lib/server/classes.jsa") == language
 
 
 def test_a_program_is_one_without_leave_to_execute_and_of_any_size(tmp_path: Path) -> None:

@@ -51,6 +51,10 @@ _SCANS = st.lists(st.lists(_PATHS, max_size=5), max_size=4).map(
         ("/v/lib/python3.11/site-packages/a/b.py",
          "/cache/v/lib/python3.11/site-packages/a/b.cpython-311.pyc", Use.OPENED),
         ("/srv/vendor/acme/x/src/A.php", "/cache/1a2b/srv/vendor/acme/x/src/A.php.bin", Use.OPENED),
+        ("/app/node_modules/ms/index.js", "/ms/index.js", Use.OPENED),
+        ("/v/lib/python3.11/site-packages/six.py", "/__pycache__/six.cpython-311.pyc", Use.OPENED),
+        ("/v/site-packages/a/b.py", "/a/__pycache__/b.cpython-311-pytest-8.3.4.pyc", Use.OPENED),
+        ("/app/vendor/ramsey/uuid/functions.php", "/ramsey/uuid/functions.php", Use.OPENED),
         ("/opt/lib/log4j-core-2.14.1.jar", "/var/lib/felix/log4j-core-2.14.1.jar", Use.OPENED),
         ("/usr/share/jenkins/ref/plugins/git.jpi", "/jobs/plugins/git.jpi", Use.OPENED),
         ("/usr/bin/tool", "/data/tool", Use.EXECUTED),
@@ -65,8 +69,8 @@ def test_code_that_runs_from_a_copy_on_a_volume_is_in_use(owned: str, copy: str,
 
 @pytest.mark.parametrize(
     "path",
-    [b"/w/project/src/index.js", b"/data/node_modules/ns/index.js", b"/w/a/site-packages/b.py",
-     b"/w/LICENSE", b"/host/usr/bin/tool", b"/host/usr/lib/libz.so.1",
+    [b"/w/project/src/index.js", b"/src/index.js", b"/data/node_modules/ns/index.js",
+     b"/w/a/site-packages/b.py", b"/w/LICENSE", b"/host/usr/bin/tool", b"/host/usr/lib/libz.so.1",
      b"/w/entrypoint.sh", b"/data/tool.conf"],
 )  # fmt: skip
 def test_other_files_on_a_volume_are_nobodys(path: bytes) -> None:
