@@ -50,7 +50,7 @@ MIN_ALIKE_BYTES = 256
 MAX_SPARSE_BYTES = 1 << 30
 """A file with holes (bsdtar stores programs so, as linkers leave them) that is larger is a disk of
 a virtual machine or the like, and its content is not looked at."""
-_PACKAGED = b"/node_modules/"
+_MODULES = b"/node_modules/"
 _BLOCK = 512
 _STEP = 1024 * 1024
 
@@ -290,7 +290,7 @@ def _read(
         return entry
     kept: list[bytes] = []
     holder, content = Holder(path), Content(path)
-    script = None if _PACKAGED in path else Script(path, size)
+    script = None if _is_packaged(path) else Script(path, size)
     checksum = 0
     archive, node_archive = ClassArchive(), NodeArchive()
     for part in tape.parts(size):
@@ -329,6 +329,13 @@ def _read(
         unpacked.natives[path] = native
     # Files that only seem alike share an owner too many: no checksum has to be proof against that.
     return replace(entry, content=size << 32 | checksum) if size >= MIN_ALIKE_BYTES else entry
+
+
+def _is_packaged(path: bytes) -> bool:
+    """It came with an npm package: what tools keep in directories of their own there they made
+    (``.vite/deps``, ``.cache``)."""
+    _, within, rest = path.rpartition(_MODULES)
+    return bool(within) and not rest.startswith(b".")
 
 
 def _plain(file: BinaryIO, stack: ExitStack) -> _Reader:

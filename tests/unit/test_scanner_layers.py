@@ -182,6 +182,8 @@ def test_equal_contents_are_known_over_all_layers(tmp_path: Path) -> None:
         ("app/a.js", b"let a = 1;\n" * 6000, True),
         ("app/a.js", b"let a = require('x');\n" * 100, False),
         ("app/node_modules/x/dist/x.js", b"a" * 1000, False),
+        ("app/node_modules/.pnpm/x@1.0.0/node_modules/x/dist/x.js", b"a" * 1000, False),
+        ("app/node_modules/.vite/deps/x.js", b"a" * 1000, True),
         ("app/a.css", b"a" * 1000, False),
     ],
 )
