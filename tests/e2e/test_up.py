@@ -21,6 +21,8 @@ pytestmark = pytest.mark.real
 
 T = TypeVar("T")
 _WAIT_S = 150.0
+_STOP = signal.SIGTERM if signal.getsignal(signal.SIGINT) is signal.SIG_IGN else signal.SIGINT
+"""Ctrl-C, but where the tests run in the background: there it is ignored, also by what they start."""
 
 
 def test_a_container_of_this_machine_gets_its_document(
@@ -48,7 +50,7 @@ def test_a_container_of_this_machine_gets_its_document(
             assert found["counts"]["not_affected"] > 0
             assert httpx.get(f"{url}/vex/{probe_image.config_digest}").status_code == 200
         finally:
-            up.send_signal(signal.SIGINT)
+            up.send_signal(_STOP)
             assert up.wait(60) == 0, said.read_text()
     assert said.read_text().rstrip().endswith("Stopped.")
 
