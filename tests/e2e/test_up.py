@@ -21,8 +21,6 @@ pytestmark = pytest.mark.real
 
 T = TypeVar("T")
 _WAIT_S = 150.0
-_STOP = signal.SIGTERM if signal.getsignal(signal.SIGINT) is signal.SIG_IGN else signal.SIGINT
-"""Ctrl-C, but where the tests run in the background: there it is ignored, also by what they start."""
 
 
 def test_a_container_of_this_machine_gets_its_document(
@@ -37,7 +35,14 @@ def test_a_container_of_this_machine_gets_its_document(
     environment = {**os.environ, **demo_database, "COLUMNS": "300"}
     with (
         said.open("wb") as output,
-        subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment) as up,
+        subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            # It is ignored by what was started in the background, and what that starts.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        ) as up,
     ):
         try:
             url = _until(lambda: re.search(r"(http://\S+)/images", said.read_text()), up)[1]
@@ -50,7 +55,7 @@ def test_a_container_of_this_machine_gets_its_document(
             assert found["counts"]["not_affected"] > 0
             assert httpx.get(f"{url}/vex/{probe_image.config_digest}").status_code == 200
         finally:
-            up.send_signal(_STOP)
+            up.send_signal(signal.SIGINT)
             assert up.wait(60) == 0, said.read_text()
     assert said.read_text().rstrip().endswith("Stopped.")
 
