@@ -29,6 +29,10 @@ _RENAMED_LEAST, _RENAMED_SHARE = 20, 0.25
 _MODULE, _TYPE_REF, _TYPE_DEF, _FIELD, _METHOD = 0, 1, 2, 4, 6
 _MODULE_REF, _TYPE_SPEC, _ASSEMBLY_REF = 0x1A, 0x1B, 0x23
 MAX_TYPES = 200_000
+MAX_HEAP_BYTES = 64 << 20
+"""All names of an assembly, those of members among them."""
+MAX_EMBEDDED = 10_000
+"""Names that are like those of libraries."""
 MAX_DEPTH = 3
 """Of assemblies in one another."""
 
@@ -51,38 +55,47 @@ class Assembly:
     """An obfuscator took the names away."""
 
 
-def read(data: memoryview, depth: int = MAX_DEPTH) -> Assembly | None:
+def read(data: memoryview) -> Assembly | None:
     """None for a program of Windows that is no assembly.
 
     Raises:
         AssemblyError: it is one, of which no more can be said.
     """
+    return _read(data, MAX_DEPTH, embedded.Work())
+
+
+def _read(data: memoryview, depth: int, work: embedded.Work) -> Assembly | None:
     try:
         found = _parts(data)
         if found is None:
             return None
         metadata, resources = found
-        return _with_inner(_assembly(metadata), resources, depth)
+        return _with_inner(_assembly(metadata), resources, depth, work)
     except (struct.error, IndexError) as error:
         raise AssemblyError("its metadata is damaged") from error
     except embedded.TooManyError as error:
         raise AssemblyError(str(error)) from error
 
 
-def _with_inner(assembly: Assembly, resources: memoryview, depth: int) -> Assembly:
+def _with_inner(
+    assembly: Assembly, resources: memoryview, depth: int, work: embedded.Work
+) -> Assembly:
     """The types of those among its resources are its own, and so are their resources."""
-    for content in embedded.libraries(resources):
+    types, names, renamed = set(assembly.types), set(assembly.embedded), assembly.renamed
+    left = MAX_NAMES_BYTES
+    for content in embedded.libraries(resources, work):
         if not depth:
             raise AssemblyError("assemblies lie in one another")
-        inner = read(content, depth - 1)
-        if inner is not None:
-            assembly = replace(
-                assembly,
-                types=assembly.types | inner.types,
-                embedded=assembly.embedded | inner.embedded | {inner.module},
-                renamed=assembly.renamed or inner.renamed,
-            )
-    return assembly
+        inner = _read(content, depth - 1, work)
+        if inner is None:
+            continue
+        types |= inner.types
+        names |= inner.embedded | {inner.module}
+        renamed |= inner.renamed
+        left -= sum(map(len, inner.types)) + sum(map(len, inner.embedded))
+        if left < 0 or len(types) > MAX_TYPES or len(names) > MAX_EMBEDDED:
+            raise AssemblyError("the assemblies in it have too many names")
+    return replace(assembly, types=types, embedded=names, renamed=renamed)
 
 
 def _parts(data: memoryview) -> tuple[memoryview, memoryview] | None:
@@ -133,6 +146,8 @@ def _assembly(metadata: memoryview) -> Assembly:
     tables = next((streams[name] for name in _TABLES if name in streams), None)
     if tables is None or b"#Strings" not in streams:
         raise AssemblyError("its metadata has no tables")
+    if len(streams[b"#Strings"]) > MAX_HEAP_BYTES:
+        raise AssemblyError("its names are too long")
     names = bytes(streams[b"#Strings"])
     reader = _Tables(tables)
     found = reader.types()
@@ -145,7 +160,7 @@ def _assembly(metadata: memoryview) -> Assembly:
         module=_text(names, reader.module()).lower(),
         types=types.keys(),
         public={name for name, flags in types.items() if flags & _VISIBILITY == _PUBLIC},
-        embedded=set(_libraries(names)),
+        embedded=_libraries(names),
         renamed=renamed >= max(_RENAMED_LEAST, _RENAMED_SHARE * len(whole)),
     )
 
@@ -212,7 +227,11 @@ def _text(names: bytes, at: int) -> bytes:
     return names[at:end]
 
 
-def _libraries(names: bytes) -> Iterator[bytes]:
+def _libraries(names: bytes) -> Set[bytes]:
+    found: set[bytes] = set()
     for match in _EMBEDDED.finditer(names):
         end = match.start() + len(b".dll")
-        yield names[max(end - _MAX_NAME_BYTES, 0) : end].rpartition(b"\0")[2].lower()
+        found.add(names[max(end - _MAX_NAME_BYTES, 0) : end].rpartition(b"\0")[2].lower())
+        if len(found) > MAX_EMBEDDED:
+            raise AssemblyError("too many names in it are like those of libraries")
+    return found

@@ -30,6 +30,8 @@ from vexstream.scan import Package
 
 DOTNET = "dotnet"
 _MAX_MODULES = 3
+_MAX_FILE_NAME_BYTES = 255
+"""Of every file system of Linux."""
 _RUNTIME = re.compile(
     rb".*/(?:shared/Microsoft\.[^/]+|sdk|packs/[^/]+|host/fxr)/\d[^/]*/", re.DOTALL
 )
@@ -68,7 +70,7 @@ def with_merged(
     doubt = _doubt(holders, {path: why for path, why in read.unread.items() if path in own})
     if not holders and doubt is None:
         return tuple(packages)
-    held = _Held(holders, _common(read.assemblies))
+    held = _Held(holders, _common(read.assemblies), _names(packages))
     applications = _applications(image)
     changed = list(packages)
     for number, package in enumerate(packages):
@@ -118,7 +120,10 @@ def _applications(image: Image) -> Set[str]:
 class _Held:
     """What own assemblies hold: types, and other assemblies as resources."""
 
-    def __init__(self, holders: Mapping[bytes, Assembly], common: Set[bytes]) -> None:
+    def __init__(
+        self, holders: Mapping[bytes, Assembly], common: Set[bytes], sought: frozenset[bytes]
+    ) -> None:
+        """``sought`` are the names of the packages' assemblies."""
         self._holders = holders
         self._common = common
         self._by_type: dict[bytes, set[bytes]] = defaultdict(set)
@@ -127,7 +132,7 @@ class _Held:
             for name in assembly.types:
                 self._by_type[name].add(path)
             for name in assembly.embedded:
-                for end in _ends(name):
+                for end in sought.intersection(_ends(name)):
                     self._by_resource[end].add(path)
 
     def with_copies(self, path: bytes, assembly: Assembly) -> Set[bytes]:
@@ -146,10 +151,16 @@ class _Held:
 
 
 def _ends(name: bytes) -> Iterator[bytes]:
-    """A resource's name, and all that may be the name of an assembly in it."""
-    while b"." in name:
+    """All in a resource's name that may be the name of a file."""
+    name = name[-_MAX_FILE_NAME_BYTES:]
+    while name:
         yield name
         name = name.partition(b".")[2]
+
+
+def _names(packages: Sequence[Package]) -> frozenset[bytes]:
+    paths = (path for package in packages if package.type == DOTNET for path in package.files)
+    return frozenset(posixpath.basename(path).lower() for path in paths)
 
 
 def _common(assemblies: Mapping[bytes, Assembly]) -> Set[bytes]:

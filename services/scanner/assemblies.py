@@ -9,7 +9,9 @@ from vexstream.merged import Read
 
 MAX_ASSEMBLY_BYTES = 1 << 30
 MAX_NAMES_BYTES = 128 << 20
-"""The names of types of all of them."""
+"""The names of types and resources of all of them."""
+_NAME_BYTES = 200
+"""What a name costs, however short it is."""
 
 
 def read(
@@ -29,9 +31,11 @@ def read(
         except (rereading.LongFileError, assemblies.AssemblyError) as error:
             found.unread[path] = str(error)
             continue
-        left -= sum(map(len, assembly.types)) if assembly else 0
+        if assembly is None:
+            continue
+        left -= sum(_NAME_BYTES + len(name) for name in (*assembly.types, *assembly.embedded))
         if left < 0:
-            found.unread[path] = "the image's assemblies define too many types"
-        elif assembly is not None:
+            found.unread[path] = "the image's assemblies have too many names"
+        else:
             found.assemblies[path] = assembly
     return found

@@ -91,6 +91,48 @@ def test_resources_without_end_are_not_looked_through(monkeypatch: pytest.Monkey
         parsed(assembly("Shop.exe", contents=[b"1"] * 4))
 
 
+def test_resources_in_one_another_share_what_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("vexstream.embedded.MAX_BYTES", 3 * len(JSON))
+    assert b"newtonsoft.json.dll" in parsed(assembly("Shop.exe", contents=[JSON] * 3)).embedded
+    with pytest.raises(AssemblyError, match="resources are too large"):
+        parsed(assembly("Shop.exe", contents=[JSON] * 4))
+    inner = assembly("Shop.exe", contents=[zlib.compress(JSON)])
+    for count, fits in ((1, True), (2, False)):
+        monkeypatch.setattr("vexstream.embedded.MAX_BYTES", len(inner) * 2 + len(JSON))
+        outer = assembly("Outer.exe", contents=[inner] * count)
+        assert (reading_error(outer) is None) is fits
+    monkeypatch.setattr("vexstream.embedded.MAX_RESOURCES", 3)
+    assert reading_error(assembly("Outer.exe", contents=[inner])) is None
+    assert reading_error(assembly("Outer.exe", contents=[inner] * 2)) is not None
+
+
+def reading_error(content: bytes) -> str | None:
+    try:
+        parsed(content)
+    except AssemblyError as error:
+        return str(error)
+    return None
+
+
+def test_names_without_end_leave_an_assembly_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    libraries = assembly("Shop.exe", resources=[f"{n}.dll" for n in range(10_001)], wide=True)
+    assert reading_error(libraries) == "too many names in it are like those of libraries"
+    inner = [assembly(f"{n}.dll", [f"N.Type{n}{m}" for m in range(9)]) for n in range(9)]
+    assert reading_error(assembly("Shop.exe", contents=inner)) is None
+    monkeypatch.setattr("vexstream.assemblies.MAX_TYPES", 80)
+    assert "too many names" in str(reading_error(assembly("Shop.exe", contents=inner)))
+    monkeypatch.setattr("vexstream.assemblies.MAX_HEAP_BYTES", 100)
+    assert reading_error(JSON) == "its names are too long"
+
+
+def test_a_resource_of_many_dots_has_no_more_ends_than_a_file_has_letters() -> None:
+    found = list(merged._ends(b"a." * 500 + b"newtonsoft.json.dll"))
+    assert b"newtonsoft.json.dll" in found
+    assert max(map(len, found)) == 255
+
+
 def test_names_that_an_obfuscator_took_away() -> None:
     assert parsed(assembly("a.dll", [f"A.{c}" for c in "abcdefghijklmnopqrstuvwxyz"])).renamed
     assert parsed(assembly("a.dll", [f"A.\N{ZERO WIDTH SPACE}{n}" for n in range(30)])).renamed
@@ -219,5 +261,5 @@ def test_too_many_types_are_not_compared(tmp_path: Path, monkeypatch: pytest.Mon
     found = scanned(tmp_path, {**HOME, TOOL: damaged})
     assert (
         found["Other"].unobservable
-        == "/srv/shop/Other.dll: the image's assemblies define too many types"
+        == "/srv/shop/Other.dll: the image's assemblies have too many names"
     )

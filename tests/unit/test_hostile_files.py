@@ -219,6 +219,11 @@ def _long_types() -> bytes:
     return assembly("a.dll", ["n" * 1000 + f".{number}" for number in range(5_000)], wide=True)
 
 
+def _libraries() -> bytes:
+    """Many names that begin like one of a library, and do not end so."""
+    return assembly("a.dll", resources=["n.dll." + "a" * 40] * 80_000, wide=True)
+
+
 BURNING = {
     "a long word": ("strings", b"a" * (4 << 20)),
     "regular expressions without end": ("strings", b"(/[" * 1_000_000),
@@ -228,6 +233,7 @@ BURNING = {
     "spaces": ("strings", b"import export function exports" + b" " * (4 << 20)),
     "names of packages without end": ("strings", b"require('@a" * 300_000),
     "long names of types": ("assemblies", _long_types()),
+    "names of libraries": ("assemblies", _libraries()),
     "one long word in bytecode": ("python", _wordy()),
     "tables in tables": ("python", _tables()),
     "bytecode in bytecode": ("python", b"".join(_nested_tables())),
