@@ -372,10 +372,14 @@ class _Tape:
             size -= len(part)
         self._last = b"".join(parts)
         self._position += len(self._last)
-        self._budget.unpacked_bytes -= len(self._last)
+        self.charge(len(self._last))
+        return self._last
+
+    def charge(self, size: int) -> None:
+        """So many bytes were unpacked."""
+        self._budget.unpacked_bytes -= size
         if self._budget.unpacked_bytes < 0:
             raise TooLargeError("the layers unpack to more than VEXSTREAM_MAX_UNPACKED_MIB")
-        return self._last
 
     def parts(self, size: int) -> Iterator[bytes]:
         """The next bytes; fewer when the archive ends before."""
@@ -411,6 +415,7 @@ class _Sparse:
         at = 0
         for offset, length in (*self._stored, (size, 0)):
             hole = min(offset, size)
+            self._tape.charge(max(hole - at, 0))  # a layer of kilobytes may have terabytes of them
             for begin in range(at, hole, _STEP):
                 yield bytes(min(_STEP, hole - begin))
             yield from self._tape.parts(length)

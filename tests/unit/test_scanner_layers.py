@@ -87,6 +87,19 @@ def test_the_content_of_a_large_file_with_holes_is_left_out(tmp_path: Path) -> N
         assert sorted(found) == [b"/after", b"/disk.img"]
 
 
+def test_holes_count_as_what_they_unpack_to(tmp_path: Path) -> None:
+    """Else some kilobytes of a layer would be read for hours."""
+    info = tarfile.TarInfo("opt/shop")
+    info.pax_headers = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1",
+                        "GNU.sparse.size": str(1 << 29), "GNU.sparse.map": "0,512"}  # fmt: skip
+    info.size = 512
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as made:
+        made.addfile(info, io.BytesIO(b"x" * 512))
+    with pytest.raises(TooLargeError, match="VEXSTREAM_MAX_UNPACKED_MIB"):
+        unpack([layer(tmp_path, buffer.getvalue())], PLENTY)
+
+
 def test_layers_are_merged_in_order_and_dpkgs_lists_kept(tmp_path: Path) -> None:
     info = "var/lib/dpkg/info/"
     lower = layer(tmp_path, tar((info + "a.list", b"/old\n"), (info + "b.list", b"/b\n")), "1")
