@@ -13,7 +13,7 @@ from services.correlator.beginnings import Anew, BegunAnewError
 from services.correlator.continuity import Place, RecordsGoneError
 from services.correlator.partitions import Partitions
 from services.correlator.state import State
-from vexstream.identity import BadDigestError, Digest, parse_digest
+from vexstream.identity import NO_IMAGE, BadDigestError, Digest, parse_digest
 from vexstream.unreadable import RecordPlace
 
 log = structlog.get_logger()
@@ -124,7 +124,10 @@ class Burials:
 
 
 def _digest_in(key: bytes | None) -> Digest | None:
+    """None when it may be any image's: a container of one that nobody can name tells of itself on
+    every partition."""
     try:
-        return parse_digest((key or b"").decode())
+        digest = parse_digest((key or b"").decode())
     except (BadDigestError, UnicodeDecodeError):
         return None
+    return None if digest == NO_IMAGE else digest

@@ -3,10 +3,11 @@
 import json
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 from unittest.mock import AsyncMock, Mock
 
 from schemas.messages import encode_batch
+from services.correlator.burials import Burials
 from services.correlator.intake import Intake
 from services.correlator.state import State
 from tests.unit.factories import CONFIG, IMAGE, JOB, PERIOD, SECOND, batch, package, scan
@@ -99,3 +100,20 @@ async def test_images_that_it_cannot_be_hear_nothing() -> None:
     await worker.take(nameless, replace(nameless, observed_to_us=62 * SECOND))
     worker.publisher.changed.assert_not_called()
     assert worker.said()[0] == "not_affected"
+
+
+async def test_a_record_of_one_that_cannot_be_read_leaves_all_images_open() -> None:
+    """It is on all of them: passed on to one it would mark an image that does not exist."""
+    worker = await _with_whole_containers()
+    dead, partitions = AsyncMock(), SimpleNamespace(of=lambda _: 1, pass_on=AsyncMock())
+    burials = Burials(
+        "accesses", worker.state, dead, cast(Any, partitions), worker.publisher.changed
+    )
+    message = SimpleNamespace(
+        topic="accesses", partition=0, offset=7, key=NO_IMAGE.encode(), value=b"?", headers=()
+    )
+    await burials.bury(message, ValueError("a newer release's"))
+    partitions.pass_on.assert_not_called()
+    dead.put.assert_called_once()
+    status, notes = worker.said()
+    assert (status, "accesses[0]@7" in notes) == ("under_investigation", True)
