@@ -66,6 +66,28 @@ def debian(root: Path, cache: Path) -> None:
     shutil.rmtree(debs)
 
 
+def installed_debs(root: Path, *names: str) -> None:
+    """Packages of this machine's own Debian, with their files and their place in dpkg's lists."""
+    need("dpkg-query", "this machine is no Debian")
+    status = root / "var/lib/dpkg/status"
+    status.parent.mkdir(parents=True, exist_ok=True)
+    write(root, {"etc/os-release": 'ID=debian\nVERSION_ID="12"\n'})
+    for merged in ("bin", "lib", "lib64", "sbin"):
+        if Path("/", merged).is_symlink() and not os.path.lexists(root / merged):
+            (root / "usr" / merged).mkdir(parents=True, exist_ok=True)
+            (root / merged).symlink_to(f"usr/{merged}")
+    for name in names:
+        with status.open("a") as stanzas:
+            stanzas.write(run(["dpkg-query", "--status", name], Path("/")) + "\n")
+        listed = run(["dpkg-query", "--listfiles", name], Path("/"))
+        write(root, {f"var/lib/dpkg/info/{name}.list": listed})
+        for path in map(Path, listed.splitlines()):
+            there = root / path.relative_to("/")
+            if (path.is_symlink() or path.is_file()) and not os.path.lexists(there):
+                there.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(path, there, follow_symlinks=False)
+
+
 def need(program: str, how: str) -> str:
     """Path of a program, or a skipped test that says how to get it."""
     found = shutil.which(program)
