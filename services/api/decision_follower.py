@@ -92,7 +92,7 @@ class DecisionFollower:
             while True:
                 waiting, self._waiting = self._waiting, []
                 try:
-                    await self._read(consumer)
+                    await self._read(consumer, wait=not waiting)
                     await self._mend(consumer, topic_id, asked=bool(waiting))
                 except BaseException:
                     self._waiting += waiting
@@ -105,10 +105,10 @@ class DecisionFollower:
                 async with asyncio.timeout(STOP_TIMEOUT_S):
                     await consumer.stop()
 
-    async def _read(self, consumer: AIOKafkaConsumer) -> None:
-        """Up to where the topic ends now; waits a moment if that is reached."""
+    async def _read(self, consumer: AIOKafkaConsumer, *, wait: bool = False) -> None:
+        """Up to where the topic ends now; ``wait``: a moment for more if that is reached."""
         end = (await consumer.end_offsets([self._place]))[self._place]
-        if await consumer.position(self._place) >= end and not self._waiting:
+        if wait and not self._waiting and await consumer.position(self._place) >= end:
             await self._take(consumer)
         while await consumer.position(self._place) < end:
             await self._take(consumer)

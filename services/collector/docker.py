@@ -36,12 +36,13 @@ from vexstream.identity import Image, Workload
 _CALL_SECONDS = 5.0
 _MADE, _BEGUN, _DIED = "create", "start", ("die", "died")
 _CGROUPS = {
-    "docker": re.compile(r"(?:^|/)(?:docker/|docker-)[0-9a-f]{64}(?:\.scope)?(?:/|\Z)"),
-    "podman": re.compile(r"/libpod-[0-9a-f]{64}(?:\.scope)?(?:/|\Z)"),
+    "docker": re.compile(r"(?:^|/)(?:docker/|docker-)([0-9a-f]{64})(?:\.scope)?(?:/|\Z)"),
+    "podman": re.compile(r"/libpod-([0-9a-f]{64})(?:\.scope)?(?:/|\Z)"),
 }
 _STARTED = {"running", "paused", "restarting", "removing", "exited", "dead", "stopped", "stopping"}
 _ENDED = {"exited", "dead", "stopped", "removing"}
 _SANDBOX_LABEL = "io.kubernetes.docker.type"
+_MAX_SANDBOXES = 10_000
 _CONTAINERD_STORE = ["driver-type", "io.containerd.snapshotter.v1"]
 _NAMESPACE = "moby"
 _CONTAINERD = "/run/containerd/containerd.sock"
@@ -57,6 +58,8 @@ class DockerRuntime:
         self._host_root = host_root
         self._containerds: dict[Path, ContainerdApi] = {}
         self._engine: dict[str, Any] | None = None
+        self._sandboxes: dict[str, None] = {}
+        """Of pods, the newest last: no container of an image that counts."""
         self._endpoint = endpoint
         self._socket = endpoint.removeprefix("unix://")
 
@@ -71,7 +74,7 @@ class DockerRuntime:
         return [
             Listed(one["Id"], started=one["State"] in _STARTED, exited=one["State"] in _ENDED)
             for one in containers or []
-            if (one.get("Labels") or {}).get(_SANDBOX_LABEL) != "podsandbox"
+            if not self._is_sandbox(one["Id"], one.get("Labels") or {})
         ]
 
     async def describe(self, container_id: str) -> ContainerInfo | None:
@@ -100,7 +103,7 @@ class DockerRuntime:
         """From that time on, as far back as the engine remembers."""
         async for event in events(self._socket, since_us):
             attributes = event.attributes
-            if attributes.get(_SANDBOX_LABEL) == "podsandbox":
+            if self._is_sandbox(event.id, attributes):
                 continue
             if event.action == _MADE:
                 workload = _workload(attributes, attributes.get("name", ""))
@@ -131,13 +134,22 @@ class DockerRuntime:
         return set(others) <= {image["Id"]}
 
     def owns(self, path: str) -> bool:
-        """A cgroup by this path is a container's of this engine."""
-        return _CGROUPS[self._name].search(path) is not None
+        """A cgroup by this path is a container's of this engine, and no pod's own."""
+        match = _CGROUPS[self._name].search(path)
+        return match is not None and match[1] not in self._sandboxes
 
     async def close(self) -> None:
         """Closes the connection to containerd."""
         for one in self._containerds.values():
             await one.close()
+
+    def _is_sandbox(self, container_id: str, labels: dict[str, str]) -> bool:
+        if labels.get(_SANDBOX_LABEL) != "podsandbox":
+            return False
+        self._sandboxes[container_id] = None
+        if len(self._sandboxes) > _MAX_SANDBOXES:
+            del self._sandboxes[next(iter(self._sandboxes))]
+        return True
 
     async def _image(self, container: dict[str, Any]) -> Image:
         identifier = container["Image"]

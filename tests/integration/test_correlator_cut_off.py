@@ -12,6 +12,7 @@ import pytest
 from services.common.kafka import producer
 from services.common.settings import CommonSettings
 from services.common.topics import ensure_topics
+from services.correlator.lease import TERMS
 from services.local.ports import LOOPBACK
 from services.local.process import Daemon, MissingPrerequisiteError
 from tests.support.correlators import Bench, correlator, is_written
@@ -25,6 +26,8 @@ pytestmark = pytest.mark.real
 
 SCAN = scan([package("p0", b"/bin/p0")], [Finding("CVE-1", "p0")])
 SLOW = {"VEXSTREAM_FLUSH_INTERVAL_SECONDS": "5"}
+TURN_SECONDS = TERMS.lease - TERMS.heartbeat - 2 * TERMS.tick
+"""So often a worker publishes whose turn comes before its lease is over, whenever it is cut off."""
 
 
 @contextlib.asynccontextmanager
@@ -87,16 +90,20 @@ async def test_a_document_that_the_cut_has_caught_does_not_land_behind_the_succe
     ):
         async with bench_at(broker) as bench:
             await bench.scan(SCAN)
-            far = SLOW | {"VEXSTREAM_KAFKA_BOOTSTRAP_SERVERS": broker.far}
+            far = {
+                "VEXSTREAM_FLUSH_INTERVAL_SECONDS": str(TURN_SECONDS),
+                "VEXSTREAM_KAFKA_BOOTSTRAP_SERVERS": broker.far,
+            }
             with correlator(
                 bench.settings, tmp_path / "one", inside=link.inside, host=link.there, **far
             ) as one:
                 await bench.batch(batch(0, 9))
                 await bench.until(is_written)
-                await bench.batch(batch(9, 10, sequence=1))
-                # It has used the record, and its turn to publish comes before its lease is over.
-                await asyncio.sleep(1.5)
+                async with asyncio.TaskGroup() as both:
+                    both.create_task(bench.until_used(10))
+                    both.create_task(bench.batch(batch(9, 10, sequence=1)))
                 link.cut()
+                assert not any(d.counts.get("not_affected") for d in await bench.documents())
                 await nothing_lands_behind_the_successor(bench, tmp_path / "two", one, link.mend)
 
 

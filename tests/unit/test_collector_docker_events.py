@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from services.collector.docker import DockerRuntime
+from services.collector.docker_events import Event
 from services.collector.errors import RuntimeUnavailableError
 from services.collector.runtime import Ended, Told
 from vexstream.identity import NO_IMAGE, Image, Workload
@@ -134,3 +135,29 @@ async def test_podman_tells_which_other_image_had_the_name(
 )
 def test_its_cgroups_are_known_by_their_paths(kind: str, path: str, owned: bool) -> None:
     assert DockerRuntime(kind, "unix:///nowhere", Path("/")).owns(path) == owned
+
+
+@pytest.mark.parametrize("told", [False, True], ids=["listed", "told"])
+async def test_the_cgroup_of_a_pod_is_no_containers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, told: bool
+) -> None:
+    """It is not listed, so each pod that starts would be a loss of all containers of the node."""
+    path = f"/kubepods.slice/kubepods-pod1.slice/docker-{ID}.scope"
+    pod = {"io.kubernetes.docker.type": "podsandbox"}
+    runtime = DockerRuntime("docker", f"unix://{tmp_path}/s", tmp_path)
+    assert runtime.owns(path)
+    if told:
+        event = Event(ID, "create", 1, pod)
+        monkeypatch.setattr("services.collector.docker.events", lambda *_: _stream(event))
+        assert not [one async for one in runtime.told(0)]
+    else:
+        listed = [{"Id": ID, "State": "running", "Labels": pod}]
+        monkeypatch.setattr(runtime, "_ask", lambda _: listed)
+        assert await runtime.list() == []
+    assert not runtime.owns(path)
+    assert runtime.owns(path.replace(ID, "f" * 64))
+
+
+async def _stream(*events: Event) -> AsyncIterator[Event]:
+    for event in events:
+        yield event
