@@ -20,10 +20,12 @@ import zstandard
 
 from services.scanner.errors import SbomFailedError, TooLargeError
 from services.scanner.holders import Holder
+from vexstream import php_sources
 from vexstream.assemblies import MAGIC as WINDOWS
 from vexstream.classes import ClassArchive
 from vexstream.headers import SUFFIX, Header
 from vexstream.imagefiles import Image, Native
+from vexstream.php_sources import Source
 from vexstream.plugnplay import NodeArchive
 from vexstream.recognition import Content
 from vexstream.rootfs import Entry, EntryKind, RootFs, RootFsError
@@ -83,6 +85,8 @@ class Unpacked:
     """Programs and libraries in the form of Windows, as .NET's are: in which layer."""
     node_archives: dict[bytes, set[bytes]] = field(default_factory=dict)
     """Zip archives with npm packages, and the names of these."""
+    php: dict[bytes, bytes] = field(default_factory=dict)
+    """Sources of PHP: some of their lines (vexstream/php_sources.py)."""
     sources: dict[bytes, bytes] = field(default_factory=dict)
     """Of hard links: the name by which the layer has the content."""
 
@@ -109,13 +113,13 @@ class Unpacked:
     def _told(self) -> tuple[dict[bytes, Any], ...]:
         """What contents tell of single files."""
         return (self.bundles, self.scripts, self.holders, self.class_archives, self.assemblies,
-                self.node_archives)  # fmt: skip
+                self.node_archives, self.php)  # fmt: skip
 
     def image(self) -> Image:
         """What packages are mapped to."""
         return Image(self.root, self.contents, self.bundles, self.holders, self.natives,
                      self.class_archives, self.headers, self.scripts, self.sources,
-                     self.assemblies, self.node_archives)  # fmt: skip
+                     self.assemblies, self.node_archives, self.php)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -166,6 +170,11 @@ def unpack(
     unpacked.holders = {
         at.path: language
         for path, language in unpacked.holders.items()
+        if (at := unpacked.root.file_at(path)) is not None
+    }
+    unpacked.php = {
+        at.path: lines
+        for path, lines in unpacked.php.items()
         if (at := unpacked.root.file_at(path)) is not None
     }
     unpacked.node_archives = {
@@ -291,6 +300,7 @@ def _read(
     kept: list[bytes] = []
     holder, content = Holder(path), Content(path)
     script = None if _is_packaged(path) else Script(path, size)
+    php = Source() if _is_php(path, unpacked) else None
     checksum = 0
     archive, node_archive = ClassArchive(), NodeArchive()
     for part in tape.parts(size):
@@ -305,6 +315,8 @@ def _read(
             kept.append(part)
         if script:
             script.feed(part)
+        if php:
+            php.feed(part)
     holder.close()
     if holder.language:
         unpacked.holders[path] = holder.language
@@ -314,6 +326,8 @@ def _read(
             unpacked.scripts[path] = number
         if script.bundle:
             unpacked.bundles[path] = script.is_minified()
+    if php:
+        unpacked.php[path] = php.sketch()
     if archive.begins_with(WINDOWS):
         unpacked.assemblies[path] = number
     if node_archive.names:
@@ -329,6 +343,10 @@ def _read(
         unpacked.natives[path] = native
     # Files that only seem alike share an owner too many: no checksum has to be proof against that.
     return replace(entry, content=size << 32 | checksum) if size >= MIN_ALIKE_BYTES else entry
+
+
+def _is_php(path: bytes, unpacked: Unpacked) -> bool:
+    return path.endswith(php_sources.SUFFIXES) and len(unpacked.php) < php_sources.MAX_SOURCES
 
 
 def _is_packaged(path: bytes) -> bool:

@@ -13,6 +13,7 @@ from vexstream import (
     merged,
     own,
     ownership,
+    php_sources,
     plugnplay,
     python_modules,
     sbom,
@@ -20,7 +21,7 @@ from vexstream import (
 )
 from vexstream.scan import Package, Scan
 
-EDITION = 5
+EDITION = 6
 """One more with every change by which a package may get more files, or a doubt: what an earlier one
 mapped may rule out what is in use, so such images are read again."""
 _EDITION = "file_mapping"
@@ -52,6 +53,7 @@ def packages(
     if shaded.is_wanted(mapped, image):
         read = classes.read(image, blobs, max_unpacked_bytes, work)
         mapped = shaded.with_classes(made.artifacts, mapped, image, read.units, read.unread)
+    mapped = php_sources.with_copies(mapped, image)
     mapped = exploded.with_exploded(made.artifacts, mapped)
     distributed = own.distributed_files(made.artifacts, mapped, image)
     mapped = plugnplay.with_archives(mapped, image, distributed)

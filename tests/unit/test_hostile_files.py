@@ -24,6 +24,7 @@ from vexstream.elf import REL, RELA, Elf, ElfError
 from vexstream.fragments import UnreadableError, Work, fragments
 from vexstream.headers import Header
 from vexstream.linked import Code, UnsearchableError
+from vexstream.php_sources import Source
 from vexstream.plugnplay import NodeArchive
 from vexstream.python_modules import modules_in
 from vexstream.python_phrases import Phrases
@@ -97,11 +98,12 @@ def _phrases(data: memoryview) -> None:
 def _streamed(data: memoryview) -> None:
     for step in (7, 4096) if len(data) < 100_000 else (4096,):
         readers = (Holder(b"/x"), Content(b"/x.o"), ClassArchive(), Header(),
-                   Script(b"/x.js", len(data)), NodeArchive())  # fmt: skip
+                   Script(b"/x.js", len(data)), NodeArchive(), Source())  # fmt: skip
         for at in range(0, len(data), step):
             for reader in readers:
                 reader.feed(bytes(data[at : at + step]))
         readers[0].close()
+        readers[6].sketch()
         readers[4].close()
         readers[2].is_one()
         readers[3].has_code()
