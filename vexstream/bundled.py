@@ -20,6 +20,8 @@ a temporary directory when the program starts: of packages with such files it is
 """
 
 import re
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from itertools import chain
 
@@ -53,6 +55,8 @@ _OF_LANGUAGE = {
 _PACKED = (b".gz", b".br", b".zst")
 """What is appended to the name of a script that a web server sends compressed."""
 _JARS = _OF_LANGUAGE["java-archive"]
+MAX_BESIDE = 1_000_000
+"""Bundles beside packages, once for each directory; beyond, a package is beside all of them."""
 
 
 def in_place_of(
@@ -86,20 +90,35 @@ def beside(
         return {}
     bundles = sorted(image.bundles.keys() - _by_packages(artifacts, owned, image))
     of_homes: dict[tuple[bytes, ...], tuple[bytes, ...]] = {}
-    found = {}
+    everywhere: tuple[bytes, ...] | None = None
+    found, room = {}, MAX_BESIDE
     for artifact, files in zip(artifacts, owned, strict=True):
         if artifact.type == "npm" and bundles:
             homes = _homes(files)
-            if homes not in of_homes:
-                there = [path for path in bundles if path.startswith(homes)]
-                of_homes[homes] = places_of(image, there)
+            if homes not in of_homes and room >= 0:
+                of_homes[homes] = places_of(image, _below(bundles, homes))
+                room -= len(of_homes[homes])
+            elif homes not in of_homes:
+                everywhere = everywhere or places_of(image, bundles)
+                of_homes[homes] = everywhere
             found[artifact.id] = of_homes[homes]
+    return found
+
+
+def _below(paths: Sequence[bytes], homes: tuple[bytes, ...]) -> Set[bytes]:
+    """Those of sorted paths that are in the directories."""
+    found: set[bytes] = set()
+    for home in homes:
+        found.update(paths[bisect_left(paths, home) : bisect_left(paths, home[:-1] + b"0")])
     return found
 
 
 def places_of(image: Image, bundles: Iterable[bytes]) -> tuple[bytes, ...]:
     """Where bundles are opened: under each of their names, and as servers have them compressed."""
-    names = {name for path in bundles for name in image.with_twins(path)}
+    names: set[bytes] = set()
+    for path in bundles:
+        if path not in names:
+            names.update(image.with_twins(path))
     packed = (image.root.file_at(name + end) for name in names for end in _PACKED)
     return tuple(sorted(names.union(there.path for there in packed if there is not None)))
 
@@ -153,11 +172,11 @@ def holders_of(
             if not _is_application(artifact) and artifact.type not in _FOUND_IN_PROGRAMS
         )
     )
-    found: dict[str, list[bytes]] = {}
+    found: dict[str, dict[bytes, None]] = defaultdict(dict)
     for path, language in sorted(image.holders.items()):
-        if path not in others:
-            found.setdefault(language, []).extend(image.with_twins(path))
-    return found
+        if path not in others and path not in found[language]:
+            found[language].update(dict.fromkeys(image.with_twins(path)))
+    return {language: list(paths) for language, paths in found.items()}
 
 
 def held_by(

@@ -19,9 +19,13 @@ from vexstream.scan import Package
 
 MIN_LINES = 3
 MAX_LINES = 1_500_000
-"""Of all scripts of an image that no package owns."""
+"""Of all scripts of an image that no package owns, with the packages that their comments name."""
+MAX_SHARED = 5_000_000
+"""Lines that packages share with them, each once for each package."""
 MAX_PAIRS = 20_000_000
-"""Of scripts and packages that share lines."""
+"""Of scripts and packages that share lines, once for all lines that just these share."""
+MAX_HELD = 1_000_000
+"""Pairs of a script and a package, and names of scripts that hold packages."""
 _MAX_NAMES = 3
 _WANTED = (*scripts.SUFFIXES, NAME)
 _HOMES = (b"/node_modules/", b"/nodejs/", b"/usr/share/javascript/")
@@ -71,28 +75,39 @@ class Lines:
     _scripts: dict[int, list[bytes]] = field(default_factory=lambda: defaultdict(list))
     """By a line's hash."""
     _packages: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
-    _named: dict[bytes, set[bytes]] = field(default_factory=lambda: defaultdict(set))
-    """Scripts by the packages that their comments name."""
+    _named: dict[int, list[bytes]] = field(default_factory=lambda: defaultdict(list))
+    """Scripts by the packages that their comments name, by the hash of their names."""
     _left: int = field(default_factory=lambda: MAX_LINES)
+    _shared_left: int = field(default_factory=lambda: MAX_SHARED)
 
     def add(self, path: bytes, content: bytes) -> None:
         """A script of the image's own."""
         for name in scripts.names(content):
-            self._named[name].add(path)
+            if not self._note(self._named, name, path):
+                return
         for line in scripts.lines(content):
-            if scripts.is_telling(line):
-                self._left -= 1
-                if self._left < 0:
-                    self.too_many = True
-                    return
-                known = self._scripts[hash(line)]
-                if path not in known[-1:]:
-                    known.append(path)
+            if scripts.is_telling(line) and not self._note(self._scripts, line, path):
+                return
 
-    def compare(self, packages: Iterable[int], content: bytes) -> None:
+    def _note(self, seen: dict[int, list[bytes]], what: bytes, path: bytes) -> bool:
+        """Whether there is room for more."""
+        self._left -= 1
+        if self._left < 0:
+            self.too_many = True
+            return False
+        known = seen[hash(what)]
+        if path not in known[-1:]:
+            known.append(path)
+        return True
+
+    def compare(self, packages: Sequence[int], content: bytes) -> None:
         """A script of packages."""
         for line in scripts.lines(content):
             if (number := hash(line)) in self._scripts:
+                self._shared_left -= len(packages)
+                if self._shared_left < 0:
+                    self.too_many = True
+                    return
                 self._packages[number].update(packages)
 
     def _shared(self) -> Counter[tuple[tuple[bytes, ...], frozenset[int]]]:
@@ -108,8 +123,9 @@ class Lines:
         left = MAX_PAIRS
         for (paths, numbers), count in self._shared().items():
             if len({packages[number].name for number in numbers}) <= _MAX_NAMES:
-                left -= len(paths) * len(numbers)
-                if left < 0:
+                pairs = len(paths) * len(numbers)
+                left -= pairs
+                if left < 0 or max(pairs, len(seen)) > MAX_HELD:
                     self.too_many = True
                     break
                 for pair in product(paths, numbers):
@@ -117,7 +133,7 @@ class Lines:
         yield from (pair for pair, count in seen.items() if count >= MIN_LINES)
         for number, package in enumerate(packages):
             if package.type == "npm":
-                named = self._named.get(package.name.encode("utf-8", "replace"), ())
+                named = self._named.get(hash(package.name.encode("utf-8", "replace")), ())
                 yield from ((path, number) for path in named)
 
 
@@ -125,9 +141,19 @@ def with_bundles(
     packages: Sequence[Package], image: Image, lines: Lines, compared: Container[int]
 ) -> tuple[Package, ...]:
     """The packages with the scripts that hold lines of them."""
-    more: dict[int, set[bytes]] = defaultdict(set)
+    held: dict[int, set[bytes]] = defaultdict(set)
+    more, left = {}, MAX_HELD
     for path, number in lines.held(packages):
-        more[number].update(places_of(image, [path]))
+        held[number].add(path)
+        left -= 1
+        if left < 0:
+            break
+    for number, paths in held.items():
+        if left < 0:
+            lines.too_many = True
+            break
+        more[number] = places_of(image, paths)
+        left -= len(more[number])
     doubt = "the image's own scripts have too many lines to be compared with its own"
     return tuple(
         replace(

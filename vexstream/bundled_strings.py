@@ -18,15 +18,15 @@ there with it (vexstream/script_strings.py). So:
 import re
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
-from vexstream import npm_manifests, script_strings
+from vexstream import script_strings
 from vexstream.bundled import places_of
 from vexstream.bundled_lines import is_installed
+from vexstream.bundled_needs import Needs
 from vexstream.filekinds import Kind, kind
 from vexstream.imagefiles import Image
-from vexstream.npm_manifests import Manifest
 from vexstream.scan import Package
 
 WINDOW = 5
@@ -40,12 +40,16 @@ MAX_SILENT_SHARE = 0.1
 SMALL_BYTES = 100
 """A script of less code hands on what others export."""
 MAX_WORD_BYTES = 192 << 20
-"""What is held of the words of own scripts."""
+"""What is held of the words of own scripts, and of the names that they load."""
 MAX_CARRIERS = 1_000_000
-"""Bundles in which packages may be, once for all packages with the same ones."""
+"""Bundles in which packages may be, once for all packages with the same ones, and files that hold
+packages."""
 MAX_TRACES = 10_000_000
+"""Of all scripts of packages, with the names that they export."""
 MAX_WORK = 100_000_000
 """Traces and packages looked at for own scripts with signs."""
+_BITS = 12
+"""So many own scripts (a power of two) are looked at in the time of one."""
 _BYTES_A_WORD = 128
 _MAX_NAMES = 3
 _ASIDE = re.compile(
@@ -77,11 +81,11 @@ class _Source:
 
 @dataclass(slots=True)
 class Found:
-    """What the comparison came to, by the packages' numbers."""
+    """What the comparison came to, by the packages' numbers: own scripts as bits."""
 
-    held: dict[int, set[bytes]] = field(default_factory=lambda: defaultdict(set))
+    held: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     """Own scripts that hold something of it."""
-    perhaps: dict[int, set[bytes]] = field(default_factory=lambda: defaultdict(set))
+    perhaps: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     """Minified bundles that have signs of it, and no more."""
     silent: Set[int] = frozenset()
     """Packages that would not show in a bundle."""
@@ -92,14 +96,15 @@ class Strings:
     """What own scripts hold, and the scripts of packages."""
 
     too_many: bool = False
+    needs: Needs = field(default_factory=Needs)
+    minified: int = 0
+    """Bits of the own scripts that were."""
     _paths: list[bytes] = field(default_factory=list)
-    _minified: int = 0
     _words: dict[int, int] = field(default_factory=dict)
-    _externals: dict[bytes, set[bytes]] = field(default_factory=lambda: defaultdict(set))
+    _loaded: dict[int, int] = field(default_factory=dict)
+    """Own scripts by the packages that they load by name."""
     _exported: set[int] = field(default_factory=set)
     _sources: list[_Source] = field(default_factory=list)
-    _manifests: dict[int, dict[bytes, Manifest]] = field(default_factory=lambda: defaultdict(dict))
-    """By the package's number, then by its directory."""
     _room: int = field(default_factory=lambda: MAX_WORD_BYTES)
     _left: int = field(default_factory=lambda: MAX_TRACES)
     _work: int = field(default_factory=lambda: MAX_WORK)
@@ -107,43 +112,44 @@ class Strings:
     def begin(self, path: bytes, *, minified: bool) -> None:
         """An own script; its content comes in parts."""
         self._paths.append(path)
-        self._minified |= minified << len(self._paths) - 1
+        self.minified |= minified << len(self._paths) - 1
 
     def add(self, content: bytes) -> None:
         """A part of it; words at its borders have to be in another part as well."""
         if self.too_many:
             return
         bit = 1 << len(self._paths) - 1
-        self._externals[self._paths[-1]] |= script_strings.externals(content)
-        for word in script_strings.words(content):
-            known = self._words.get(word, 0)
-            self._words[word] = known | bit
-            grown = (bit.bit_length() - known.bit_length() + 7) // 8
-            self._room -= max(grown, 0) if known else _BYTES_A_WORD + grown
+        for known, seen in (
+            (self._loaded, script_strings.externals(content)),
+            (self._words, script_strings.words(content)),
+        ):
+            for word in seen:
+                before = known.get(word, 0)
+                known[word] = before | bit
+                grown = (bit.bit_length() - before.bit_length() + 7) // 8
+                self._room -= max(grown, 0) if before else _BYTES_A_WORD + grown
         self.too_many = self._room < 0
-
-    def describe(self, packages: Sequence[int], path: bytes, content: bytes) -> None:
-        """A package.json."""
-        home = path.removesuffix(npm_manifests.NAME) + b"/"
-        manifest = npm_manifests.read(content)
-        for number in packages:
-            self._manifests[number][home] = manifest
 
     def compare(self, packages: Sequence[int], path: bytes, content: bytes, more: int = 0) -> None:
         """A script of packages; ``more`` bytes of it were not kept."""
+        if self.too_many:
+            return
+        self._left += len(self._exported)
         self._exported.update(script_strings.exported(content))
         alone = not script_strings.hands_on(content)
         source = _Source(packages, script_strings.traces(content), path, alone)
         source.traces.code += more
-        self._left -= len(source.traces.all)
-        if self._left < 0:
-            self.too_many = True
-        else:
-            self._sources.append(source)
+        self._left -= len(source.traces.all) + len(self._exported)
+        self.too_many = self._left < 0
+        self._sources.append(source)
 
-    def minified(self) -> list[bytes]:
-        """The own scripts that were minified."""
-        return [path for n, path in enumerate(self._paths) if self._minified >> n & 1]
+    def path(self, number: int) -> bytes:
+        """That of an own script."""
+        return self._paths[number]
+
+    def paths(self, bits: int) -> Iterator[bytes]:
+        """Those of own scripts."""
+        return map(self.path, _numbers(bits))
 
     def found(self, packages: Sequence[Package]) -> Found:
         """Which packages own scripts hold."""
@@ -154,13 +160,15 @@ class Strings:
         for source in self._sources:
             traces = self._counting(source.traces.all, common)
             strings = self._counting(source.traces.strings, common)
-            signs = _near(traces) & self._minified | _near(strings)
-            places = self._signed(signs, source)
-            held = self._holding(places, dict(traces))
+            self._pay(len(traces) * (1 + (len(self._paths) >> _BITS)))
+            if self.too_many:
+                break
+            signs = _near(traces) & self.minified | _near(strings)
+            held = self._holding(signs, dict(traces), len(source.packages))
             tells = _tells(traces, source.traces.code)
             for number in source.packages:
-                self._name(found, number, packages[number].name, places, held)
-                if source.alone and not tells and self._is_entry(number, source):
+                self._name(found, number, packages[number].name, signs, held)
+                if source.alone and not tells and self.needs.is_entry(number, source.path):
                     hidden.add(number)
                 if tells or source.traces.code >= SMALL_BYTES:
                     code[number] += source.traces.code
@@ -173,66 +181,45 @@ class Strings:
             or code[number] - shown[number] > MAX_SILENT_SHARE * code[number]
         }
         self._open_needed(found, packages)
+        self.too_many = self.too_many or self.needs.too_many
         return found
 
     def _open_needed(self, found: Found, packages: Sequence[Package]) -> None:
         """What packages need is where they are, perhaps in parts that do not show."""
-        by_name: dict[str, list[int]] = defaultdict(list)
-        for number, package in enumerate(packages):
-            by_name[package.name].append(number)
-        minified = set(self.minified())
-        for number, paths in list(found.held.items()):
-            manifests = self._manifests.get(number, {}).values()
-            for needed in {name for one in manifests for name in one.needed}:
-                for other in by_name.get(needed, ()):
-                    found.perhaps[other] |= minified & paths
+        for number, places in self.needs.along(packages, found.held).items():
+            found.perhaps[number] |= places & self.minified
 
-    def _is_entry(self, number: int, source: _Source) -> bool:
-        """Whether others load the script, and so may have it without the rest of the package."""
-        homes = self._manifests.get(number, {})
-        inner = [
-            manifest.is_entry(source.path.removeprefix(home))
-            for home, manifest in homes.items()
-            if source.path.startswith(home)
-        ]
-        return any(inner) or not inner
-
-    def _signed(self, signs: int, source: _Source) -> list[int]:
-        """The own scripts with signs; none any more when there is too much to look at."""
-        work = signs.bit_length() * (len(source.traces.all) + len(source.packages))
+    def _pay(self, work: int) -> None:
         self._work -= work
-        if self._work < 0:
-            self.too_many = True
-            return []
-        return [place for place in range(signs.bit_length()) if signs >> place & 1]
+        self.too_many = self.too_many or self._work < 0
 
-    def _holding(self, places: Sequence[int], traces: Mapping[int, int]) -> Set[int]:
-        """Those of the own scripts that have much of a script."""
+    def _holding(self, signs: int, traces: Mapping[int, int], packages: int) -> int:
+        """The own scripts with signs that have much of a script; none any more when there is too
+        much to look at."""
+        self._pay(signs.bit_count() * (len(traces) + packages))
+        seen: Counter[int] = Counter()
+        if signs and not self.too_many:
+            for found in traces.values():
+                seen.update(_numbers(found & signs))
         enough = max(HELD_TRACES, HELD_SHARE * len(traces))
-        return {
-            place
-            for place in places
-            if sum(found >> place & 1 for found in traces.values()) >= enough
-        }
+        return sum(1 << place for place, count in seen.items() if count >= enough)
 
-    def _name(
-        self, found: Found, number: int, name: str, places: Sequence[int], held: Set[int]
-    ) -> None:
-        package = name.encode("utf-8", "replace")
-        for place in places:
-            path = self._paths[place]
-            if place in held and package not in self._externals[path]:
-                found.held[number].add(path)
-            elif self._minified >> place & 1:
-                found.perhaps[number].add(path)
+    def _name(self, found: Found, number: int, name: str, signs: int, held: int) -> None:
+        held &= ~self._loaded.get(hash(name.encode("utf-8", "replace")), 0)
+        if held:
+            found.held[number] |= held
+        if rest := signs & self.minified & ~held:
+            found.perhaps[number] |= rest
 
     def _common(self, packages: Sequence[Package]) -> Set[int]:
         """Traces that are found, and are in packages of too many names."""
         names: dict[int, set[str]] = defaultdict(set)
         for source in self._sources:
+            owners = {packages[number].name for number in source.packages}
+            few = sorted(owners)[: _MAX_NAMES + 1]
             for trace in self._words.keys() & set(source.traces.all):
                 if len(names[trace]) <= _MAX_NAMES:
-                    names[trace].update(packages[number].name for number in source.packages)
+                    names[trace].update(few)
         return {trace for trace, own in names.items() if len(own) > _MAX_NAMES}
 
     def _counting(self, traces: "array[int]", common: Set[int]) -> list[_Trace]:
@@ -265,6 +252,15 @@ def _near(traces: Sequence[_Trace]) -> int:
     return found
 
 
+def _numbers(bits: int) -> Iterator[int]:
+    """Of those that are set."""
+    text = bin(bits)[:1:-1]
+    at = text.find("1")
+    while at >= 0:
+        yield at
+        at = text.find("1", at + 1)
+
+
 def with_bundles(
     packages: Sequence[Package], image: Image, strings: Strings
 ) -> tuple[Package, ...]:
@@ -273,42 +269,49 @@ def with_bundles(
     doubts = _Doubts(strings, found, image)
     changed = []
     for number, package in enumerate(packages):
-        held = found.held.get(number)
-        files = {*package.files, *places_of(image, held)} if held else package.files
+        files = tuple(sorted({*package.files, *doubts.holding(number)}))
         perhaps, reason = package.perhaps_in, package.unobservable
         if is_bundled(package):
             perhaps = doubts.carriers(number, perhaps)
             reason = reason or doubts.reason
-        changed.append(
-            replace(package, files=tuple(sorted(files)), perhaps_in=perhaps, unobservable=reason)
-        )
+        changed.append(replace(package, files=files, perhaps_in=perhaps, unobservable=reason))
     return tuple(changed)
 
 
 class _Doubts:
-    """In which bundles packages may be."""
+    """Which bundles hold packages, and in which they may be."""
 
     def __init__(self, strings: Strings, found: Found, image: Image) -> None:
-        self._minified = frozenset(strings.minified())
-        self._compiled = {one for one in self._minified if one.endswith(script_strings.COMPILED)}
-        self._found, self._image = found, image
-        self._places: dict[tuple[frozenset[bytes], tuple[bytes, ...]], tuple[bytes, ...]] = {}
+        self._strings, self._found, self._image = strings, found, image
+        self._compiled = sum(
+            1 << number
+            for number in _numbers(strings.minified)
+            if strings.path(number).endswith(script_strings.COMPILED)
+        )
+        self._places: dict[tuple[int, tuple[bytes, ...]], tuple[bytes, ...]] = {}
         self._room = MAX_CARRIERS
-        self._too_many = strings.too_many
 
     @property
     def reason(self) -> str | None:
         """Why nothing can be said of a package, be bundles used or not."""
-        return _TOO_MANY if self._too_many or self._room < 0 else None
+        return _TOO_MANY if self._strings.too_many or self._room < 0 else None
+
+    def holding(self, number: int) -> tuple[bytes, ...]:
+        """Files that hold a package."""
+        held = self._found.held.get(number, 0)
+        places = places_of(self._image, self._strings.paths(held)) if self._room >= 0 else ()
+        self._room -= len(places)
+        return places
 
     def carriers(self, number: int, beside: tuple[bytes, ...]) -> tuple[bytes, ...]:
-        """The same tuple for the same bundles."""
-        bundles = frozenset(self._compiled | self._found.perhaps.get(number, set()))
+        """Those that may hold it: the same tuple for the same bundles."""
+        bundles = self._compiled | self._found.perhaps.get(number, 0)
         if number in self._found.silent:
-            bundles = self._minified
+            bundles = self._strings.minified
         places = self._places.get((bundles, beside))
         if places is None and self._room >= 0:
-            places = tuple(sorted({*beside, *places_of(self._image, bundles)}))
+            named = places_of(self._image, self._strings.paths(bundles))
+            places = tuple(sorted({*beside, *named}))
             self._places[bundles, beside] = places
             self._room -= len(places)
         return places or ()

@@ -22,14 +22,15 @@ _NEAR = 4
 """What was just said is not said again."""
 _TOKEN = re.compile(
     rb"(//[^\n]*|/\*(?s:.*?)(?:\*/|\Z))"
-    rb"|(?:[(,=:\[!&|?{};]|\breturn)\s*/(?![*/])"
-    rb"(?:[^/\\\[\n]|\\.|\[(?:[^\]\\\n]|\\.){0,100}+\]){1,300}+/"
+    rb"|(?:[(,=:\[!&|?{;]|\breturn)\s*/(?![*/])"
+    rb"(?:[^/\\\[\n]|\\.|\[(?:[^\]\\\n]|\\.){0,100}+\]?){1,300}+/?"
     rb'|"((?:[^"\\\n]|\\.)*)("?)'
     rb"|'((?:[^'\\\n]|\\.)*)('?)"
     rb"|`([^`\\\n$]*)`"
     rb"|(?<!\.)\.\s*([A-Za-z_$][\w$]{5,})"
 )
-"""Comments; regular expressions, for the quotes in them; strings; names after a dot."""
+"""Comments; regular expressions, for the quotes in them; strings; names after a dot. One that does
+not end is taken as well, lest each place in it be tried as the beginning of another."""
 _PLAIN = re.compile(rb"[\w$@#][\w$ .,:!?@#%*<>'\"-]*\Z")
 """What looks like a string because quotes were paired wrongly never begins with a letter."""
 _PAIR = re.compile(rb"(?<!\w)([A-Za-z]\w*+)(?= ([A-Za-z]\w*+))")
@@ -100,9 +101,9 @@ def exported(content: bytes) -> Iterator[int]:
         yield from map(hash, _IDENTIFIER.findall(names))
 
 
-def externals(content: bytes) -> Set[bytes]:
+def externals(content: bytes) -> Set[int]:
     """Packages that a script loads by name: of these it need not hold what it names."""
-    return set(_EXTERNAL.findall(content))
+    return set(map(hash, _EXTERNAL.findall(content)))
 
 
 def hands_on(content: bytes) -> bool:

@@ -120,7 +120,7 @@ def _strings(home: Path, owners: Mapping[bytes, Sequence[int]]) -> Strings:
     for path, numbers in owners.items():
         content = (home / path.decode().removeprefix("/build/")).read_bytes()
         if path.endswith(NAME):
-            known.describe(numbers, path, content)
+            known.needs.describe(numbers, path, content)
         elif not is_aside(path):
             known.compare(numbers, path, content)
     return known
@@ -138,7 +138,7 @@ def _compare(
     script = Script(path, len(bundle))
     script.feed(bundle)
     script.close()
-    strings = replace(known, _paths=[], _words={}, _externals=defaultdict(set), _minified=0)
+    strings = replace(known, _paths=[], _words={}, _loaded={}, minified=0)
     strings.begin(path, minified=script.is_minified())
     strings.add(bundle)
     found = strings.found(packages)

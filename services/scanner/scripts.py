@@ -47,7 +47,7 @@ def with_bundles(
             kept = _Kept()
             if path.endswith(npm_manifests.NAME):
                 content = b"".join(kept.of(parts))
-                strings.describe(scripts.owners(path), path, content)
+                strings.needs.describe(scripts.owners(path), path, content)
                 continue
             for content in _chunks(kept.of(parts)):
                 lines.compare(scripts.owners(path), content)

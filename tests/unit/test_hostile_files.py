@@ -229,6 +229,7 @@ def _libraries() -> bytes:
 BURNING = {
     "a long word": ("strings", b"a" * (4 << 20)),
     "regular expressions without end": ("strings", b"(/[" * 1_000_000),
+    "classes in regular expressions without end": ("strings", b"[=/]" * 1_000_000),
     "strings without end": ("strings", b"\"'\\" * 1_000_000),
     "comments without end": ("strings", b"/*" * 1_000_000),
     "lists of exports without end": ("strings", b"export {" * 500_000),

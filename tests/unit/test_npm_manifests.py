@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from vexstream.npm_manifests import Manifest, read
+from vexstream.npm_manifests import MAX_BYTES, Manifest, read
 
 
 def entries(document: Any) -> set[bytes]:
@@ -58,3 +58,13 @@ def test_one_that_cannot_be_read_has_an_index(content: bytes) -> None:
 )
 def test_scripts_that_others_load(main: str, script: bytes, yes: bool) -> None:
     assert read(json.dumps({"exports": main}).encode()).is_entry(script) is yes
+
+
+def test_what_is_installed_under_another_name_is_needed() -> None:
+    document = {"dependencies": {"a": "npm:b@^4", "c": "npm:@d/e@1", "f": "npm:g", "h": 1}}
+    needed = read(json.dumps(document).encode()).needed
+    assert needed == {"a", "b", "c", "@d/e", "f", "g", "h"}
+
+
+def test_of_a_huge_one_every_script_may_be_loaded() -> None:
+    assert read(b" " * MAX_BYTES + b"{}").is_entry(b"any/where.js")
