@@ -243,16 +243,8 @@ class Projection:
         session.marks[number] = after
 
     async def _bury(self, session: _Session, refused: Refused) -> None:
-        record = refused.record
         metrics.PROJECTED.labels("refused").inc()
-        await session.dead.put(
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
-            key=record.key,
-            value=record.value,
-            error=refused.error,
-        )
+        await session.dead.bury(refused.record, refused.error)
 
     async def _note_progress(self, session: _Session) -> None:
         lag, newest_ms = 0, None

@@ -2,7 +2,7 @@
 
 import ssl
 import time
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -11,6 +11,7 @@ from schemas.codec import CodecError
 from schemas.messages import DeadLetter, encode_dead_letter
 from services.common import metrics
 from services.common.settings import CommonSettings, authority, credentials
+from vexstream.unreadable import RecordPlace
 
 log = structlog.get_logger()
 
@@ -64,6 +65,16 @@ def producer(settings: CommonSettings) -> AIOKafkaProducer:
     )
 
 
+class Record(Protocol):
+    """The parts of a consumed record that a dead letter takes over."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+
+
 class DeadLetterBox:
     """Puts records that cannot be used on the dead-letter topic, with the reason."""
 
@@ -71,6 +82,21 @@ class DeadLetterBox:
         self._service = service
         self._topic = topic
         self._sender = sender
+
+    async def bury(
+        self,
+        record: Record,
+        error: Exception,
+        *,
+        reason: str | None = None,
+        place: RecordPlace | None = None,
+    ) -> None:
+        """A record that cannot be used; ``place`` is where it lay first, if it was sent again."""
+        topic, partition, offset = place or (record.topic, record.partition, record.offset)
+        await self.put(
+            topic=topic, partition=partition, offset=offset, key=record.key, value=record.value,
+            error=error, reason=reason,
+        )  # fmt: skip
 
     async def put(
         self,

@@ -53,14 +53,7 @@ class Burials:
         )
         if message.topic == self._file_access:
             self._mark(place, digest)
-        await self._dead.put(
-            topic=place.topic,
-            partition=place.partition,
-            offset=place.offset,
-            key=message.key,
-            value=message.value,
-            error=error,
-        )
+        await self._dead.bury(message, error, place=place)
 
     async def give_up(self, place: Place, error: RecordsGoneError) -> None:
         """Of records that are not there any more there is only a report."""

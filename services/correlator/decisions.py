@@ -47,14 +47,7 @@ class DecisionReader:
         key = message.key or b""
         record, error = record_of(key, message.value)
         if error is not None:
-            await self._dead.put(
-                topic=message.topic,
-                partition=message.partition,
-                offset=message.offset,
-                key=message.key,
-                value=message.value,
-                error=error,
-            )
+            await self._dead.bury(message, error)
         changed = self.decisions.take(key, record, message.offset, mended_by(message.headers))
         if changed and self.loaded.is_set():
             self._changed(key.decode("utf-8", "replace").split("|")[1] if b"|" in key else "*")

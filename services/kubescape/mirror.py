@@ -142,7 +142,4 @@ class Mirror:
 
     async def _bury(self, record: Record, error: Exception, reason: str) -> None:
         metrics.KUBESCAPE_RESOURCES.labels("refused").inc()
-        await self._dead.put(
-            topic=record.topic, partition=record.partition, offset=record.offset, key=record.key,
-            value=record.value, error=error, reason=reason,
-        )  # fmt: skip
+        await self._dead.bury(record, error, reason=reason)

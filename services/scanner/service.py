@@ -177,7 +177,4 @@ async def _handle(
     except Exception as error:
         if not isinstance(error, CodecError):
             log.exception("record cannot be used")
-        await letters.put(
-            topic=record.topic, partition=record.partition, offset=record.offset,
-            key=record.key, value=record.value, error=error,
-        )  # fmt: skip
+        await letters.bury(record, error)
