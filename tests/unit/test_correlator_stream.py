@@ -19,7 +19,8 @@ from services.correlator.settings import CorrelatorSettings
 from services.correlator.stream import Stream
 from services.correlator.tenure import OvertakenError, Tenure
 from tests.unit.factories import CONFIG, batch
-from vexstream.identity import Digest
+from vexstream.identity import NO_IMAGE, Digest
+from vexstream.unreadable import RecordPlace
 
 PLACE = TP("vexstream.file-access", 0)
 
@@ -122,3 +123,13 @@ async def test_what_is_left_of_a_misplaced_record_that_is_too_large_marks_its_im
     wanted = Partitions(12, sender).of(Digest(CONFIG))
     assert sender.sent == [(PLACE.topic, wanted, message.value[:MAX_DEAD_VALUE_BYTES])]
     marked.put.assert_not_called()
+
+
+async def test_a_nameless_record_that_cannot_be_read_marks_all_images_of_its_partition() -> None:
+    """It is on every partition, and its key is no image's."""
+    sender, marked = Sender(10_000), Mock()
+    message = _misplaced(b"garbage")
+    message.key = NO_IMAGE.encode()
+    await _use(message, sender, marked)
+    place = RecordPlace(PLACE.topic, message.partition, 3)
+    marked.put.assert_called_once_with(place, None, known=False)
