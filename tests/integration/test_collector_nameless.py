@@ -126,7 +126,7 @@ async def test_a_container_that_an_engine_has_forgotten_is_observed_whole(
         await asyncio.to_thread(engine.run, PROBE, "/bin/sleep", "600")
         await eventually(lambda: bool(records.batches))
         (lasting,) = list(records.batches)
-        command = ("run", "--rm", "--network", "host", *engine._options, PROBE, *_BRIEF)
+        command = ("run", "--rm", "--network", "host", *engine.options, PROBE, *_BRIEF)
         await asyncio.to_thread(engine.call, *command)
         await eventually(lambda: len(records.batches) == 2)
         (brief,) = set(records.batches) - {lasting}

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from itertools import pairwise
 from typing import Any
 
+import httpx
 import pytest
 from aiokafka import AIOKafkaConsumer
 
@@ -99,6 +100,16 @@ class Records:
 async def eventually(holds: Callable[[], bool], seconds: float = WAIT_SECONDS) -> None:
     async with asyncio.timeout(seconds):
         while not holds():  # noqa: ASYNC110 - nobody sets an event
+            await asyncio.sleep(0.05)
+
+
+async def seeing(port: int) -> None:
+    """Returns once the collector that answers there sees what happens."""
+    async with asyncio.timeout(WAIT_SECONDS), httpx.AsyncClient() as client:
+        while True:
+            with contextlib.suppress(httpx.HTTPError):
+                if (await client.get(f"http://127.0.0.1:{port}/readyz")).status_code == 200:
+                    return
             await asyncio.sleep(0.05)
 
 

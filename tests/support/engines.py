@@ -13,7 +13,6 @@ import pytest
 
 from services.collector.docker import DockerRuntime
 from services.collector.errors import RuntimeUnavailableError
-from services.local.image import PROBE
 from services.local.image_archive import ImageArchive
 
 START_SECONDS = 30
@@ -36,7 +35,7 @@ class Engine:
                 "--storage-driver", "overlay2", "--userland-proxy=false",
                 "--exec-opt", "native.cgroupdriver=cgroupfs",
             ]  # fmt: skip
-            self._options: list[str] = []
+            self.options: list[str] = []
         else:
             common = [
                 "podman", "--root", f"{folder}/root", "--runroot", f"{folder}/run",
@@ -45,7 +44,7 @@ class Engine:
             ]  # fmt: skip
             self._client = common
             self._daemon = [*common, "system", "service", "--time", "0", f"unix://{self.socket}"]
-            self._options = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096"]
+            self.options = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096"]
 
     def start(self, log: Path) -> subprocess.Popen[bytes]:
         daemon = subprocess.Popen(self._daemon, stdout=log.open("wb"), stderr=subprocess.STDOUT)
@@ -65,9 +64,18 @@ class Engine:
             pytest.skip(f"{self.kind} cannot {arguments[0]} here: {done.stderr.decode()[-600:]}")
         return done.stdout.decode().strip()
 
+    def load(self, image: ImageArchive, folder: Path) -> None:
+        """Has the engine know an image by its name; ``folder`` takes another archive of it."""
+        archive = folder / "docker.tar"
+        subprocess.run(
+            ["skopeo", "copy", "--quiet", f"oci-archive:{image.path}",
+             f"docker-archive:{archive}:{image.name}"], check=True,
+        )  # fmt: skip
+        self.call("load", "--input", str(archive))
+
     def run(self, image: str, *command: str) -> str:
         return self.call(
-            "run", "--detach", "--name", NAME, "--network", "host", *self._options,
+            "run", "--detach", "--name", NAME, "--network", "host", *self.options,
             "--label", "com.docker.compose.project=shop",
             "--label", "com.docker.compose.service=cart", image, *command,
         )  # fmt: skip
@@ -84,12 +92,7 @@ def engine(request: pytest.FixtureRequest, probe_image: ImageArchive) -> Iterato
     engine = Engine(kind, folder)
     daemon = engine.start(folder / "log")
     try:
-        archive = folder / "image.tar"
-        subprocess.run(
-            ["skopeo", "copy", "--quiet", f"oci-archive:{probe_image.path}",
-             f"docker-archive:{archive}:{PROBE}"], check=True,
-        )  # fmt: skip
-        engine.call("load", "--input", str(archive))
+        engine.load(probe_image, folder)
         yield engine
     finally:
         subprocess.run([*engine._client, "rm", "--force", NAME], capture_output=True, check=False)
