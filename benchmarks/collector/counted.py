@@ -41,7 +41,9 @@ class Amount:
     measured: int
 
 
-AMOUNTS: dict[Kind, Amount] = {"build": Amount(1, 1), "serve": Amount(50, 100)}
+AMOUNTS: dict[Kind, Amount] = {
+    "build": Amount(1, 1), "serve": Amount(50, 100), "web": Amount(50, 100)
+}  # fmt: skip
 
 Figures = dict[str, float]
 """What was done -> nanoseconds of one, or seconds of the work."""

@@ -81,7 +81,9 @@ def _take_orders(server: uvicorn.Server, port: int) -> None:
 def main() -> None:
     """Until the input ends."""
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(application, log_level="warning"))
+    # The client comes back after other work.
+    config = uvicorn.Config(application, log_level="warning", timeout_keep_alive=3600)
+    server = uvicorn.Server(config)
     port = listening.getsockname()[1]
     threading.Thread(target=_take_orders, args=(server, port), daemon=True).start()
     server.run(sockets=[listening])
