@@ -30,23 +30,27 @@ class Carriers:
         for number, paths in enumerate(groups):
             for path in paths:
                 self._of_path[path].append(number)
-        self._all = range(len(groups))
         self._names = {posixpath.basename(path) for path in self._of_path}
 
     def __bool__(self) -> bool:
         return bool(self._packages)
 
-    def groups(self, path: bytes, use: int) -> Sequence[int]:
-        """Those whose packages this use of a file leaves open."""
-        if use & _NOT_OF_IMAGE and self._may_be_one(path, use):
-            return self._all
+    def groups(self, path: bytes) -> Sequence[int]:
+        """Those whose packages a use of this file of the image leaves open."""
         return self._of_path.get(path, ())
 
     def packages(self, group: int) -> Iterator[str]:
         """Their ids."""
         yield from self._packages[group]
 
-    def _may_be_one(self, path: bytes, use: int) -> bool:
+    def all(self) -> Sequence[int]:
+        """All groups."""
+        return range(len(self._packages))
+
+    def may_be_any(self, path: bytes, use: int) -> bool:
+        """This use of a file leaves the packages of all groups open."""
+        if not use & _NOT_OF_IMAGE:
+            return False
         name = posixpath.basename(path)
         bare = b"." not in name and use & _RUN
         return path.endswith(SUFFIXES) or name in self._names or bool(bare)

@@ -158,6 +158,8 @@ class Usage:
         self._packages: dict[str, _Seen] = {}
         self._doubts: dict[int, Doubt] = {}
         """By the group of the carriers."""
+        self._doubt_of_all: Doubt | None = None
+        """Of files that may be any carrier: held once, not by each group, for both may be many."""
         self.shared_classes: bytes | None = None
         """An archive of Java's classes that was used and is not of the image."""
 
@@ -192,16 +194,23 @@ class Usage:
                 known.code |= code
 
     def _doubt(self, path: bytes, use: FileUse) -> None:
-        new = Doubt(use.first_seen_us, path)
-        for group in self._index.carriers.groups(path, use.use):
+        new, carriers = Doubt(use.first_seen_us, path), self._index.carriers
+        if carriers.may_be_any(path, use.use):
+            self._doubt_of_all = min(new, self._doubt_of_all or new)
+            return
+        for group in carriers.groups(path):
             self._doubts[group] = min(new, self._doubts.get(group, new))
 
     def doubts(self) -> dict[str, Doubt]:
         """Package id -> the first that was used of the files that may hold it."""
+        carriers, of_all = self._index.carriers, self._doubt_of_all
+        doubts = self._doubts
+        if of_all is not None:
+            doubts = {group: min(of_all, doubts.get(group, of_all)) for group in carriers.all()}
         return {
             package: doubt
-            for group, doubt in self._doubts.items()
-            for package in self._index.carriers.packages(group)
+            for group, doubt in doubts.items()
+            for package in carriers.packages(group)
         }
 
     def packages(self) -> dict[str, PackageUse]:

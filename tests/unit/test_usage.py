@@ -1,5 +1,6 @@
 """Which packages were used: the quick way gives what the rule says, file by file."""
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -126,6 +127,26 @@ def test_use_is_what_the_rule_says_in_whatever_order_files_come(
     for item in shuffled:
         usage.add([item])
     assert usage.packages() == by_the_rule(found, files)
+
+
+def test_files_that_may_be_any_carrier_are_not_looked_at_for_each() -> None:
+    """An application that keeps its packages on a volume uses thousands of them, and an image may
+    have a thousand sets of carriers: their product held a worker up for longer than its group
+    waits."""
+    held = [
+        replace(package(f"p{n}", b"/p%d" % n), perhaps_in=(b"/%d.js" % n, b"/all.js"))
+        for n in range(1000)
+    ]
+    usage = Usage(FileIndex(scan(held, [])))
+    elsewhere = int(Use.OPENED | Use.REWRITTEN)
+    files = [(b"/data/%d.js" % n, FileUse(elsewhere, 1000 + n, ())) for n in range(3000)]
+    own = [(b"/7.js", FileUse(int(Use.OPENED), 5, ())), (b"/8.js", FileUse(1, 2000, ()))]
+    usage.add(reversed([*own, *files]))
+    assert usage._doubts.keys() == {7, 8}
+    doubts = usage.doubts()
+    assert len(doubts) == 1000
+    assert doubts["p7"] == (5, b"/7.js")
+    assert doubts["p8"] == doubts["p9"] == (1000, b"/data/0.js")
 
 
 @given(_SCANS)
