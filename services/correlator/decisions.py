@@ -10,6 +10,7 @@ from services.common.mending import mended_by, record_of
 from services.common.settings import CommonSettings
 from services.common.topics import Topic
 from vexstream.decision_log import Decisions
+from vexstream.decisions import EVERY
 
 
 class DecisionReader:
@@ -40,14 +41,18 @@ class DecisionReader:
                 if not self.loaded.is_set() and await consumer.position(partition) >= end:
                     self.loaded.set()
                 found = await consumer.getmany(partition, timeout_ms=500)
-                for message in found.get(partition, []):
-                    await self._take(message)
+                scopes = [await self._take(message) for message in found.get(partition, [])]
+                # Each once: a document may say a hundred thousand things of every image there is.
+                for scope in dict.fromkeys(filter(None, scopes)):
+                    self._changed(scope)
 
-    async def _take(self, message: ConsumerRecord) -> None:
+    async def _take(self, message: ConsumerRecord) -> str | None:
+        """The scope of what it has changed, once all were read."""
         key = message.key or b""
         record, error = record_of(key, message.value)
         if error is not None:
             await self._dead.bury(message, error)
         changed = self.decisions.take(key, record, message.offset, mended_by(message.headers))
-        if changed and self.loaded.is_set():
-            self._changed(key.decode("utf-8", "replace").split("|")[1] if b"|" in key else "*")
+        if not changed or not self.loaded.is_set():
+            return None
+        return key.decode("utf-8", "replace").split("|")[1] if b"|" in key else EVERY

@@ -1,8 +1,9 @@
 """Containers of which the runtime does not know any more what they run, or that they ran."""
 
 import asyncio
+import contextlib
 import subprocess
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,16 +58,33 @@ def plain(node: Containerd, probe_image: ImageArchive) -> Iterator[Plain]:
         plain.call("images", "rm", image)
 
 
-def _slowly(
-    listing: Callable[[Any], Coroutine[Any, Any, list[Listed]]],
-) -> Callable[[Any], Coroutine[Any, Any, list[Listed]]]:
-    """As on a node that is too busy to answer before a brief container is gone."""
+class Busy:
+    """A node that is too busy to answer a listing before a brief container is gone."""
 
-    async def list_later(runtime: Any) -> list[Listed]:
-        await asyncio.sleep(3)
-        return await listing(runtime)
+    def __init__(self) -> None:
+        self._answers, self._asked = asyncio.Event(), asyncio.Event()
+        self._answers.set()
 
-    return list_later
+    def listing(
+        self, plain: Callable[[Any], Coroutine[Any, Any, list[Listed]]]
+    ) -> Callable[[Any], Coroutine[Any, Any, list[Listed]]]:
+        """The same, which waits while the node is busy."""
+
+        async def listed(runtime: Any) -> list[Listed]:
+            self._asked.set()
+            await self._answers.wait()
+            return await plain(runtime)
+
+        return listed
+
+    @contextlib.asynccontextmanager
+    async def while_asked(self) -> AsyncIterator[None]:
+        """It is busy, and was asked, while the block runs."""
+        self._asked.clear()
+        self._answers.clear()
+        await self._asked.wait()
+        yield
+        self._answers.set()
 
 
 def _use_of(records: Records, container_id: str) -> set[bytes]:
@@ -106,12 +124,14 @@ async def test_a_container_that_containerd_has_forgotten_is_observed_whole(
     node: Containerd, plain: Plain, broker: Broker, probe_image: ImageArchive,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(ContainerdRuntime, "list", _slowly(ContainerdRuntime.list))
+    busy = Busy()
+    monkeypatch.setattr(ContainerdRuntime, "list", busy.listing(ContainerdRuntime.list))
     plain.run("web", "/bin/sleep", "600", options=("--detach",))
     runtimes = f"containerd={plain.endpoint}"
     async with collecting(node, broker, "brief.", runtimes=runtimes) as records:
         await eventually(lambda: bool(records.batches["nameless/web"]))
-        await asyncio.to_thread(plain.run, "brief", *_BRIEF, options=("--rm",))
+        async with busy.while_asked():
+            await asyncio.to_thread(plain.run, "brief", *_BRIEF, options=("--rm",))
         await eventually(lambda: _is_over(records, "nameless/brief"))
     _assert_whole(records, "nameless/brief", probe_image)
 
@@ -120,14 +140,16 @@ async def test_a_container_that_an_engine_has_forgotten_is_observed_whole(
     node: Containerd, engine: Engine, broker: Broker, probe_image: ImageArchive,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(DockerRuntime, "list", _slowly(DockerRuntime.list))
+    busy = Busy()
+    monkeypatch.setattr(DockerRuntime, "list", busy.listing(DockerRuntime.list))
     runtimes = f"{engine.kind}=unix://{engine.socket}"
     async with collecting(node, broker, f"{engine.kind}.", runtimes=runtimes) as records:
         await asyncio.to_thread(engine.run, PROBE, "/bin/sleep", "600")
         await eventually(lambda: bool(records.batches))
         (lasting,) = list(records.batches)
         command = ("run", "--rm", "--network", "host", *engine.options, PROBE, *_BRIEF)
-        await asyncio.to_thread(engine.call, *command)
+        async with busy.while_asked():
+            await asyncio.to_thread(engine.call, *command)
         await eventually(lambda: len(records.batches) == 2)
         (brief,) = set(records.batches) - {lasting}
         await eventually(lambda: _is_over(records, brief))
