@@ -35,6 +35,9 @@ class ContainerdRuntime:
     def __init__(self, endpoint: str) -> None:
         self._api = ContainerdApi(endpoint)
         self._namespaces: dict[str, str] = {}
+        """Containers -> where they are."""
+        self._listed: set[str] = set()
+        """Namespaces, those without containers too."""
         self._seen: OrderedDict[tuple[str, str], Image] = OrderedDict()
         """Layers and config digest of images that ran -> the image, also after its removal."""
 
@@ -48,9 +51,8 @@ class ContainerdRuntime:
         listed: list[Listed] = []
         known: dict[str, str] = {}
         answer = await self._api.call("namespaces.v1.Namespaces/List", "Empty", "Namespaces")
-        for namespace in (one.name for one in answer.namespaces):
-            if namespace in _OWNED_BY_OTHERS:
-                continue
+        self._listed = {one.name for one in answer.namespaces} - _OWNED_BY_OTHERS
+        for namespace in sorted(self._listed):
             containers, tasks = await asyncio.gather(
                 self._api.call("containers.v1.Containers/List", "Empty", "Containers", namespace),
                 self._api.call("tasks.v1.Tasks/List", "Empty", "Tasks", namespace),
@@ -123,7 +125,7 @@ class ContainerdRuntime:
     def owns(self, path: str) -> bool:
         """A cgroup by this path is a container's of this runtime."""
         parts = path.strip("/").split("/")
-        return len(parts) == 2 and parts[0] in self._namespaces.values()
+        return len(parts) == 2 and parts[0] in self._listed
 
     async def close(self) -> None:
         """Closes the connection."""

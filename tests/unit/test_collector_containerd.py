@@ -136,3 +136,26 @@ def test_layers_are_called_as_the_image_specification_has_it() -> None:
     assert chain_id([one]) == one
     both = "sha256:ccd722928bd92476ba1745586fed6e45a102504185ad88cd89e01ff116fd146c"
     assert chain_id([one, two]) == both  # sha256sum of "<one> <two>"
+
+
+async def test_a_cgroup_is_its_own_by_the_namespace_though_nothing_runs_there_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What came and went between two listings, while no events were told, was in none of them."""
+    names = [SimpleNamespace(name=name) for name in ("plain", "moby", "k8s.io")]
+    answers = {
+        "Namespaces/List": SimpleNamespace(namespaces=names),
+        "Containers/List": SimpleNamespace(containers=[]),
+        "Tasks/List": SimpleNamespace(tasks=[]),
+    }
+
+    async def call(method: str, *_: str) -> Any:
+        return answers[method.rpartition(".")[2]]
+
+    runtime = ContainerdRuntime("unix:///nowhere")
+    monkeypatch.setattr(runtime, "_api", SimpleNamespace(call=call))
+    assert await runtime.list() == []
+    assert runtime.owns("/plain/brief")
+    assert not runtime.owns("/moby/brief")
+    assert not runtime.owns("/system.slice/plain")
+    assert not runtime.owns("/plain/brief/inner")
