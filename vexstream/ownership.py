@@ -20,7 +20,9 @@ kernel reports paths without symlinks. Then:
    (``cp libssl.so.3 /app/``), moved there by a later layer, or vendored. Not when its owner is of
    the same name: that is another version of it, with findings of its own. Nor does the original
    belong to the package that vendors it: using idna is no use of pip. Small files
-   (``services.scanner.layers.MIN_ALIKE_BYTES``) and documentation aside. Nor need a program or a
+   (``services.scanner.layers.MIN_ALIKE_BYTES``) and documentation aside. Of data only copies that
+   nobody owns count, of packages of at most three names: zones of tzdata and certifi's
+   certificates are copied to ``/etc``. Nor need a program or a
    library that nobody owns be alike but in its code: strip and patchelf (Nuitka, auditwheel) change
    the rest, and makers of single programs append to it.
 7. A program or a library of the operating system that is not where its package lists it, while one
@@ -68,6 +70,12 @@ _VENDOR = re.compile(rb"/(?:_vendor(?:ed)?|_third_?party|_extern)/")
 """Directories in which packages keep copies of others. Not ``vendor``: Composer's are there."""
 
 
+_CONFIGURATION = re.compile(rb"/etc/[^/]+\Z|/root/\.[^/]+\Z")
+"""What packages of a system copy there when they are installed is what all programs read
+(``/etc/nsswitch.conf``): no use of a package that has code as well."""
+_FOR_PEOPLE = re.compile(rb"(?i)(?:licen[cs]e|copying|notice|authors|readme|change)")
+_MAX_NAMES = 3
+"""What packages of more names have is nobody's own."""
 MAX_ALIKE = 20_000_000
 """Files of equal content, each with every package that has one of them."""
 
@@ -93,6 +101,7 @@ def assign(artifacts: Sequence[Artifact], image: Image) -> tuple[Package, ...]:
     holders = holders_of(artifacts, owned, image)
     _give_moved(artifacts, found, image.root)
     _give_alike(artifacts, found, image.root)
+    _give_data(artifacts, owned, image.root)
     _give_orphans(owned, _of_same_code(image))
     _give_bytecode(owned, image.root)
     _give_beams(owned, image.root)
@@ -229,6 +238,37 @@ def _give_alike(artifacts: Sequence[Artifact], found: Sequence[_Resolved], root:
                     mine and _is_vendored(origin, path)
                 ):
                     found[number].files.add(path)
+
+
+def _give_data(artifacts: Sequence[Artifact], owned: Sequence[set[bytes]], root: RootFs) -> None:
+    claimed = set().union(*owned)
+    copies: list[set[bytes]] = []
+    numbers: dict[bytes, int] = {}
+    for group in root.alike():
+        orphans = {p for p in group.paths if p not in claimed and kind(p) is not Kind.METADATA}
+        data = [p for p in group.paths if p in claimed and _is_data(p)]
+        if orphans and data:
+            numbers |= dict.fromkeys(data, len(copies))
+            copies.append(orphans)
+    names: dict[int, set[str]] = defaultdict(set)
+    for artifact, files in zip(artifacts, owned, strict=True):
+        for path in files & numbers.keys():
+            names[numbers[path]].add(artifact.name)
+    left = MAX_ALIKE
+    for artifact, files in zip(artifacts, owned, strict=True):
+        has_code = artifact.type in OS_TYPES and any(kind(path) is Kind.CODE for path in files)
+        for number in {numbers[path] for path in files & numbers.keys()}:
+            if len(names[number]) <= _MAX_NAMES:
+                left -= len(copies[number])
+                if left < 0:
+                    raise TooManyAlikeError("the image has too many copies of packages' data")
+                files.update(
+                    path for path in copies[number] if not (has_code and _CONFIGURATION.match(path))
+                )
+
+
+def _is_data(path: bytes) -> bool:
+    return kind(path) is Kind.DATA and not _FOR_PEOPLE.match(posixpath.basename(path))
 
 
 def _of_same_code(image: Image) -> Iterable[Set[bytes]]:

@@ -4,10 +4,10 @@ Such a program runs its copies: the packages that it was made of stay closed. Wh
 from: Node's ``node_snapshotable.cc`` and ``node_sea.cc``, pkg-fetch's patches, the end of what
 ``bun build --compile`` writes, Deno's ``standalone.rs``, Nuitka's payload in zstd and the variable
 by which its single file finds its parent, the head of PyOxidizer's resources, the end of what
-Perl's ``pp`` writes, the section of GraalVM's image heap, PyInstaller's ``pyi_archive.h``, the .NET
-host's ``bundle_marker.cpp``, the sections that .NET's compiler ahead of time writes
-(``ObjectNodeSection``), and Python's zipapp, whose form pex and shiv share. Python runs a zip
-archive of any name, after any script, and imports from it.
+Perl's ``pp`` writes, program or script, the section of GraalVM's image heap, PyInstaller's
+``pyi_archive.h``, the .NET host's ``bundle_marker.cpp``, the sections that .NET's compiler ahead of
+time writes (``ObjectNodeSection``), and Python's zipapp, whose form pex and shiv share. Python runs
+a zip archive of any name, after any script, and imports from it.
 
 Neither a size nor permission to execute is asked for: a shared library is mapped without, and the
 dynamic loader or an interpreter starts anything.
@@ -64,7 +64,7 @@ _JDKS = re.compile(rb"(?:java|jdk|sun)\.[a-z.]*\Z")
 """Of the class path, in such an archive; some packages of the JDK are called ``.jar`` as well."""
 _LOCAL = re.compile(rb"PK\x03\x04.{26}", re.DOTALL)
 _MAX_NAME_BYTES = 1024
-_FOR_JAVA = re.compile(rb".*\.(?:[jwersnk]ar|par|lpkg|[jh]pi)\Z", re.DOTALL)
+_FOR_JAVA = re.compile(rb".*\.(?:[jwersnk]ar|lpkg|[jh]pi)\Z", re.DOTALL)
 _GRAAL = re.compile(rb".*/lib/(?:libjvmcicompiler\.so|svm/.*)\Z", re.DOTALL)
 """GraalVM's own compiler and tools are native images: no packages of others in them."""
 
@@ -130,11 +130,11 @@ class Holder:
         """The file ends here."""
         if (self._phar or self._program) and self._last == _PHAR_END:
             self.language = self.language or "php-composer"  # behind a program: phpmicro
+        if (self._program or self._script) and not self.language and self._end.endswith(_PAR):
+            self.language = "perl"
         if self._program and not self.language:
             if _BUN.search(self._end) or _DENO.search(self._end):
                 self.language = "npm"
-            elif self._end.endswith(_PAR):
-                self.language = "perl"
 
 
 def _language(content: bytes) -> str:
@@ -146,8 +146,9 @@ def _language(content: bytes) -> str:
 
 
 def _of_modules(archive: bytes) -> str:
-    """The language that loads members of a zip archive: Python, or Erlang (escripts, .ez)."""
-    if b".py" not in archive and b".beam" not in archive:
+    """The language that loads members of a zip archive: Python, Erlang (escripts, .ez), or Perl
+    (``.par``)."""
+    if not any(suffix in archive for suffix in (b".py", b".beam", b".pm")):
         return ""
     for head in _LOCAL.finditer(archive):
         size = int.from_bytes(head[0][26:28], "little")
@@ -156,4 +157,6 @@ def _of_modules(archive: bytes) -> str:
             return "python"
         if name.endswith(b".beam"):
             return "erlang"
+        if name.endswith(b".pm"):
+            return "perl"
     return ""

@@ -16,7 +16,36 @@ def test_a_copy_of_a_packages_code_belongs_to_it_too() -> None:
     )  # fmt: skip
 
 
-def test_a_copy_of_data_is_not_use_of_the_package_unless_it_can_be_executed() -> None:
+def test_a_copy_of_data_that_nobody_owns_belongs_to_its_package() -> None:
+    zone = b"usr/share/zoneinfo/Asia/Tokyo"
+    place = image(alike={zone: 1, b"etc/localtime": 1, b"srv/other/zone": 1})
+    zones, other = assign([deb("tzdata", "/" + zone.decode()), deb("x", "/srv/other/zone")], place)
+    assert zones.files == (b"/etc/localtime", b"/" + zone)
+    assert other.files == (b"/etc/localtime", b"/srv/other/zone")
+    at = tuple(f"/srv/node_modules/{n}/package.json" for n in "abcd")
+    packages = [artifact("npm", n, at=(place,)) for n, place in zip("abcd", at, strict=True)]
+    for count in (3, 4):
+        alike = {f"srv/node_modules/{n}/same.dat".encode(): 1 for n in "abcd"[:count]}
+        place = image(*(path[1:].encode() for path in at), alike={**alike, b"srv/copy": 1})
+        found = assign(packages[:count], place)
+        assert {b"/srv/copy" in package.files for package in found} == {count == 3}
+
+
+def test_configuration_that_a_package_copies_when_it_is_installed_is_no_use_of_its_code() -> None:
+    data = b"usr/share/libc-bin/nsswitch.conf"
+    place = image(b"usr/bin/ldd", alike={data: 1, b"etc/nsswitch.conf": 1, b"app/x.conf": 1})
+    found = one(deb("libc-bin", "/" + data.decode(), "/usr/bin/ldd"), place)
+    assert found.files == (b"/app/x.conf", b"/usr/bin/ldd", b"/" + data)
+
+
+def test_too_many_copies_of_data_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = image(alike={b"usr/share/x/zone": 1, b"app/a": 1, b"app/b": 1})
+    monkeypatch.setattr("vexstream.ownership.MAX_ALIKE", 1)
+    with pytest.raises(TooManyAlikeError):
+        one(deb("x", "/usr/share/x/zone"), place)
+
+
+def test_a_licence_is_not_use_of_the_package_and_what_is_executed_is_it_can_be_executed() -> None:
     place = image(alike={b"usr/share/x/LICENSE": 1, b"app/LICENSE": 1})
     assert one(deb("x", "/usr/share/x/LICENSE"), place).files == (b"/usr/share/x/LICENSE",)
     root = RootFs()

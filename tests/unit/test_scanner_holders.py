@@ -39,6 +39,7 @@ def held(folder: Path, content: bytes, name: str = "app/shop", *, mode: int = 0o
         (ELF + b"KAY\x28\xb5\x2f\xfd" + b"x" * 80, "python"),
         (ELF + b"x" * 80 + b"\nPAR.pm\n", "perl"),
         (ELF + b"\nPAR.pm\n" + b"x" * 80, None),
+        (b"#!/usr/bin/perl\n" + b"x" * 300 + b"\nPAR.pm\n", "perl"),
         (ELF + b"pyembed\x03" + b"x" * 80, "python"),
         (ELF + b"\0NUITKA_ONEFILE_PARENT\0" + b"KAX" + ELF, "python"),
         (ELF + b"d3n0l4nd" + bytes(16), "npm"),
@@ -106,6 +107,11 @@ def test_zip_archives_in_programs_and_of_erlang(tmp_path: Path) -> None:
     escript = zipped("shop/ebin/shop.beam", before=b"#!/usr/bin/env escript\n")
     assert held(tmp_path, escript) == "erlang"
     assert held(tmp_path, zipped("cowboy-2/ebin/cowboy.beam"), "plugins/cowboy.ez") == "erlang"
+
+
+def test_archives_of_perl(tmp_path: Path) -> None:
+    assert held(tmp_path, zipped("lib/Text/Wrap.pm"), "app/shop.par") == "perl"
+    assert held(tmp_path, zipped("lib/Text/Wrap.txt"), "app/shop.par") is None
 
 
 @pytest.mark.parametrize(
