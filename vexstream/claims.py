@@ -31,6 +31,11 @@ def claim(artifact: Artifact, image: Image) -> Claim:
 
 MADE_AT_INSTALLATION: Mapping[str, tuple[bytes, ...]] = {
     "ca-certificates": (b"/etc/ssl/certs/ca-certificates.crt", b"/etc/ssl/cert.pem"),
+    "ca-certificates-mozilla": (
+        b"/etc/ca-certificates/extracted/tls-ca-bundle.pem",
+        b"/etc/ca-certificates/extracted/ca-bundle.trust.crt",
+        b"/var/lib/ca-certificates/ca-bundle.pem",
+    ),
     "ca-certificates-java": (b"/etc/ssl/certs/java/cacerts",),
     "locales": (b"/usr/lib/locale/locale-archive",),
     "mime-support": (b"/etc/mime.types",),

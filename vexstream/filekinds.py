@@ -102,15 +102,20 @@ _BYTECODE = re.compile(
 under a tag with its own version (``__init__.cpython-311-pytest-8.3.4.pyc``)."""
 
 _OF_JDK = re.compile(rb".*/lib/server/classes[^/]*\.jsa\Z", re.DOTALL)
-_SHARED_CLASSES = re.compile(rb".*(?:\.jsa|\.aot|/C\d+[MD]\d+\w*_[^/]+_G\d+L\d+)\Z", re.DOTALL)
+_SHARED_CLASSES = re.compile(
+    rb".*(?:\.jsa|\.aot|/C\d+[MD]\d+\w*_[^/]+_G\d+L\d+"
+    rb"|/bundle\d+/version\d+\.\d+/bundle\.jar|/org\.eclipse\.osgi/\d+/\d+/bundleFile)\Z",
+    re.DOTALL,
+)
 SHARED_CLASSES = "shared-classes"
 """What a file of the image is called that is such an archive by its content."""
 
 
 def is_shared_classes(path: bytes) -> bool:
     """Whether it is an archive of classes from which a JVM runs what lies in others: HotSpot's and
-    OpenJ9's. That of the JDK's own classes, in lib/server, holds no others, unless it was made anew
-    with the class path of an application."""
+    OpenJ9's, and the copies from which Felix and Equinox start bundles, under names that do not
+    tell whose they are. That of the JDK's own classes, in lib/server, holds no others, unless it
+    was made anew with the class path of an application."""
     return _SHARED_CLASSES.match(path) is not None and not is_of_jdk(path)
 
 

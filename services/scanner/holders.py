@@ -6,8 +6,8 @@ from: Node's ``node_snapshotable.cc`` and ``node_sea.cc``, pkg-fetch's patches, 
 by which its single file finds its parent, the head of PyOxidizer's resources, the end of what
 Perl's ``pp`` writes, program or script, the section of GraalVM's image heap, PyInstaller's
 ``pyi_archive.h``, the .NET host's ``bundle_marker.cpp``, the sections that .NET's compiler ahead of
-time writes (``ObjectNodeSection``), and Python's zipapp, whose form pex and shiv share. Python runs
-a zip archive of any name, after any script, and imports from it.
+time writes (``ObjectNodeSection``), srlua's ``glue.h``, and Python's zipapp, whose form pex and
+shiv share. Python runs a zip archive of any name, after any script, and imports from it.
 
 Neither a size nor permission to execute is asked for: a shared library is mapped without, and the
 dynamic loader or an interpreter starts anything.
@@ -23,6 +23,8 @@ _SNAPSHOT = b"\x19\xda\x43\x01"
 _DENO = re.compile(rb"d3n0l4nd.{0,48}\Z", re.DOTALL)
 _PAR = b"\nPAR.pm\n"
 _BUN = re.compile(rb"\n---- Bun! ----\n.{8}\Z", re.DOTALL)
+_SRLUA = re.compile(rb"%%glue:L.{16}\Z", re.DOTALL)
+_ENDS = ((_BUN, "npm"), (_DENO, "npm"), (_SRLUA, "lua"))
 _DOTNET = bytes.fromhex("8b1202b96a612038727b930214d7a03213f5b9e6efae3318ee3b2dce24b36aae")
 """After the place of the bundle, in 8 bytes: 0 in a host that has none."""
 _MARKS = (
@@ -55,6 +57,8 @@ _NAMESPACES = 3
 """A source of PHP has one; more are copies of classes, as class preloaders put them together."""
 _PACKED = b'$fatpacked{"'
 """What Perl's App::FatPacker puts before each module that it copies into a script."""
+_PRELOADED = re.compile(rb"package\.preload\s{0,9}\[\s{0,9}(['\"])[\w.-]{1,200}\1\s{0,9}\]\s{0,9}=")
+"""What amalg and squish put before each module of Lua that they copy into a script."""
 _SHARED = tuple(
     magic.to_bytes(4, order) for magic in (0xF00BABA2, 0xF00BABA8) for order in ("little", "big")
 )
@@ -77,6 +81,7 @@ class Holder:
         """Type of the packages that the file may hold, once that is known."""
         self._program = not _GRAAL.match(path)
         self._zip = not _FOR_JAVA.match(path)
+        self._lua = path.endswith(b".lua")
         self._of_jdk = is_of_jdk(path)
         self._shared = self._phar = self._php = self._script = False
         self._namespaces: set[bytes] = set()
@@ -101,7 +106,7 @@ class Holder:
             elif _ZIPAPP.match(part):
                 self.language = "python"
             self._program &= part.startswith(_ELF)
-            self._zip &= part.startswith((_ZIP, b"#!"))
+            self._zip &= part.startswith((_ZIP, b"#!")) or self._lua
         if self._shared and not self.language:
             part = self._end + part
             if not self._of_jdk or not all(map(_JDKS.search, _JARS.findall(part))):
@@ -123,6 +128,8 @@ class Holder:
             self.language = "php-composer" if len(self._namespaces) >= _NAMESPACES else ""
         elif self._script and _PACKED in part:
             self.language = "perl"
+        elif (self._script or self._lua) and _PRELOADED.search(part):
+            self.language = "lua"
         else:
             self.language = _of_modules(part)
 
@@ -133,8 +140,7 @@ class Holder:
         if (self._program or self._script) and not self.language and self._end.endswith(_PAR):
             self.language = "perl"
         if self._program and not self.language:
-            if _BUN.search(self._end) or _DENO.search(self._end):
-                self.language = "npm"
+            self.language = next((of for end, of in _ENDS if end.search(self._end)), "")
 
 
 def _language(content: bytes) -> str:

@@ -360,14 +360,18 @@ def test_the_machines_programs_run(image: Image) -> None:
     assert subprocess.run([image.program("app/server", "alpha")], check=False).returncode in (0, 1)
 
 
-def test_perl_in_one_file(image: Image) -> None:
+@pytest.mark.parametrize("how", ["program", "-P", "-p"])
+def test_perl_in_one_file(image: Image, how: str) -> None:
+    """A program, a script with an archive behind it, and the archive alone."""
     module = "usr/share/perl/5.36.0/Text/Wrap.pm"
     ecosystems.need("pp", "apt-get install libpar-packer-perl")
     ecosystems.write(image.root, {module: "package Text::Wrap;\n" * 20, "app/unrelated.pm": "1;"})
     image.package("perl-modules-5.36", [module], "perl")
     image.package("other", ["usr/share/other/data"])
     ecosystems.write(image.base, {"shop.pl": 'use Text::Wrap;\nprint wrap("", "", "hello");\n'})
-    ecosystems.run(["pp", "-o", image.root / "app/shop", "shop.pl"], image.base)
+    options = [how] if how.startswith("-") else []
+    (image.root / "app").mkdir(exist_ok=True)
+    ecosystems.run(["pp", *options, "-o", image.root / "app/shop", "shop.pl"], image.base)
     packages = image.scanned()
     assert packages["perl-modules-5.36"].files == (b"/app/shop", f"/{module}".encode())
     assert b"/app/shop" not in packages["other"].files

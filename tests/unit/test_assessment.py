@@ -104,13 +104,19 @@ def test_what_cannot_be_seen_is_never_ruled_out() -> None:
     assert only([nameless], whole) == (Status.UNDER_INVESTIGATION, Reason.NO_PURL)
 
 
-def test_shared_classes_on_a_volume_leave_javas_packages_open() -> None:
-    seen = batch(0, 10, [b"/cache/shop.jsa"], use=Use.OPENED | Use.REWRITTEN)
+@pytest.mark.parametrize(
+    "path",
+    ["/cache/shop.jsa", "/opt/felix/cache/bundle12/version0.0/bundle.jar",
+     "/srv/configuration/org.eclipse.osgi/12/0/bundleFile"],
+)  # fmt: skip
+def test_shared_classes_on_a_volume_leave_javas_packages_open(path: str) -> None:
+    """So do the copies from which Felix and Equinox start bundles."""
+    seen = batch(0, 10, [path.encode()], use=Use.OPENED | Use.REWRITTEN)
     for java in (replace(IDLE, type="java-archive"), package("deb", b"/usr/share/java/a.jar")):
         scanned = scan([java], [Finding("CVE-1", java.id)])
         (statement,) = assessed(scanned, seen).statements
         assert statement.verdict.status is Status.UNDER_INVESTIGATION
-        assert "the shared classes in /cache/shop.jsa may be its own" in statement.verdict.text
+        assert f"the shared classes in {path} may be its own" in statement.verdict.text
     assert only([IDLE], seen) == (Status.NOT_AFFECTED, Reason.NOT_USED)
 
 

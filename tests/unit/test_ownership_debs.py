@@ -45,6 +45,19 @@ def test_files_that_installation_scripts_make_belong_to_their_package() -> None:
     assert b"/" + bundle in found.files
 
 
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [("alpm", b"etc/ca-certificates/extracted/tls-ca-bundle.pem"),
+     ("rpm", b"var/lib/ca-certificates/ca-bundle.pem")],
+)  # fmt: skip
+def test_bundles_that_arch_and_suse_make_of_mozillas_certificates(kind: str, path: bytes) -> None:
+    files = ["/usr/share/pki/trust/mozilla.p11-kit"]
+    place = image(path, files[0][1:].encode())
+    metadata = f"{kind}-db-entry"
+    found = one(artifact(kind, "ca-certificates-mozilla", files=files, metadata=metadata), place)
+    assert b"/" + path in found.files
+
+
 def test_a_name_that_syft_could_not_spell_is_found_again() -> None:
     """Each byte that is not UTF-8 is one U+FFFD; every name that fits is meant."""
     place = image(b"d\xff/caf\xe9", b"d\xff/caf\xe8", b"d\xff/cafe", links={b"l": b"d\xff"})

@@ -326,6 +326,7 @@ def test_npm_packages_beside_a_bundle_may_run_from_it(bundle: bytes, observable:
 @pytest.mark.parametrize(
     ("archive", "observable"),
     [(b"srv/app.jsa", False), (b"srv/app.aot", False), (b"opt/.scc/C290M4F1A64P_x_G41L00", False),
+     (b"srv/org.eclipse.osgi/5/0/bundleFile", False), (b"srv/org.eclipse/5/0/bundleFile", True),
      (b"opt/jdk/lib/server/classes.jsa", True), (b"opt/jdk/lib/server/classes_nocoops.jsa", True)],
 )  # fmt: skip
 def test_java_may_run_from_an_archive_of_shared_classes(archive: bytes, observable: bool) -> None:

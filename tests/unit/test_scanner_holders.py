@@ -69,6 +69,10 @@ def held(folder: Path, content: bytes, name: str = "app/shop", *, mode: int = 0o
             None,
         ),
         (b'#!/usr/bin/perl\n$fatpacked{"HTTP/Tiny.pm"} = ' + b"x" * 300, "perl"),
+        (ELF + b"%%glue:L" + b"\1" * 16, "lua"),
+        (ELF + b"%%glue:L" + b"\1" * 99, None),
+        (b"#!/usr/bin/lua\npackage.preload[ 'say' ] = function() end\n" + b"x" * 300, "lua"),
+        (b"#!/usr/bin/lua\nprint(package.preload.say)\n" + b"x" * 300, None),
         (b"\xa2\xab\x0b\xf0" + b"x" * 300, SHARED_CLASSES),
         (b"\xa8\xab\x0b\xf0" + b"x" * 300, SHARED_CLASSES),
     ],
@@ -107,6 +111,12 @@ def test_zip_archives_in_programs_and_of_erlang(tmp_path: Path) -> None:
     escript = zipped("shop/ebin/shop.beam", before=b"#!/usr/bin/env escript\n")
     assert held(tmp_path, escript) == "erlang"
     assert held(tmp_path, zipped("cowboy-2/ebin/cowboy.beam"), "plugins/cowboy.ez") == "erlang"
+
+
+def test_modules_of_lua_in_one_script(tmp_path: Path) -> None:
+    script = b'package.preload["a.b"]=(function (...)\n' + b"-- padding\n" * 30
+    assert held(tmp_path, script, "srv/app.lua", mode=0o644) == "lua"
+    assert held(tmp_path, script, "srv/app.txt", mode=0o644) is None
 
 
 def test_archives_of_perl(tmp_path: Path) -> None:
