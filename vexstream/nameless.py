@@ -9,10 +9,11 @@ of which something was lost. These are
 - where it bears neither, those that ran on its node.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from vexstream.evidence import Batch, Evidence
-from vexstream.identity import NO_IMAGE, Image
+from vexstream.identity import NO_IMAGE, Digest, Image
 
 REASON = "image_unknown"
 """The loss that such a container has in every interval."""
@@ -32,10 +33,11 @@ def told_alone(batch: Batch) -> Batch:
     return replace(batch, accesses=(), parts=0)
 
 
-def may_be(batch: Batch, evidence: Evidence) -> bool:
-    """Whether the nameless container of a batch may run this image."""
+def may_be(batch: Batch, evidence: Evidence, scanned: Iterable[Digest] = ()) -> bool:
+    """Whether the nameless container of a batch may run this image; its scan found it under
+    ``scanned``: one may ask for an image by its manifest, and others by an index."""
     asked, image = batch.image, evidence.image
-    if not set(asked.manifest_digests).isdisjoint(image.manifest_digests):
+    if not set(asked.manifest_digests).isdisjoint({*image.manifest_digests, *scanned}):
         return True
     if asked.names or asked.manifest_digests:
         return not _plain(asked).isdisjoint(_plain(image))

@@ -51,7 +51,7 @@ class Intake:
             for digest, correlation in self._state.correlations.items()
             if self._partitions.of(digest) == partition
             and correlation.evidence is not None
-            and may_be(batch, correlation.evidence)
+            and may_be(batch, correlation.evidence, self._state.manifests(digest))
         ]
 
     def _take(self, batch: Batch, partition: int) -> None:

@@ -24,6 +24,7 @@ from services.correlator.marks import PREFIX, MarkTable, scope_of
 from vexstream.correlation import Correlation
 from vexstream.evidence import Batch, FileUse, Learnt
 from vexstream.identity import Digest, parse_digest
+from vexstream.products import confirmed
 from vexstream.scan import Scan
 from vexstream.unreadable import Unread
 
@@ -122,6 +123,7 @@ class State:
         before, held.scan_id, held.chunks = held.scan_id, chunk.scan_id, parts.count
         held.beside = self._assembly.under_way(digest)
         held.dropped &= parts.begun <= held.dropped_at
+        self._note_manifests(digest, scan)
         pointer = json.dumps([held.scan_id, held.chunks]).encode()
         self._scans[store.pointer_key(digest)] = pointer
         self._note_others(digest, before)
@@ -179,6 +181,17 @@ class State:
         elif held.noted:
             self._evidence.pop(key, None)
         held.noted = value is not None
+
+    def _note_manifests(self, digest: Digest, scan: Scan) -> None:
+        found = confirmed(scan.image, scan.manifests).manifest_digests
+        if found != self._held[digest].manifests:
+            self._held[digest].manifests = found
+            key, value = store.manifests_entry(digest, found)
+            self._evidence[key] = value
+
+    def manifests(self, digest: Digest) -> tuple[Digest, ...]:
+        """By which its scan has found an image."""
+        return self._held[digest].manifests
 
     def _unread(self, digest: Digest) -> Unread:
         unread = self.unreadable.unread(digest, self._partition_of(digest))
@@ -281,10 +294,10 @@ class State:
                 _, partition, topic = key.decode().split("|", 2)
                 if mine(int(partition)):
                     self.topic_ids[topic, int(partition)] = value.decode()
-            elif key.startswith(b"s|"):
+            elif key.startswith((b"s|", b"m|")):
                 digest = Digest(store.digest_of(key).decode())
                 if owned(digest):
-                    store.restore_others(self._held[self.of(digest).digest], value)
+                    store.restore_known(self._held[self.of(digest).digest], key, value)
             elif key.startswith((b"c|", b"f|")):  # what else there is, a newer release has written
                 self._rebuild_entry(key, value, owned)
 

@@ -6,7 +6,8 @@ Three tables, all keyed so that every entry of a digest is on the digest's parti
   such entries made one; ``c|<digest>|<container>`` -> what is known of one container's
   observation; ``u|...`` -> marks of unreadable records (marks.py); ``t|<partition>|<topic>`` ->
   the id of a source topic (beginnings.py); ``s|<digest>|`` -> what is known of scans that do not
-  hold (assembly.py), which an older release leaves aside;
+  hold (assembly.py), which an older release leaves aside; so it does ``m|<digest>|`` -> by which
+  manifests the scan that holds has found the image;
 - scans: ``<digest>#<scan>#<index>`` -> a chunk of a scan, as it was on the wire, and
   ``<digest>#`` -> which scan holds, and how many chunks it has;
 - published: ``<digest>`` -> version and digests of what was last published.
@@ -26,7 +27,7 @@ import zstandard
 from schemas.messages import image_of, image_record
 from vexstream.correlation import Correlation, Published
 from vexstream.evidence import Evidence, FileUse, Learnt
-from vexstream.identity import Digest, Image, Workload
+from vexstream.identity import Digest, Image, Workload, parse_digest
 from vexstream.observation import Container, Open
 
 FILES_PER_ENTRY = 4000
@@ -59,6 +60,8 @@ class Held:
     """The last scans that were whole and do not hold: what comes of them again is nothing new."""
     noted: bool = False
     """There is an entry of all that."""
+    manifests: tuple[Digest, ...] = ()
+    """By which the scan that holds has found the image."""
 
 
 def digest_of(key: bytes) -> bytes:
@@ -209,10 +212,19 @@ def others_bytes(held: Held) -> bytes | None:
     return json.dumps(told).encode()
 
 
-def restore_others(held: Held, value: bytes) -> None:
-    """The inverse of ``others_bytes``."""
-    told, held.noted = json.loads(value), True
+def manifests_entry(digest: Digest, manifests: tuple[Digest, ...]) -> tuple[bytes, bytes]:
+    """Key and value of the manifests by which a scan has found an image."""
+    return f"m|{digest}|".encode(), json.dumps(manifests).encode()
+
+
+def restore_known(held: Held, key: bytes, value: bytes) -> None:
+    """The inverse of ``others_bytes`` and of ``manifests_entry``."""
+    told = json.loads(value)
+    if key.startswith(b"m|"):
+        held.manifests = tuple(parse_digest(one) for one in told)
+        return
     held.beside, held.dropped, held.past = set(told["beside"]), told["dropped"], told["past"]
+    held.noted = True
 
 
 def chunk_name(digest: Digest, scan_id: str, index: int) -> bytes:

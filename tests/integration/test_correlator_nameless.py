@@ -15,7 +15,7 @@ from services.common.topics import Topic
 from services.local.process import Daemon
 from tests.support.correlators import Bench, correlator, kill
 from tests.support.slow import slow
-from tests.unit.factories import JOB, MANIFEST, batch, package, scan
+from tests.unit.factories import INDEX, JOB, MANIFEST, batch, package, scan
 from vexstream.document import DocumentRecord
 from vexstream.evidence import Batch
 from vexstream.identity import NO_IMAGE, Digest, Image
@@ -47,6 +47,7 @@ def fleet(bench: Bench) -> Fleet:
     return {
         "name": [Image(lying_on(at), (), ("docker.io/shop/cart:1",)) for at in partitions],
         "digest": [Image(lying_on(at), (MANIFEST,)) for at in partitions],
+        "scan": [Image(lying_on(at), (INDEX,)) for at in partitions],
         "node": [Image(lying_on(at), (), (f"quay.io/away:{at}",)) for at in partitions],
         "nothing": [Image(lying_on(at), (), (f"quay.io/other:{at}",)) for at in partitions],
     }
@@ -87,8 +88,9 @@ async def observe(bench: Bench, images: Fleet, start: int, end: int, path: bytes
 
 
 async def see_whole(bench: Bench, images: Fleet) -> None:
-    for image in itertools.chain(*images.values()):
-        await bench.scan(replace(SCAN, image=image))
+    for why, image in [(why, image) for why, group in images.items() for image in group]:
+        read = replace(image, manifest_digests=(MANIFEST, INDEX)) if why == "scan" else image
+        await bench.scan(replace(SCAN, image=read))
     await observe(bench, images, 0, 10, b"/bin/used")
     await bench.until(lambda found: is_said(found, images, lambda _: statuses("not_affected")))
 

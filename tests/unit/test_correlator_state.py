@@ -16,7 +16,18 @@ from services.common import metrics
 from services.correlator import store
 from services.correlator.assembly import MAX_IN_PARTS
 from services.correlator.state import EntryGoneError, State
-from tests.unit.factories import CONFIG, IMAGE, JOB, PERIOD, WEB, batch, package, scan
+from tests.unit.factories import (
+    CONFIG,
+    IMAGE,
+    INDEX,
+    JOB,
+    MANIFEST,
+    PERIOD,
+    WEB,
+    batch,
+    package,
+    scan,
+)
 from vexstream.correlation import Correlation, Policy, fingerprint
 from vexstream.evidence import Batch, FileUse
 from vexstream.identity import Digest, Image
@@ -25,6 +36,7 @@ from vexstream.scan import FailureReason, Finding, Scan, ScanFailure
 
 POLICY = Policy(Rules(PERIOD))
 OTHER = Image(Digest("sha256:" + "d" * 64))
+UNREAD = Digest("sha256:" + "e" * 64)
 PATHS = [f"/bin/p{n}".encode() for n in range(6)]
 SCAN = scan(
     [package(p.decode()[5:], p) for p in PATHS], [Finding("CVE-1", "p0"), Finding("CVE-1", "p3")]
@@ -108,6 +120,16 @@ def test_a_worker_that_died_anywhere_goes_on_with_what_is_delivered_again(
     reference = state(whole)
     feed(reference, batches)
     assert verdicts(second) == verdicts(reference)
+
+
+def test_by_which_manifests_a_scan_has_found_an_image_is_known_after_a_restart() -> None:
+    held = tables()
+    first = state(held)
+    for chunk in split_scan(replace(SCAN, image=Image(CONFIG, (MANIFEST, INDEX, UNREAD)))):
+        first.take_chunk(chunk)
+    second = state(held)
+    second.rebuild(lambda _: True)
+    assert first.manifests(CONFIG) == second.manifests(CONFIG) == (MANIFEST, INDEX)
 
 
 def test_many_entries_become_one_and_nothing_is_lost() -> None:

@@ -44,6 +44,13 @@ def test_it_may_be_an_image_of_its_digest_or_name(
     assert may_be(replace(NAMELESS, image=asked), known) == fits
 
 
+def test_its_manifest_may_be_known_by_the_scan_alone() -> None:
+    asked = replace(NAMELESS, image=_asked((), (MANIFEST,)))
+    known = _ran(Image(CONFIG, (INDEX,)))
+    assert not may_be(asked, known)
+    assert may_be(asked, known, (INDEX, MANIFEST))
+
+
 def test_without_a_name_it_may_be_any_image_that_ran_on_its_node() -> None:
     assert may_be(NAMELESS, _ran(IMAGE))
     assert not may_be(replace(NAMELESS, node="node-2"), _ran(IMAGE))
