@@ -1,10 +1,11 @@
 """Containers of an image that nobody can name, told to real workers on a real broker: every image
 that one may run is open from then on, whichever partition it lies on, and no other image is."""
 
+import contextlib
 import itertools
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -128,6 +129,15 @@ def _said(body: bytes) -> dict[str, str]:
     return said
 
 
+@contextlib.contextmanager
+def two_workers(bench: Bench, folder: Path) -> Iterator[tuple[Daemon, Daemon]]:
+    with (
+        correlator(bench.settings, folder / "one") as one,
+        correlator(bench.settings, folder / "two") as two,
+    ):
+        yield one, two
+
+
 def partitions_of(worker: Daemon) -> list[int]:
     """Those of which a worker has taken the state last."""
     lines = [json.loads(line) for line in worker.log.read_text().splitlines() if line[:1] == "{"]
@@ -143,12 +153,9 @@ async def test_every_image_that_it_may_be_is_open_on_whichever_partition_it_lies
     bench: Bench, tmp_path: Path
 ) -> None:
     images = fleet(bench)
-    with (
-        correlator(bench.settings, tmp_path / "one") as one,
-        correlator(bench.settings, tmp_path / "two") as two,
-    ):
+    with two_workers(bench, tmp_path) as workers:
         await see_whole(bench, images)
-        shared_out = [partitions_of(one), partitions_of(two)]
+        shared_out = [partitions_of(one) for one in workers]
         assert all(shared_out)
         assert sorted(itertools.chain(*shared_out)) == [0, 1, 2]
         await tell(bench, nameless())
@@ -165,10 +172,7 @@ async def test_it_is_known_after_a_crash_and_to_whoever_takes_over(
     bench: Bench, tmp_path: Path
 ) -> None:
     images = fleet(bench)
-    with (
-        correlator(bench.settings, tmp_path / "one") as one,
-        correlator(bench.settings, tmp_path / "two") as two,
-    ):
+    with two_workers(bench, tmp_path) as (one, two):
         await see_whole(bench, images)
         await tell(bench, nameless())
         await bench.until(lambda found: is_said(found, images, opened()))
