@@ -12,7 +12,7 @@ there with it (vexstream/script_strings.py). So:
 3. A package of which a minified bundle has signs and no more is perhaps in it (once the bundle was
    used, no silence shows that it is unused); so is one of which it has none, unless nearly all of
    its code is in scripts that would show, and each of those that others load and that come alone;
-   and so is, beside a package that is in it, what that one needs by its package.json.
+   and so is what a package needs that is in it or has signs there (vexstream/bundled_needs.py).
 """
 
 import re
@@ -186,8 +186,13 @@ class Strings:
 
     def _open_needed(self, found: Found, packages: Sequence[Package]) -> None:
         """What packages need is where they are, perhaps in parts that do not show."""
-        for number, places in self.needs.along(packages, found.held).items():
-            found.perhaps[number] |= places & self.minified
+        seen = {
+            number: bits
+            for number in found.held.keys() | found.perhaps.keys()
+            if (bits := (found.held.get(number, 0) | found.perhaps.get(number, 0)) & self.minified)
+        }
+        for number, bits in self.needs.along(packages, seen).items():
+            found.perhaps[number] |= bits
 
     def _pay(self, work: int) -> None:
         self._work -= work

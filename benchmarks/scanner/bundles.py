@@ -3,7 +3,9 @@ word and by the scanner's.
 
 Every entry loads one package, whole or a function of it, and is bundled and minified. The bundler
 says which modules it took; the scanner sees an image with the packages in one place and one bundle
-in another, and goes by its strings. Needs npm, Node.js and the network; packages stay in the cache.
+in another, and goes by its strings, and by its lines where it was not minified. What Next.js writes
+for an application is looked at as well (bundle_next.py). Needs npm, Node.js and the network;
+packages stay in the cache.
 """
 
 import argparse
@@ -14,13 +16,15 @@ import subprocess
 import sysconfig
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from benchmarks.scanner import bundle_next
 from benchmarks.scanner.bundle_entries import BUNDLERS, ENTRIES, PACKAGES, Bundler
 from tests.support import mapped
 from vexstream import bundled_lines
+from vexstream.bundled_lines import Lines
 from vexstream.bundled_strings import Strings, is_aside, is_bundled
 from vexstream.npm_manifests import NAME
 from vexstream.scan import Package
@@ -72,8 +76,8 @@ def installed(home: Path, packages: Sequence[str]) -> Path:
     return home
 
 
-def bundled(bundler: Bundler, cache: Path, only: str) -> tuple[Path, Path]:
-    """Where the packages and the bundles are."""
+def bundled(bundler: Bundler, cache: Path, only: str) -> None:
+    """Installs the packages and bundles the entries."""
     tools = installed(cache / f"tools-{bundler.script}", bundler.tools)
     home = installed(cache / "packages", PACKAGES)
     out = cache / f"out-{bundler.name}"
@@ -91,7 +95,6 @@ def bundled(bundler: Bundler, cache: Path, only: str) -> tuple[Path, Path]:
         ["node", _SCRIPTS / f"{bundler.script}.js", out, out / "entries.json"], check=True,
         env={**os.environ, "NODE_PATH": str(tools / "node_modules")},
     )  # fmt: skip
-    return home, out
 
 
 def figures(home: Path, out: Path, syft: Path) -> Figures:
@@ -103,22 +106,56 @@ def figures(home: Path, out: Path, syft: Path) -> Figures:
         subprocess.run(["cp", "-al", home / "node_modules", root / "build"], check=True)
         packages = mapped.packages(root, Path(work), syft)
     owners = bundled_lines.owners(packages)
-    known = _strings(home, owners)
+    contents = {path: (home / path.decode().removeprefix("/build/")).read_bytes()
+                for path in owners}  # fmt: skip
+    known = _strings(contents, owners)
+    lines = _lines(out, held, contents, owners)
+    by_lines = set(lines.held(packages))
     found = Figures(len(held))
     for name, modules in held.items():
         true: dict[int, list[str]] = defaultdict(list)
         for module in modules:
             for number in owners.get(b"/build/" + module.encode(), ()):
                 true[number].append(module.removeprefix("node_modules/"))
-        _compare(found, name, (out / name).read_bytes(), packages, known, true)
+        told = {number for path, number in by_lines if path == _path(name)}
+        _compare(found, name, (out / name).read_bytes(), packages, known, told, true)
     return found
 
 
-def _strings(home: Path, owners: Mapping[bytes, Sequence[int]]) -> Strings:
+def _path(name: str) -> bytes:
+    return f"/srv/{name}".encode()
+
+
+def _script(path: bytes, content: bytes) -> Script:
+    script = Script(path, len(content))
+    script.feed(content)
+    script.close()
+    return script
+
+
+def _lines(
+    out: Path,
+    names: Iterable[str],
+    contents: Mapping[bytes, bytes],
+    owners: Mapping[bytes, Sequence[int]],
+) -> Lines:
+    """What the scanner keeps of the bundles that were not minified, and of the packages."""
+    lines = Lines()
+    for name in names:
+        content = (out / name).read_bytes()
+        if not _script(_path(name), content).is_minified():
+            lines.add(_path(name), content)
+    for path, numbers in owners.items():
+        if not path.endswith(NAME):
+            lines.compare(numbers, contents[path])
+    return lines
+
+
+def _strings(contents: Mapping[bytes, bytes], owners: Mapping[bytes, Sequence[int]]) -> Strings:
     """What the scanner keeps of the packages."""
     known = Strings()
     for path, numbers in owners.items():
-        content = (home / path.decode().removeprefix("/build/")).read_bytes()
+        content = contents[path]
         if path.endswith(NAME):
             known.needs.describe(numbers, path, content)
         elif not is_aside(path):
@@ -132,13 +169,12 @@ def _compare(
     bundle: bytes,
     packages: Sequence[Package],
     known: Strings,
+    by_lines: Set[int],
     true: Mapping[int, list[str]],
 ) -> None:
-    path = f"/srv/{name}".encode()
-    script = Script(path, len(bundle))
-    script.feed(bundle)
-    script.close()
-    strings = replace(known, _paths=[], _words={}, _loaded={}, minified=0)
+    path = _path(name)
+    script = _script(path, bundle)
+    strings = replace(known, needs=replace(known.needs), _paths=[], _words={}, _loaded={})
     strings.begin(path, minified=script.is_minified())
     strings.add(bundle)
     found = strings.found(packages)
@@ -148,7 +184,8 @@ def _compare(
         if not is_bundled(package):
             continue
         said = f"{package.name}@{package.version}"
-        told, left = number in found.held, number in found.perhaps or number in silent
+        told = number in found.held or number in by_lines
+        left = number in found.perhaps or number in silent
         if number in true:
             figures.told += told
             figures.left_open += left and not told
@@ -161,28 +198,36 @@ def _compare(
                 figures.wrong.append((name, said))
 
 
+def _places(arguments: argparse.Namespace) -> Iterator[tuple[str, Path, Path]]:
+    """Each bundler, and where the packages and the bundles are."""
+    cache = arguments.cache.absolute()
+    for bundler in BUNDLERS:
+        if arguments.bundler in (None, bundler.name):
+            if not arguments.again:
+                bundled(bundler, cache, arguments.only)
+            yield bundler.name, cache / "packages", cache / f"out-{bundler.name}"
+    if arguments.bundler in (None, bundle_next.NAME):
+        home, out = cache / "next", cache / "out-next"
+        if not arguments.again:
+            bundle_next.build(installed(home, bundle_next.PACKAGES), out)
+        yield bundle_next.NAME, home, out
+
+
 def main() -> None:
     """Bundles, compares and prints."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache/bundles")
-    parser.add_argument("--bundler", choices=[one.name for one in BUNDLERS])
+    parser.add_argument("--bundler", choices=[*(one.name for one in BUNDLERS), bundle_next.NAME])
     parser.add_argument("--only", default="", help="part of an entry's name")
     parser.add_argument("--again", action="store_true", help="look at bundles that are there")
     arguments = parser.parse_args()
     syft = Path(shutil.which("syft") or f"{sysconfig.get_path('scripts')}/syft")
     lines, remarks = [_HEAD], []
-    for bundler in BUNDLERS:
-        if arguments.bundler not in (None, bundler.name):
-            continue
-        cache = arguments.cache.absolute()
-        if arguments.again:
-            place = cache / "packages", cache / f"out-{bundler.name}"
-        else:
-            place = bundled(bundler, cache, arguments.only)
-        found = figures(*place, syft)
-        lines.append(found.line(bundler.name))
-        remarks += [f"{bundler.name} missed {said} in {where}" for where, said in found.missed]
-        remarks += [f"{bundler.name} told {said} in {where}" for where, said in found.wrong]
+    for name, home, out in _places(arguments):
+        found = figures(home, out, syft)
+        lines.append(found.line(name))
+        remarks += [f"{name} missed {said} in {where}" for where, said in found.missed]
+        remarks += [f"{name} told {said} in {where}" for where, said in found.wrong]
         print(lines[-1], flush=True)
     print("\n".join([*lines, "", *remarks]))
 

@@ -128,15 +128,22 @@ def test_the_whole_of_a_package_has_to_tell(tmp_path: Path) -> None:
     assert scanned(tmp_path, files)["ms"].perhaps_in == ()
 
 
-def test_what_a_package_needs_is_perhaps_where_it_is(tmp_path: Path) -> None:
-    files = package(SOURCE) | package(SOURCE.replace("however", "whenever"), "qs")
-    files |= package(SOURCE.replace("however", "forever"), "other")
-    files[f"{HOME}/ms/package.json"] = '{"dependencies": {"qs": "1"}}'
-    files["srv/shop.js"] = f"let {LONG};" + ";".join(ERRORS)
-    found = scanned(tmp_path, files, ("ms", "qs", "other"))
-    assert BUNDLE in found["ms"].files
+@pytest.mark.parametrize(("count", "held"), [(8, True), (1, False)])
+def test_what_a_package_needs_is_perhaps_where_it_is(
+    tmp_path: Path, count: int, held: bool
+) -> None:
+    """And what that needs, however little there is of the first one."""
+    files, other = package(SOURCE), ("qs", "ajv", "cors", "glob")
+    for name in other:
+        files |= package(";".join(f"f('{name}keeper{n}')" for n in NUMBERS), name)
+    files[f"{HOME}/ms/package.json"] = '{"dependencies": {"qs": "1", "absent": "2"}}'
+    files[f"{HOME}/qs/package.json"] = '{"dependencies": {"x": "npm:ajv@1", "ms": "1"}}'
+    files[f"{HOME}/cors/package.json"] = '{"dependencies": {"glob": "1"}}'
+    files["srv/shop.js"] = f"let {LONG};" + ";".join(ERRORS[:count])
+    found = scanned(tmp_path, files, ("ms", *other))
+    assert (BUNDLE in found["ms"].files) is held
     assert {name: one.perhaps_in for name, one in found.items()} == {
-        "ms": (), "qs": (BUNDLE,), "other": ()}  # fmt: skip
+        "ms": (BUNDLE,), "qs": (BUNDLE,), "ajv": (BUNDLE,), "cors": (), "glob": ()}  # fmt: skip
 
 
 @pytest.mark.parametrize(

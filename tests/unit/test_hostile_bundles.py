@@ -97,6 +97,18 @@ def test_patterns_that_scripts_are_held_against_are_counted(
     assert needs.too_many
 
 
+def test_packages_that_others_need_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundled_needs, "MAX_WORK", 1000)
+    for count in (10, 40):
+        made = [Package(str(n), "a", "1", "npm", "") for n in range(count)]
+        needs = Needs()
+        needs.describe(range(count), b"/package.json", b'{"dependencies": {"a": "1", "b": "1"}}')
+        found = needs.along(made, {n: 1 << n for n in range(count)})
+        assert needs.too_many is (count == 40)
+        if count == 10:
+            assert set(found.values()) == {(1 << count) - 1}
+
+
 def test_a_bundle_with_many_names_is_looked_at_once() -> None:
     names = {b"/srv/%d.js" % n: b"/srv/a.js" for n in range(NAMES)}
     bundles = dict.fromkeys((b"/srv/a.js", *names), True)

@@ -1,14 +1,23 @@
-// A plugin of webpack that tells which modules are in which file.
+// A plugin of webpack that writes which modules are in which file: OUT.json.
+const fs = require('fs');
+const path = require('path');
 
-function modulesIn(held) {
+/** Of a component of the client, the server has no more than its path. */
+const isThere = (module) => !(module.layer === 'rsc' && module.buildInfo?.rsc?.type === 'client');
+
+function modulesIn(out, held = {}) {
   const noted = (compilation) => {
     if (compilation.compiler.parentCompilation) return;
     for (const chunk of compilation.chunks) {
       const modules = [...compilation.chunkGraph.getChunkModulesIterable(chunk)]
         .flatMap((one) => (one.modules ? [...one.modules] : [one]))
-        .map((one) => one.resource).filter(Boolean);
-      for (const file of chunk.files) if (file.endsWith('.js')) held[file] = modules;
+        .filter(isThere).map((one) => one.resource).filter(Boolean);
+      for (const file of chunk.files) {
+        const whole = path.resolve(compilation.outputOptions.path, file);
+        if (file.endsWith('.js')) held[whole] = modules;
+      }
     }
+    if (out) fs.writeFileSync(`${out}.json`, JSON.stringify(held));
   };
   return {
     apply: (compiler) => compiler.hooks.afterEmit.tap('modulesIn', noted),

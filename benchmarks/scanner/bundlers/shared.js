@@ -1,5 +1,6 @@
 // What the bundlers have in common: node BUNDLER.js OUT ENTRIES.json
 const fs = require('fs');
+const path = require('path');
 
 const [, , out, list] = process.argv;
 const entries = JSON.parse(fs.readFileSync(list));
@@ -8,8 +9,9 @@ const entries = JSON.parse(fs.readFileSync(list));
 function finish(held) {
   const told = {};
   for (const [name, modules] of Object.entries(held)) {
-    told[name] = [...new Set(modules.filter((one) => one.includes('node_modules/'))
-      .map((one) => one.slice(one.indexOf('node_modules/'))))].sort();
+    const packaged = modules.filter((one) => one.includes('node_modules/'))
+      .map((one) => one.slice(one.indexOf('node_modules/')));
+    told[path.relative(out, path.resolve(out, name))] = [...new Set(packaged)].sort();
   }
   fs.writeFileSync(`${out}/held.json`, JSON.stringify(told));
   process.exit(0);

@@ -14,7 +14,7 @@ function build({ name, file }) {
     entry: file,
     output: { path: out, filename: `${name}.js`, chunkFilename: `${name}.[id].js` },
     optimization: { emitOnErrors: true },
-    plugins: [modulesIn(held)],
+    plugins: [modulesIn(null, held)],
   });
   return new Promise((done) => compiler.run(() => compiler.close(done)));
 }

@@ -1,0 +1,10 @@
+import { z } from 'zod';
+import { v4 } from 'uuid';
+import { satisfies } from 'semver';
+import { SignJWT } from 'jose';
+
+export async function POST(request) {
+  const order = z.object({ name: z.string() }).parse(await request.json());
+  const token = await new SignJWT({ id: v4() }).setProtectedHeader({ alg: 'HS256' }).sign(new Uint8Array(32));
+  return Response.json({ order, token, new: satisfies('1.2.3', '^1') });
+}
