@@ -5,6 +5,7 @@ what compilers write everywhere, and are in packages of few names. So is a comme
 a module, as esbuild and webpack write it.
 """
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,7 @@ MAX_HELD = 1_000_000
 """Pairs of a script and a package, and names of scripts that hold packages."""
 _MAX_NAMES = 3
 _WANTED = (*scripts.SUFFIXES, NAME)
+_PLACE = re.compile(rb"/node_modules/((?:@[^/]+/)?[^/]+)/package\.json\Z")
 _HOMES = (b"/node_modules/", b"/nodejs/", b"/usr/share/javascript/")
 
 
@@ -65,6 +67,12 @@ def is_installed(package: Package) -> bool:
     manifests = [path for path in package.files if path.endswith(b"/package.json")]
     first = min(manifests, key=len, default=b"")
     return any(home in first for home in _HOMES)
+
+
+def _names(package: Package) -> Set[bytes]:
+    """An npm package's, and those under which it is installed (``npm:`` in dependencies)."""
+    places = (_PLACE.search(path) for path in package.files if path.endswith(NAME))
+    return {package.name.encode("utf-8", "replace"), *(at[1] for at in places if at)}
 
 
 @dataclass(slots=True)
@@ -133,8 +141,8 @@ class Lines:
         yield from (pair for pair, count in seen.items() if count >= MIN_LINES)
         for number, package in enumerate(packages):
             if package.type == "npm":
-                named = self._named.get(hash(package.name.encode("utf-8", "replace")), ())
-                yield from ((path, number) for path in named)
+                for name in _names(package):
+                    yield from ((path, number) for path in self._named.get(hash(name), ()))
 
 
 def with_bundles(

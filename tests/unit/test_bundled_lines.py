@@ -70,6 +70,16 @@ def test_a_comment_with_the_path_of_a_module_is_proof(tmp_path: Path, line: str,
     assert holds(tmp_path, f"let a;\n{line}\nlet b;\n", "".join(LINES)) is yes
 
 
+def test_a_package_is_named_by_the_directory_in_which_it_is(tmp_path: Path) -> None:
+    """As string-width-cjs, by ``npm:string-width`` in dependencies."""
+    home = "/build/node_modules/ms-cjs"
+    files = {f"{home[1:]}/package.json": "{}", f"{home[1:]}/index.js": "".join(LINES)}
+    for name, yes in (("ms-cjs", True), ("cjs", False)):
+        files["app/shop.js"] = f"let a;\n// node_modules/{name}/index.js\n"
+        [found] = scanned(tmp_path, files, [ms(home)])
+        assert (b"/app/shop.js" in found.files) is yes
+
+
 def test_a_script_without_suffix_is_compared_as_well(tmp_path: Path) -> None:
     script = "#!/usr/bin/env node\n" + "".join(LINES)
     assert holds(tmp_path, script, "".join(LINES), "usr/local/bin/shop")
