@@ -52,6 +52,7 @@ _OF_LANGUAGE = {
     "lua": re.compile(rb".*/lua(?:jit)?/.*\.lua\Z", re.DOTALL),
 }
 """Where packages of the operating system have those of a language (python3-yaml)."""
+_RUNTIMES = frozenset(["bun", "deno", "node"])
 _PACKED = (b".gz", b".br", b".zst")
 """What is appended to the name of a script that a web server sends compressed."""
 _JARS = _OF_LANGUAGE["java-archive"]
@@ -182,7 +183,13 @@ def holders_of(
 def held_by(
     artifact: Artifact, files: Set[bytes], holders: Mapping[str, list[bytes]]
 ) -> list[bytes]:
-    """The programs that may hold a package; one of the operating system by where its files lie."""
+    """The programs that may hold a package; one of the operating system by where its files lie.
+
+    Those that hold npm packages hold a build of the runtime as well, which need not be that of the
+    image (``denort``).
+    """
+    if artifact.type == "binary" and artifact.name in _RUNTIMES:
+        return holders.get("npm", [])
     if artifact.type not in OS_TYPES or not holders:
         return holders.get(artifact.type, [])
     return [

@@ -191,6 +191,14 @@ def test_every_name_of_a_program_that_may_hold_packages_is_theirs(kind: str) -> 
     assert found.files == (b"/opt/app", b"/opt/app-2", b"/" + six)
 
 
+@pytest.mark.parametrize(("name", "held"), [("deno", True), ("node", True), ("redis", False)])
+def test_a_program_that_holds_npm_packages_holds_their_runtime(name: str, held: bool) -> None:
+    """Deno puts another build of itself there (denort), pkg another one of Node."""
+    place = image(b"usr/bin/deno", b"srv/shop", holders={b"/srv/shop": "npm"})
+    found = one(artifact("binary", name, at=["/usr/bin/deno"]), place)
+    assert (b"/srv/shop" in found.files) is held
+
+
 def test_a_checkpoint_counts_beside_a_bundle_and_for_packages_of_the_system() -> None:
     """A bundle that holds no copy of a package does not answer for the checkpoint."""
     place = image(b"srv/node_modules/ms/package.json", b"srv/node_modules/ms/index.js",
