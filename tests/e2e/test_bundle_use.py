@@ -1,5 +1,5 @@
 """Two bundles of npm packages in an image, of which the container runs one: what is in the other is
-ruled out, until the container runs that one too."""
+ruled out, until the container runs that one too. Of the map alone: integration/test_bundles.py."""
 
 import asyncio
 import contextlib
@@ -20,6 +20,7 @@ from tests.support import ecosystems, scripted
 from tests.support.collecting import Broker, collecting, seeing
 from tests.support.consumer_facts import write_facts
 from tests.support.correlators import Bench, correlator
+from tests.support.slow import slow
 from vexstream.document import DocumentRecord
 
 pytestmark = pytest.mark.real
@@ -78,6 +79,7 @@ def statuses(found: list[DocumentRecord]) -> dict[str, set[str]]:
     return said
 
 
+@slow
 async def test_the_packages_of_a_bundle_are_judged_by_its_use(
     node: Containerd, broker: Broker, bench: Bench, shop: ImageArchive, syft: Path, grype: Path,
     database: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
