@@ -11,8 +11,9 @@ from services.collector.build import find_probe
 from services.collector.cgroups import CgroupIndex, find_root
 from services.collector.cluster import Cluster
 from services.collector.errors import CollectorError
+from services.collector.pods import PodRuntime
 from services.collector.publish import Publisher
-from services.collector.runtime import CriRuntime
+from services.collector.remembering import Remembering
 from services.collector.service import Collector, Health
 from services.collector.settings import CollectorSettings
 from services.collector.source import CoreSource
@@ -96,7 +97,7 @@ async def watching(cri_endpoint: str) -> AsyncIterator[Watch]:
         cri_endpoint=cri_endpoint, batch_interval_seconds=0.2, poll_interval_seconds=0.05
     )
     publisher = MemoryPublisher(settings)
-    runtime = CriRuntime(cri_endpoint)
+    runtime = Remembering(PodRuntime(cri_endpoint))
     stop = asyncio.Event()
     try:
         source = CoreSource(

@@ -14,6 +14,7 @@ _SCOPE = re.compile(
 
 
 _CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
+_OF_CRI = ("cri-containerd-", "crio-")
 _PODS_OF_PODMAN = "libpod_parent"
 """Below it a pod's id comes before its containers'."""
 
@@ -58,6 +59,18 @@ def candidates(path: str) -> list[str]:
                 break
         above = component
     return ids
+
+
+def in_a_pod(path: str) -> str | None:
+    """The id of the container of a Kubernetes pod, or of the pod's sandbox, whose cgroup that is;
+    None when it is neither's."""
+    pods = False
+    for component in path.strip("/").split("/"):
+        match = _SCOPE.match(component)
+        if match and _CONTAINER_ID.fullmatch(match[1]):
+            return match[1] if pods or component.startswith(_OF_CRI) else None
+        pods |= "kubepods" in component
+    return None
 
 
 class CgroupIndex:

@@ -13,8 +13,9 @@ from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
 
-from services.collector.errors import RuntimeUnavailableError
+from services.collector.errors import NotOfferedError, RuntimeUnavailableError
 
 _CALL_SECONDS = 5.0
 _MAX_MANIFEST_BYTES = 4 << 20
@@ -30,8 +31,10 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "Named": {"name": (1, "string")},
     "Empty": {},
     "Namespaces": {"namespaces": (1, "*Named")},
+    "Label": {"key": (1, "string"), "value": (2, "string")},
     "Container": {
-        "id": (1, "string"), "image": (3, "string"), "snapshotter": (6, "string"),
+        "id": (1, "string"), "labels": (2, "*Label"), "image": (3, "string"),
+        "snapshotter": (6, "string"),
         "snapshot_key": (7, "string"), "created_at": (8, "Time"),
     },
     "ContainerOne": {"container": (1, "Container")},
@@ -185,27 +188,35 @@ class ContainerdApi:
         rootfs = (await self.document(namespace, config) or {}).get("rootfs") or {}
         return chain_id(str(layer) for layer in rootfs.get("diff_ids") or ())
 
-    async def events(self) -> AsyncIterator[tuple[Any, Any]]:
-        """Containers that are made, started and ended from now on, of all namespaces: the envelope
-        and what is in it.
+    async def events(self, namespace: str | None = None) -> AsyncIterator[tuple[Any, Any]]:
+        """Containers that are made, started and ended from now on, of one namespace or of all: the
+        envelope and what is in it.
 
         Raises:
+            NotOfferedError: it has no such stream.
             RuntimeUnavailableError: it does not answer, or not any more.
         """
+        within = f',namespace=="{namespace}"' if namespace else ""
         stream = self._channel.unary_stream(
             "/containerd.services.events.v1.Events/Subscribe",
             request_serializer=_TYPES["Filters"].SerializeToString,
-            response_deserializer=_TYPES["Envelope"].FromString,
-        )(_TYPES["Filters"](filters=[f'topic=="{topic}"' for topic in _EVENTS]))
+            response_deserializer=undecoded,
+        )(_TYPES["Filters"](filters=[f'topic=="{topic}"{within}' for topic in _EVENTS]))
         try:
-            async for envelope in stream:
+            async for (sent,) in stream:
+                envelope = _TYPES["Envelope"].FromString(sent)
                 if envelope.topic in _EVENTS:
                     kind = _TYPES[_EVENTS[envelope.topic]]
                     yield envelope, kind.FromString(envelope.event.value)
         except grpc.aio.AioRpcError as error:
             raise self._away(error) from error
+        except DecodeError as error:
+            raise RuntimeUnavailableError(
+                f"{self._endpoint} tells of events that cannot be read ({error})"
+            ) from error
         finally:
             stream.cancel()
+        raise RuntimeUnavailableError(f"{self._endpoint} tells of no events any more")
 
     async def document(self, namespace: str, digest: str) -> dict[str, Any] | None:
         """A manifest or index of the content store; None when it is not there, or is none.
@@ -241,10 +252,24 @@ class ContainerdApi:
         await self._channel.close()
 
     def _away(self, error: grpc.aio.AioRpcError) -> RuntimeUnavailableError:
-        return RuntimeUnavailableError(
+        kind = RuntimeUnavailableError
+        if error.code() == grpc.StatusCode.UNIMPLEMENTED:
+            kind = NotOfferedError
+        return kind(
             f"{self._endpoint} does not answer as containerd ({error.code().name}: "
             f"{error.details()}): check VEXSTREAM_RUNTIMES"
         )
+
+
+def undecoded(sent: bytes) -> tuple[bytes]:
+    """Of a stream that has to tell what it cannot read: gRPC would wait for its end without a word,
+    and takes nothing for an end."""
+    return (sent,)
+
+
+def microseconds(time: Any) -> int:
+    """Of a message of its own."""
+    return int(time.seconds * 1_000_000 + time.nanos // 1000)
 
 
 def the_one(found: list[Found]) -> Found | None:

@@ -13,6 +13,10 @@ class RuntimeUnavailableError(CollectorError):
     """The container runtime does not answer."""
 
 
+class NotOfferedError(RuntimeUnavailableError):
+    """The container runtime answers, and has no such interface."""
+
+
 class ClusterUnknownError(CollectorError):
     """Nobody says which cluster this is: no API server, and no host that can be told by."""
 

@@ -49,6 +49,9 @@ class CgroupEvent:
 
     cgroup: int
     path: str
+    made_at_us: int = 0
+    """Of the machine's clock that is never set, until the source turns it into the time of day; 0
+    where the source does not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +76,13 @@ RawEvent = FileEvent | CgroupEvent
 
 def parse(sample: bytes) -> RawEvent | ScriptEvent:
     """One sample of the ring buffer."""
-    cgroup, _, root_inode, device, root_device, pid, use, kind, flags, size = _HEADER.unpack_from(
-        sample
+    cgroup, inode, root_inode, device, root_device, pid, use, kind, flags, size = (
+        _HEADER.unpack_from(sample)
     )
     path = sample[_HEADER.size : _HEADER.size + size]
     if kind == _KIND_CGROUP:
-        return CgroupEvent(cgroup, path.decode("utf-8", "surrogateescape"))
+        name = path.decode("utf-8", "surrogateescape")
+        return CgroupEvent(cgroup, name, made_at_us=inode // 1000)
     root = FileSystemRoot(root_device, root_inode, bool(flags & _ROOT_IS_TOP))
     if kind == _KIND_SCRIPT:
         return ScriptEvent(cgroup, path, root, pid)

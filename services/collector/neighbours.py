@@ -6,6 +6,8 @@ containers' files is no use of all of them. What may be a use of a container tha
 waits for it (unclaimed.py).
 """
 
+from collections.abc import Callable
+
 from services.collector.events import FileEvent, FileSystemRoot
 from services.collector.hold import Hold
 from services.collector.unclaimed import Unclaimed
@@ -22,9 +24,13 @@ _FIRST_DISK = 1 << 20
 class Neighbours:
     """File systems, by the container or the mounted image whose they are."""
 
-    def __init__(self, hold: Hold) -> None:
-        """``hold`` keeps events of which it is not known who did it."""
+    def __init__(
+        self, hold: Hold, may_use: Callable[[int, Observation], bool] = lambda *_: True
+    ) -> None:
+        """``hold`` keeps events of which it is not known who did it; ``may_use`` says whether they,
+        or others, of a cgroup may be uses of the files of a container."""
         self._hold = hold
+        self._may_use = may_use
         self._unclaimed = Unclaimed(hold.bounds)
         self._alone: dict[int, list[Observation]] = {}
         """Device of a file system -> the container, or the mounted image, whose alone it is."""
@@ -73,17 +79,20 @@ class Neighbours:
         Where it may be one and that other is not known (yet), the event waits for it.
         """
         entered = self._roots.get(event.root) if event.in_root else None
+        if entered is not None and not self._may_use(event.cgroup, entered):
+            entered = None
         if entered is not None and event.device == event.root.device:
             return _credit([entered], event, event.path)
         if not event.from_top or not _is_use(event):
             return False
-        owners = self._alone.get(event.device)
-        if owners is not None:
+        known = self._alone.get(event.device, ())
+        owners = [one for one in known if self._may_use(event.cgroup, one)]
+        if owners:
             return _credit(owners, event, event.path)
         path = event.path
         while self._housed and (path := path.rpartition(b"/")[0]):
             lodger = self._housed.get((event.device, path))
-            if lodger is not None:
+            if lodger is not None and self._may_use(event.cgroup, lodger):
                 # All live on that file system: only what is run is surely used.
                 run = event.use & RUN
                 return bool(run) and _credit([lodger], event, event.path.removeprefix(path))
@@ -99,6 +108,7 @@ class Neighbours:
         events, more = self._unclaimed.claim(device, observation.started_at_us, below)
         for event in (*events, *self._hold.on(device)):
             used = event.use & RUN if below else _is_use(event)
+            used = used and self._may_use(event.cgroup, observation)
             if used and event.from_top and event.path.startswith(below):
                 observation.add(event.path.removeprefix(directory), event.use)
         if more:

@@ -241,7 +241,7 @@ struct config {
 
 struct event {
 	__u64 cgroup;
-	__u64 inode;
+	__u64 inode; // of a cgroup: when it was made, in ns of CLOCK_MONOTONIC
 	__u64 root_inode;
 	__u32 dev;
 	__u32 root_dev;
@@ -1282,6 +1282,7 @@ int BPF_PROG(on_cgroup_mkdir, struct cgroup *cgroup, const char *path)
 		scratch->start = HEADER_SPACE;
 		scratch->event = (struct event){
 			.cgroup = BPF_CORE_READ(cgroup, kn, id),
+			.inode = bpf_ktime_get_ns(),
 			.kind = KIND_CGROUP,
 		};
 		if (!emit_to(&cgroup_events, scratch, length - 1, BPF_RB_FORCE_WAKEUP))

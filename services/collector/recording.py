@@ -95,6 +95,12 @@ class RecordingTracker(Tracker):
         self._write({"started": container_id})
         super().mark_started(container_id)
 
+    def listed(self, container_id: str, asked_us: int) -> None:
+        """Recorded."""
+        self._write_cgroups()
+        self._write({"listed": container_id, "at_us": asked_us})
+        super().listed(container_id, asked_us)
+
     def learn(self, container_id: str, image: Image) -> None:
         """Recorded."""
         self._write({"learn": container_id, "image": asdict(image)})
@@ -192,6 +198,8 @@ def _tell(tracker: Tracker, line: dict[str, Any]) -> None:
         tracker.seed(line["seed"], files)
     elif "started" in line:
         tracker.mark_started(line["started"])
+    elif "listed" in line:
+        tracker.listed(line["listed"], line["at_us"])
     elif "learn" in line:
         tracker.learn(line["learn"], _image(line["image"]))
     elif "end" in line:

@@ -2,16 +2,18 @@
 
 import json
 import re
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
 import structlog
 from cri_api.v1 import api_pb2, api_pb2_grpc
+from google.protobuf.message import DecodeError
 
 from services.collector.annotations import LEARNING_PERIOD
-from services.collector.errors import RuntimeUnavailableError
+from services.collector.containerd_api import undecoded
+from services.collector.errors import NotOfferedError, RuntimeUnavailableError
 from vexstream.identity import NO_IMAGE, Digest, Image, Workload, parse_digest
 from vexstream.owners import owner_of
 
@@ -68,6 +70,10 @@ class Listed:
     started: bool
     """Its first process was started, and may have ended."""
     exited: bool
+    created_at_us: int = 0
+    """Where names come again (bearers.py)."""
+    fresh: bool = True
+    """The runtime says so now; else it does not answer, and said so before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,21 +124,53 @@ class CriRuntime:
             for one in response.containers
         ]
 
+    async def sandboxes(self) -> dict[str, dict[str, str]]:
+        """All pod sandboxes that the runtime keeps -> the labels of their pods."""
+        response = await self._call(self._runtime.ListPodSandbox, api_pb2.ListPodSandboxRequest())
+        return {one.id: dict(one.labels) for one in response.items}
+
+    async def events(self) -> AsyncIterator[Any]:
+        """What happens to pods and containers from now on. Ends at once where the runtime has a
+        stream and does not use it.
+
+        Raises:
+            NotOfferedError: it has none.
+            RuntimeUnavailableError: it does not answer, or not any more.
+        """
+        stream = self._channel.unary_stream(
+            "/runtime.v1.RuntimeService/GetContainerEvents",
+            request_serializer=api_pb2.GetEventsRequest.SerializeToString,
+            response_deserializer=undecoded,
+        )(api_pb2.GetEventsRequest())
+        try:
+            async for (sent,) in stream:
+                yield api_pb2.ContainerEventResponse.FromString(sent)
+        except grpc.aio.AioRpcError as error:
+            raise self._away(error) from error
+        except DecodeError as error:
+            raise RuntimeUnavailableError(
+                f"{self._endpoint} tells of events that cannot be read ({error})"
+            ) from error
+        finally:
+            stream.cancel()
+
     async def describe(self, container_id: str) -> ContainerInfo | None:
         """Identity of a container; None when the runtime does not know it."""
         request = api_pb2.ContainerStatusRequest(container_id=container_id, verbose=True)
         response = await self._call(self._runtime.ContainerStatus, request)
         if response is None:
             return None
-        status = response.status
         info = _info(response.info)
         pod = await self._pod(str(info.get("sandboxID", "")))
+        return replace(await self.told(response.status, pod), pid=int(info.get("pid") or 0))
+
+    async def told(self, status: Any, pod: Any | None) -> ContainerInfo:
+        """What the status of a container says, and that of its pod's sandbox."""
         return ContainerInfo(
-            id=container_id,
+            id=status.id,
             workload=_workload(status, pod),
             image=await self._image(status),
             created_at_us=status.created_at // 1000,
-            pid=int(info.get("pid") or 0),
             learning_period=pod.annotations.get(LEARNING_PERIOD, "") if pod else "",
             volumes=await self._volumes(status),
         )
@@ -148,10 +186,6 @@ class CriRuntime:
     async def close(self) -> None:
         """Closes the connection."""
         await self._channel.close()
-
-    def owns(self, path: str) -> bool:
-        """Never for sure: a pod's sandbox has a cgroup by the same kind of name."""
-        return False
 
     async def _image(self, status: Any) -> Image:
         # The container's own reference comes first: a name may point to another image by now.
@@ -200,12 +234,18 @@ class CriRuntime:
         except grpc.aio.AioRpcError as error:
             if error.code() == grpc.StatusCode.NOT_FOUND:
                 return None
-            raise RuntimeUnavailableError(
-                f"{self._endpoint} does not answer as a container runtime ({error.code().name}: "
-                f"{error.details()}): check VEXSTREAM_CRI_ENDPOINT"
-            ) from error
+            raise self._away(error) from error
         except TimeoutError as error:
             raise RuntimeUnavailableError(f"{self._endpoint} does not answer in time") from error
+
+    def _away(self, error: grpc.aio.AioRpcError) -> RuntimeUnavailableError:
+        kind = RuntimeUnavailableError
+        if error.code() == grpc.StatusCode.UNIMPLEMENTED:
+            kind = NotOfferedError
+        return kind(
+            f"{self._endpoint} does not answer as a container runtime ({error.code().name}: "
+            f"{error.details()}): check VEXSTREAM_CRI_ENDPOINT"
+        )
 
 
 def _workload(status: Any, pod: Any | None) -> Workload:

@@ -1,15 +1,17 @@
 """The container runtimes of a node, as one."""
 
 import asyncio
+from dataclasses import replace
 
 import structlog
 
 from services.collector.containerd import ContainerdRuntime
 from services.collector.docker import DockerRuntime
 from services.collector.errors import CollectorError, RuntimeUnavailableError
+from services.collector.pods import PodRuntime
 from services.collector.protocols import Runtime
 from services.collector.remembering import Remembering
-from services.collector.runtime import ContainerInfo, CriRuntime, Ended, Listed
+from services.collector.runtime import ContainerInfo, Ended, Listed
 from services.collector.settings import CollectorSettings
 
 log = structlog.get_logger()
@@ -22,12 +24,12 @@ def configured(settings: CollectorSettings) -> Runtime:
         CollectorError: VEXSTREAM_RUNTIMES names something else.
     """
     if not settings.runtimes:
-        return CriRuntime(settings.cri_endpoint)
+        return Remembering(PodRuntime(settings.cri_endpoint))
     found: list[Runtime] = []
     for one in settings.runtimes.split(","):
         kind, _, endpoint = one.strip().partition("=")
         if kind == "cri" and endpoint:
-            found.append(CriRuntime(endpoint))
+            found.append(Remembering(PodRuntime(endpoint)))
         elif kind == "containerd" and endpoint:
             found.append(Remembering(ContainerdRuntime(endpoint)))
         elif kind in ("docker", "podman") and endpoint:
@@ -65,6 +67,7 @@ class Runtimes:
         for n, answer in enumerate(answers):
             if isinstance(answer, RuntimeUnavailableError):
                 failures.append(answer)
+                self._listed[n] = [replace(one, fresh=False) for one in self._listed[n]]
                 log.warning("container runtime cannot be reached", error=str(answer))
             elif isinstance(answer, BaseException):
                 raise answer

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,7 @@ from aiokafka.errors import KafkaError
 
 from services.collector import seed
 from services.collector.backoff import Backoff
+from services.collector.bearers import bears_name, name_of
 from services.collector.cgroups import CgroupIndex, candidates, find_root
 from services.collector.choose import started_source
 from services.collector.clock import ClockWatch
@@ -47,6 +49,8 @@ _RETRY_SECONDS = 2.0
 _FLUSH_SECONDS = 10.0
 _HOUSEKEEPING_SECONDS = 60.0
 _MAX_VANISHED = 1000
+_DECIDE_SECONDS = 60.0
+"""How long the word of a runtime that does not answer is waited for."""
 
 
 @dataclass(slots=True)
@@ -157,6 +161,9 @@ class Collector:
         """Containers that are listed, of an image that nobody can name."""
         self._vanished: dict[str, None] = {}
         """Containers that were listed, and gone when they were asked for."""
+        self._strangers: Counter[str] = Counter()
+        """Cgroups that no container was found for: the runtime is asked once more."""
+        self._decided_at = time.monotonic()
         self._strange = 0
         """Uses by containers that the runtime had forgotten before it was asked."""
 
@@ -240,6 +247,7 @@ class Collector:
     async def _turn(self, *, cut: bool) -> None:
         try:
             await self._poll_runtime()
+            self._tell_of_strangers()
             self._health.problems.pop("runtime", None)
         except RuntimeUnavailableError as error:
             if "runtime" not in self._health.problems:
@@ -253,7 +261,10 @@ class Collector:
             log.warning("the clock was set", by_seconds=step_us / 1e6)
             self._tracker.lose({(ANY_CGROUP, "clock_step"): self._clock.steps})
         self._tracker.lose({(ANY_CGROUP, "spool"): self._publisher.lost_rounds})
-        self._tell_of_strangers()
+        self._strangers += self._tracker.strangers()
+        if time.monotonic() - self._decided_at > _DECIDE_SECONDS:
+            self._tell_of_strangers()
+        self._tracker.lose({(ANY_CGROUP, "container_unknown"): self._strange})
         if cut and self._cluster.name is not None:
             images = self._tracker.images
             batches = [self._cluster.placed(batch) for batch in self._tracker.cut(now_us)]
@@ -268,6 +279,7 @@ class Collector:
     async def _poll_runtime(self) -> None:
         if self._seen is None:
             self._seen = SeenImages(self._settings.node_name, await self._runtime.version())
+        asked_us = _now_us()
         listed = {one.id: one for one in await self._runtime.list()}
         self._over &= set(listed)
         self._unnamed &= set(listed)
@@ -278,6 +290,8 @@ class Collector:
                 self._over.discard(container_id)  # Docker starts it again under its id
             if container_id not in self._tracker.containers and not await self._begin(one):
                 continue
+            if one.fresh and not one.exited and bears_name(container_id):
+                self._tracker.listed(container_id, asked_us)
             if one.started:
                 self._tracker.mark_started(container_id)
             if one.exited:
@@ -296,7 +310,7 @@ class Collector:
                 return False
         info = await self._runtime.describe(one.id)
         if info is None:
-            self._vanished[one.id] = None
+            self._vanished[name_of(one.id)] = None
             if len(self._vanished) > _MAX_VANISHED:
                 del self._vanished[next(iter(self._vanished))]
             return False
@@ -317,14 +331,16 @@ class Collector:
 
     def _tell_of_strangers(self) -> None:
         """What a container used that no runtime lists or listed may be any image's."""
-        for path, count in self._tracker.strangers().items():
+        for path, count in self._strangers.items():
             names = candidates(path)
             ours = self._runtime.owns(path) or not self._vanished.keys().isdisjoint(names)
-            if ours and self._over.isdisjoint(names):
+            ids = {name for name in names if not bears_name(name)}
+            if ours and ids.isdisjoint(self._over | self._tracker.containers):
                 self._strange += count
                 log.warning("a container was gone before the runtime could be asked for it",
                             cgroup=path, uses=count)  # fmt: skip
-        self._tracker.lose({(ANY_CGROUP, "container_unknown"): self._strange})
+        self._strangers.clear()
+        self._decided_at = time.monotonic()
 
     async def _observe(self, info: ContainerInfo) -> None:
         proc = self._settings.host_proc

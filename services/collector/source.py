@@ -2,9 +2,10 @@
 
 import os
 import struct
+import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -132,9 +133,12 @@ class CoreSource:
         # Cgroups were read last and are told first: so each in which something happened is known.
         samples.sort(key=lambda sample: not isinstance(sample, CgroupEvent))
         events: list[RawEvent] = []
+        set_us = (time.time_ns() - time.monotonic_ns()) // 1000
         for sample in samples:
             if isinstance(sample, ScriptEvent):
                 events += self._scripts.resolve(sample)
+            elif isinstance(sample, CgroupEvent):
+                events.append(replace(sample, made_at_us=sample.made_at_us + set_us))
             else:
                 events.append(sample)
         self._scripts.rest()

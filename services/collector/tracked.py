@@ -29,6 +29,9 @@ class Tracked:
     """What the tracker knows of one container."""
 
     observation: Observation
+    created_at_us: int
+    listed_until_us: int
+    """Of one that bears a name: when the runtime was last asked and listed it."""
     heard: bool
     """A program of its image was seen to start, or it is too old for that."""
     started: bool = False
@@ -57,6 +60,16 @@ class Tracked:
     def is_over(self) -> bool:
         """Its last process is gone."""
         return self.ended_at_us is not None
+
+    def made(self, first_us: int, last_us: int) -> bool | None:
+        """Whether it was there when something was made between these times, and may have made it;
+        None: that is not known, or not yet."""
+        until_us = self.listed_until_us
+        if self.ended_at_us is not None and self.exit_code is not None:
+            until_us = max(until_us, self.ended_at_us)
+        if self.created_at_us > last_us or (self.is_over and until_us < first_us):
+            return False
+        return True if last_us <= until_us else None
 
     def mounted(self) -> list[Observation]:
         """All images that are, or may be, mounted into it."""

@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from services.collector.annotations import learning_period_us
-from services.collector.cgroups import CgroupIndex, candidates
+from services.collector.bearers import bears_name, name_of
+from services.collector.cgroups import CgroupIndex, candidates, in_a_pod
 from services.collector.events import CgroupEvent, FileEvent, FileSystemRoot, RawEvent
 from services.collector.hold import Hold
 from services.collector.neighbours import RUN, Neighbours
@@ -25,6 +26,8 @@ from vexstream.nameless import REASON, is_nameless
 from vexstream.relocated import is_code, within_volume
 
 _SCAN_INTERVAL_US = 1_000_000
+_PAUSE = b"/pause"
+"""The program, and the only file, of the image by which runtimes hold a pod's namespaces."""
 _MAX_ELSEWHERE = 5000
 """Events kept of a container until it is known where its volumes are."""
 
@@ -52,7 +55,15 @@ class Tracker:
         self._room = room or Room()
         self._tracked: dict[str, Tracked] = {}
         self._owners: dict[int, str] = {}
-        self._neighbours = Neighbours(hold)
+        self._bearers: dict[str, list[str]] = {}
+        """Names that may come again -> the containers that bear or bore them."""
+        self._made: dict[int, tuple[int, int]] = {}
+        """When, between two times, a cgroup was made."""
+        self._unsure: set[str] = set()
+        """Names of which a cgroup was made after the runtime was asked last."""
+        self._former: set[int] = set()
+        """Cgroups of such that are no longer under observation."""
+        self._neighbours = Neighbours(hold, self._may_use)
         self._now_us = 0
         self._losses: Counter[tuple[int, str]] = Counter()
         self._scanned_at_us = 0
@@ -125,9 +136,13 @@ class Tracker:
                 limits=self._limits,
                 room=self._room,
             ),
+            created_at_us=info.created_at_us,
+            listed_until_us=info.created_at_us,
             heard=late,
             copied=bool(info.copied),
         )
+        if bears_name(info.id):
+            self._bearers.setdefault(name_of(info.id), []).append(info.id)
         self._take_root(self._tracked[info.id], root)
         self.mount(info.id, info.volumes)
         metrics.CONTAINERS.set(len(self._tracked))
@@ -166,6 +181,11 @@ class Tracker:
         """Its first process was started: from now on its cgroup must be known."""
         self._tracked[container_id].started = True
 
+    def listed(self, container_id: str, asked_us: int) -> None:
+        """The runtime was asked then, and says that the container is there."""
+        self._tracked[container_id].listed_until_us = asked_us
+        self._make_sure(container_id)
+
     def learn(self, container_id: str, image: Image) -> None:
         """Digests and names may come later; another image under the same name is not ours."""
         observation = self._tracked[container_id].observation
@@ -182,19 +202,22 @@ class Tracker:
         """
         tracked = self._tracked[container_id]
         tracked.ended_at_us, tracked.exit_code = ended_at_us, exit_code
+        self._make_sure(container_id)
 
     def processes(self, container_id: str) -> list[int]:
         """The processes of a container now."""
-        cgroups = self.index.ids_of(container_id)
+        cgroups = self._cgroups_of(container_id)
         return [pid for cgroup in cgroups for pid in self.index.processes(cgroup)]
 
     def handle(self, events: Iterable[RawEvent], now_us: int) -> None:
         """Takes events in the order in which they happened."""
-        self._now_us = now_us
+        before_us, self._now_us = self._now_us, now_us
         named: set[int] = set()
         for event in events:
             if isinstance(event, CgroupEvent):
                 self.index.learn(event.cgroup, event.path)
+                made_us = event.made_at_us
+                self._made[event.cgroup] = (made_us or before_us, made_us or now_us)
                 named.add(event.cgroup)
                 continue
             owner = self._owner(event.cgroup)
@@ -259,8 +282,9 @@ class Tracker:
             events, lost = self._hold.take(cgroup)
             for event in events:
                 self._neighbours.credit(event, self._now_us)
-            if events or lost:
-                self._strangers[path] += len(events) + lost.total()
+            self._made.pop(cgroup, None)
+            self._note_stranger(cgroup, path, events, lost.total())
+            self._former.discard(cgroup)
             if owner := self._owners.pop(cgroup, None):
                 self._tracked[owner].cgroups.discard(cgroup)
         for key in [key for key in self._losses if key[0] in gone]:
@@ -275,15 +299,52 @@ class Tracker:
         if path is None:
             return None
         for candidate in candidates(path):
-            tracked = self._tracked.get(candidate)
-            if tracked is not None:
-                if any(self.index.path(known) == path for known in tracked.cgroups):
-                    self._unmount(tracked)  # started again: all is mounted anew
-                    tracked.unplaced = set(tracked.volumes)
-                self._owners[cgroup] = candidate
-                tracked.cgroups.add(cgroup)
-                return candidate
+            if candidate in self._bearers:
+                # What lies within is its own, too, and no other's.
+                return self._adopt(cgroup, path, self._maker(cgroup, candidate))
+            if candidate in self._tracked:
+                return self._adopt(cgroup, path, candidate)
         return None
+
+    def _maker(self, cgroup: int, name: str) -> str | None:
+        """Whose of those that bear a name a cgroup is, by the time at which it was made. None: it
+        was made after the runtime was asked last, or it is not sure."""
+        unseen = (0, self._scanned_at_us or self._attached_at_us)
+        first_us, last_us = self._made.get(cgroup, unseen)
+        made = {one: self._tracked[one].made(first_us, last_us) for one in self._bearers[name]}
+        makers = [one for one, whether in made.items() if whether is not False]
+        if len(makers) == 1 and made[makers[0]]:
+            return makers[0]
+        self._unsure.add(name)
+        return None
+
+    def _make_sure(self, container_id: str) -> None:
+        """More is known of when a container was there."""
+        if name_of(container_id) in self._unsure:
+            self._unsure.discard(name_of(container_id))
+            self._release_held()
+
+    def _may_use(self, cgroup: int, of: Observation) -> bool:
+        """No container uses files of another one that bore its name: that one was gone before."""
+        name = name_of(of.container_id)
+        return name not in self._bearers or name not in candidates(self.index.path(cgroup) or "")
+
+    def _adopt(self, cgroup: int, path: str, container_id: str | None) -> str | None:
+        if container_id is None:
+            return None
+        tracked = self._tracked[container_id]
+        if any(self.index.path(known) == path for known in tracked.cgroups):
+            self._unmount(tracked)  # started again: all is mounted anew
+            tracked.unplaced = set(tracked.volumes)
+        self._owners[cgroup] = container_id
+        tracked.cgroups.add(cgroup)
+        return container_id
+
+    def _cgroups_of(self, container_id: str) -> list[int]:
+        cgroups = self.index.ids_of(name_of(container_id))
+        if not bears_name(container_id):
+            return cgroups
+        return [cgroup for cgroup in cgroups if self._owner(cgroup) == container_id]
 
     def _take_root(self, tracked: Tracked, root: FileSystemRoot | None) -> None:
         tracked.root = root
@@ -356,7 +417,7 @@ class Tracker:
             metrics.EVENTS.labels("unattributed").inc(len(strange))
             path = self.index.path(cgroup)
             if path is not None:
-                self._strangers[path] += len(events)
+                self._note_stranger(cgroup, path, events)
             else:  # it may have been any container's
                 more, _ = self._hold.take(cgroup)
                 self._lose_everywhere("unattributed", len(events) + len(more))
@@ -365,11 +426,20 @@ class Tracker:
                 for reason, count in self._hold.take(cgroup)[1].items():
                     self._lose_everywhere(reason, count)
 
+    def _note_stranger(
+        self, cgroup: int, path: str, events: Iterable[FileEvent], lost: int = 0
+    ) -> None:
+        """A pod's sandbox that nobody told of is no loss: there is only its program to use."""
+        sandbox = in_a_pod(path) is not None
+        uses = sum(not (sandbox and event.path == _PAUSE) for event in events)
+        if uses + lost and cgroup not in self._former:
+            self._strangers[path] += uses + lost
+
     def _can_be_told(self, container_id: str, tracked: Tracked, until_us: int) -> bool:
         if tracked.wait_for_start(until_us):
             return False
         if not tracked.cgroups:
-            for cgroup in self.index.ids_of(container_id):
+            for cgroup in self._cgroups_of(container_id):
                 self._owner(cgroup)
         return tracked.can_be_told(until_us)
 
@@ -379,6 +449,14 @@ class Tracker:
 
     def _forget(self, container_id: str) -> None:
         self._unmount(self._tracked.pop(container_id))
-        for cgroup in [c for c, owner in self._owners.items() if owner == container_id]:
+        former = {c for c, owner in self._owners.items() if owner == container_id}
+        for cgroup in former:
             del self._owners[cgroup]
+        if bears_name(container_id):
+            self._former |= former
+            bearers = self._bearers[name_of(container_id)]
+            bearers.remove(container_id)
+            if not bearers:
+                del self._bearers[name_of(container_id)]
+                self._unsure.discard(name_of(container_id))
         metrics.CONTAINERS.set(len(self._tracked))

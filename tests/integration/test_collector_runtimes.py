@@ -12,8 +12,9 @@ from services.collector.cgroups import candidates, find_root
 from services.collector.containerd import ContainerdRuntime
 from services.collector.errors import RuntimeUnavailableError
 from services.collector.events import FileEvent
+from services.collector.pods import PodRuntime
 from services.collector.protocols import Runtime
-from services.collector.runtime import CriRuntime, Listed
+from services.collector.runtime import Listed
 from services.collector.runtimes import Runtimes
 from services.collector.source import CoreSource
 from services.local.containerd import Containerd
@@ -119,7 +120,7 @@ async def test_code_that_podman_copies_to_a_tmpfs_is_known(
 
 
 async def test_a_runtime_that_is_away_keeps_its_containers(engine: Engine) -> None:
-    away: Runtime = CriRuntime("unix:///nonexistent.sock")
+    away: Runtime = PodRuntime("unix:///nonexistent.sock")
     both = Runtimes([engine.runtime, away])
     assert await both.list() == await engine.runtime.list()
     with pytest.raises(RuntimeUnavailableError):

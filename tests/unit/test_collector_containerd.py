@@ -7,6 +7,7 @@ import pytest
 
 from services.collector.containerd import ContainerdRuntime
 from services.collector.containerd_api import Found, chain_id
+from services.collector.containerd_images import ContainerdImages
 from services.collector.runtime import ContainerInfo
 from vexstream.identity import NO_IMAGE, Image, Workload
 
@@ -25,6 +26,8 @@ class Store:
         self.snapshot = LAYERS
         self.layers = {CONFIG: LAYERS, OTHER_CONFIG: OTHER_LAYERS}
         self.configs = {MANIFEST: CONFIG, OTHER_MANIFEST: OTHER_CONFIG}
+        self.created = [CREATED]
+        self.namespaces = {"k8s.io": [], "plain": ["web"], "empty": []}
 
     async def call(self, method: str, *_: str, **fields: str) -> Any:
         name = method.rpartition(".")[2]
@@ -34,9 +37,14 @@ class Store:
                     image=NAME,
                     snapshotter="overlayfs",
                     snapshot_key="web",
-                    created_at=_time(CREATED),
+                    created_at=_time(self.created.pop(0) if self.created[1:] else self.created[0]),
                 )
             )
+        if name == "Namespaces/List":
+            return SimpleNamespace(namespaces=[SimpleNamespace(name=n) for n in self.namespaces])
+        if name == "Containers/List":
+            listed = [SimpleNamespace(id=one, created_at=_time(7)) for one in self.namespaces[_[2]]]
+            return SimpleNamespace(containers=listed)
         if name == "Tasks/List":
             return SimpleNamespace(tasks=[])
         if name == "Snapshots/Stat":
@@ -80,6 +88,7 @@ async def _image(store: Store, runtime: ContainerdRuntime | None = None) -> Imag
 def _runtime(store: Store) -> ContainerdRuntime:
     runtime = ContainerdRuntime("unix:///nowhere")
     runtime._api = store  # type: ignore[assignment]
+    runtime._images = ContainerdImages(runtime._api)
     return runtime
 
 
@@ -128,6 +137,21 @@ async def test_without_layers_a_name_counts_that_has_not_moved_since(
         CREATED * 1_000_000,
     )  # fmt: skip
     assert (await _runtime(store).named(info)).config_digest == config
+
+
+async def test_one_that_another_one_replaces_while_it_is_asked_for_is_gone(store: Store) -> None:
+    store.records = {NAME: (MANIFEST, 1)}
+    store.created = [CREATED, CREATED + 1]
+    assert await _runtime(store).describe("plain/web") is None
+
+
+async def test_a_listing_says_when_each_was_made(store: Store) -> None:
+    runtime = _runtime(store)
+    (listed,) = await runtime.list()
+    assert (listed.id, listed.created_at_us) == ("plain/web", 7_000_000)
+    assert [runtime.owns(path) for path in ("/plain/web", "/empty/gone", "/k8s.io/x", "/a/b")] == [
+        True, True, False, False,
+    ]  # fmt: skip
 
 
 def test_layers_are_called_as_the_image_specification_has_it() -> None:

@@ -12,5 +12,5 @@ def test_samples_of_the_ring_buffer_are_understood() -> None:
     assert parse(header + b"/bin/\xff\nxjunk") == file_used(
         b"/bin/\xff\nx", use=Use.OPENED | Use.MAPPED, from_top=False, pid=42
     )
-    header = struct.pack("=QQQIIIIHHI", 11, 0, 0, 0, 0, 0, 0, 2, 0, 4)
-    assert parse(header + b"/a/b") == CgroupEvent(11, "/a/b")
+    header = struct.pack("=QQQIIIIHHI", 11, 5_999, 0, 0, 0, 0, 0, 2, 0, 4)
+    assert parse(header + b"/a/b") == CgroupEvent(11, "/a/b", made_at_us=5)

@@ -2,6 +2,7 @@
 
 import gzip
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from vexstream.evidence import Batch, Use
 from vexstream.identity import Image
 
 LATE, FRESH, SHARED = "1" * 64, "2" * 64, "3" * 64
+WEB_1, WEB_2 = "plain/web", "plain/web#2"
 ROOT = FileSystemRoot(50, 7, is_top=True)
 ODD = b"/odd\n\xff\xe2\x82"
 
@@ -48,6 +50,13 @@ def _recorded(path: Path) -> list[list[Batch]]:
     tracker.lose(Counter({(10, "ring_buffer"): 2}), backing_off=True)
     cuts.append(tracker.cut(4 * SECOND))
     tracker.end(FRESH, 5 * SECOND)
+    for one, cgroup in ((WEB_1, 20), (WEB_2, 21)):
+        tracker.begin(ContainerInfo(one, WEB, IMAGE, cgroup * SECOND // 5))
+        tracker.listed(one, cgroup * SECOND // 5 + 9)
+        tracker.handle([CgroupEvent(cgroup, "/plain/web", cgroup * SECOND // 5 + 5)], 5 * SECOND)
+        used = FileEvent(cgroup, b"/%d" % cgroup, Use.EXECUTED, 52, ROOT, True, True, 4)
+        tracker.handle([replace(used, root=replace(ROOT, device=52))], 5 * SECOND)
+        tracker.end(one, cgroup * SECOND // 5 + 8, 0)
     cuts.append(tracker.cut(6 * SECOND))
     tracker.close()
     return cuts
@@ -61,6 +70,8 @@ def test_the_same_batches_come_out(tmp_path: Path) -> None:
     assert wanted[1][1].loss_reasons == ("back_off",)
     assert wanted[0][0].accesses[0].path == ODD
     assert [access.path for access in wanted[1][2].accesses] == [b"/x.py"]
+    named = {batch.container_id: batch.accesses for batch in wanted[2]}
+    assert [access.path for access in named[WEB_1] + named[WEB_2]] == [b"/20", b"/21"]
 
 
 def test_what_is_no_recording_is_said_to_be_none(tmp_path: Path) -> None:

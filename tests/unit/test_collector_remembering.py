@@ -10,7 +10,7 @@ from services.collector.errors import RuntimeUnavailableError
 from services.collector.remembering import Remembering
 from services.collector.runtime import ContainerInfo, Ended, Listed, Told
 from tests.unit.tracking import CREATED, ID, IMAGE, OTHER_ID, container
-from vexstream.identity import NO_IMAGE, Image
+from vexstream.identity import NO_IMAGE, Image, Workload
 
 NAMELESS = Image(NO_IMAGE, (), ("app:1",))
 EVENT = replace(container(), image=NAMELESS)
@@ -193,3 +193,130 @@ async def test_a_fault_while_listening_is_not_passed_over(runtime: FakeRuntime) 
     await _told(remembered, runtime, MADE)
     with pytest.raises(KeyError):
         await remembered.list()
+
+
+WEB = "plain/web"
+OTHER = Workload("plain", "other", "other")
+SECOND = 1_000_000
+
+
+class NamingRuntime(FakeRuntime):
+    """Its containers bear names, and are told apart by the times at which they were made."""
+
+    async def list(self) -> list[Listed]:
+        return [
+            Listed(one, started=True, exited=False, created_at_us=info.created_at_us)
+            for one, info in self.there.items()
+        ]
+
+
+@pytest.fixture
+def naming() -> NamingRuntime:
+    return NamingRuntime()
+
+
+def _web(made_us: int) -> ContainerInfo:
+    return container(WEB, made_us)
+
+
+def _made(at_us: int) -> Told:
+    return Told(WEB, at_us, replace(_web(at_us), image=NAMELESS))
+
+
+async def test_one_that_takes_the_name_of_another_is_listed_beside_it(
+    naming: NamingRuntime,
+) -> None:
+    remembered = Remembering(naming)
+    naming.there = {WEB: _web(SECOND)}
+    await _told(remembered, naming, _made(SECOND + 5), Told(WEB, SECOND + 9))
+    assert await remembered.list() == [Listed(WEB, True, False, created_at_us=SECOND)]
+    assert await remembered.describe(WEB) == _web(SECOND)
+    naming.there = {WEB: replace(_web(2 * SECOND), workload=OTHER)}
+    end = Ended(SECOND + 50, 3)
+    await _told(remembered, naming, Told(WEB, end.at_us, ended=end), _made(2 * SECOND + 5))
+    second = f"{WEB}#2"
+    assert await remembered.list() == [
+        Listed(second, True, False, created_at_us=2 * SECOND),
+        Listed(WEB, started=True, exited=True),
+    ]
+    assert await remembered.describe(WEB) == _web(SECOND)
+    assert await remembered.ended(WEB) == end
+    found = await remembered.describe(second)
+    assert found is not None
+    assert (found.id, found.workload, found.created_at_us) == (second, OTHER, 2 * SECOND)
+    assert await remembered.ended(second) is None
+    await remembered.close()
+
+
+async def test_a_listing_tells_them_apart_where_the_stream_does_not(naming: NamingRuntime) -> None:
+    clock = Clock()
+    remembered = Remembering(naming, clock)
+    naming.there = {WEB: _web(SECOND)}
+    await remembered.list()
+    naming.there = {WEB: _web(2 * SECOND)}
+    assert [(one.id, one.exited) for one in await remembered.list()] == [
+        (f"{WEB}#2", False),
+        (WEB, True),
+    ]
+    assert await remembered.ended(WEB) is None, "nobody told of it"
+    await _told(remembered, naming, _made(SECOND + 5), _made(2 * SECOND + 5))
+    assert len(await remembered.list()) == 2, "each was told of late"
+    naming.there = {WEB: _web(SECOND)}
+    assert (await remembered.list())[0].id == WEB, "an answer that is older than the last one"
+    naming.there = {WEB: _web(5)}
+    assert {one.exited for one in await remembered.list()} == {True}, "nothing is known of it"
+    naming.there, clock.now = {}, 200
+    await remembered.list()
+    clock.now = 400
+    assert await remembered.list() == []
+    naming.there = {WEB: _web(3 * SECOND)}
+    assert [one.id for one in await remembered.list()] == [WEB]
+    await remembered.close()
+
+
+async def test_those_of_which_only_the_stream_told_are_told_apart(naming: NamingRuntime) -> None:
+    remembered = Remembering(naming)
+    ends = [Ended(SECOND + 20, 1), Ended(SECOND + 60, 2)]
+    await _told(
+        remembered, naming,
+        _made(SECOND), Told(WEB, SECOND + 10), Told(WEB, SECOND + 20, ended=ends[0]),
+        _made(SECOND + 40), Told(WEB, SECOND + 50), Told(WEB, SECOND + 60, ended=ends[1]),
+    )  # fmt: skip
+    both = [WEB, f"{WEB}#2"]
+    assert [(one.id, one.exited) for one in await remembered.list()] == [(i, True) for i in both]
+    assert [await remembered.ended(one) for one in both] == ends
+    made = [await remembered.describe(one) for one in both]
+    assert [one and (one.id, one.created_at_us, one.image) for one in made] == [
+        (WEB, SECOND, IMAGE),
+        (f"{WEB}#2", SECOND + 40, IMAGE),
+    ]
+    await remembered.close()
+
+
+async def test_the_end_of_one_is_not_that_of_the_next(naming: NamingRuntime) -> None:
+    remembered = Remembering(naming)
+    naming.there = {WEB: _web(SECOND)}
+    await remembered.list()
+    naming.there = {WEB: _web(2 * SECOND)}
+    await remembered.list()
+    late = Ended(SECOND + 7, 0)
+    await _told(remembered, naming, Told(WEB, 2 * SECOND + 1, ended=late))
+    assert await remembered.ended(WEB) == late
+    assert await remembered.ended(f"{WEB}#2") is None
+    await remembered.close()
+
+
+async def test_a_runtime_that_is_too_slow_to_describe_a_new_one_breaks_nothing(
+    naming: NamingRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def slow(container_id: str) -> None:
+        raise RuntimeUnavailableError("busy")
+
+    monkeypatch.setattr(naming, "describe", slow)
+    naming.names = False
+    remembered = Remembering(naming)
+    await _told(remembered, naming, _made(SECOND), Told(ID, 5, EVENT), Told(ID, 6))
+    assert len(naming.since) == 1
+    assert remembered._known[WEB].info == replace(_web(SECOND), image=NAMELESS)
+    assert remembered._known[ID].started
+    await remembered.close()

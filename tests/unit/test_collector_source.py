@@ -1,5 +1,6 @@
 """The CO-RE source reads two ring buffers, between which a container can start."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,3 +48,7 @@ def test_what_happens_in_a_cgroup_never_comes_before_the_cgroup(reads_before: in
         events += source.drain()
     assert [isinstance(event, CgroupEvent) for event in events] == [True, False][: len(events)]
     assert len(events) == (2 if reads_before else 0)
+    for cgroup in events[:1]:
+        assert isinstance(cgroup, CgroupEvent)
+        since_boot_us = time.monotonic_ns() // 1000
+        assert abs(cgroup.made_at_us + since_boot_us - time.time_ns() // 1000) < 10_000_000

@@ -1,0 +1,98 @@
+"""Which image a container of containerd runs.
+
+A container's record has the name of its image, which may be another one's by now or nobody's. Its
+snapshot has the layers on which it stands, and so does every image that is in the store: what runs
+is the image that has these layers.
+"""
+
+import re
+from collections import OrderedDict
+from typing import Any
+
+from services.collector.containerd_api import ContainerdApi, Found, microseconds, the_one
+from services.collector.runtime import image_of, nameless
+from vexstream.identity import Image
+
+_HEX_ID = re.compile(r"[0-9a-f]{64}\Z")
+_MAX_REMEMBERED = 1000
+
+
+class ContainerdImages:
+    """Those of one containerd, and those that ran in it before they were removed."""
+
+    def __init__(self, api: ContainerdApi) -> None:
+        self._api = api
+        self._seen: OrderedDict[tuple[str, str], Image] = OrderedDict()
+        """Layers and config digest of images that ran -> the image, also after its removal."""
+
+    async def of(self, namespace: str, container: Any) -> Image:
+        """The image of a container by its record; nameless where that is not sure."""
+        layers = await self._layers(namespace, container)
+        created_us = microseconds(container.created_at)
+        image = await self._by_name(namespace, container.image, layers, created_us)
+        if image is None and layers:
+            image = await self._by_layers(namespace, layers)
+        if image is None:
+            return nameless([container.image])
+        self._seen[layers, image.config_digest] = image
+        self._seen.move_to_end((layers, image.config_digest))
+        if len(self._seen) > _MAX_REMEMBERED:
+            self._seen.popitem(last=False)
+        return image
+
+    async def named(self, namespace: str, asked: Image, created_us: int) -> Image:
+        """The image of a container that was made then, by the name that it was made with; that name
+        alone where another one may have it by now."""
+        for name in asked.names:
+            found = await self._by_name(namespace, name, "", created_us)
+            if found is not None:
+                return found
+        return asked
+
+    async def _layers(self, namespace: str, container: Any) -> str:
+        """On which layers it stands; empty when nobody says."""
+        found = await self._api.call(
+            "snapshots.v1.Snapshots/Stat", "SnapshotKey", "SnapshotOne", namespace,
+            snapshotter=container.snapshotter, key=container.snapshot_key,
+        )  # fmt: skip
+        parent = found.info.parent if found is not None else ""
+        return parent if _HEX_ID.match(parent.removeprefix("sha256:")) else ""
+
+    async def _by_name(
+        self, namespace: str, name: str, layers: str, created_us: int
+    ) -> Image | None:
+        """The image that bears the name, if it is surely the one that the container runs."""
+        answer = await self._api.call(
+            "images.v1.Images/Get", "Named", "ImageOne", namespace, name=name
+        )
+        if answer is None:
+            return None
+        found = await self._api.images(namespace, answer.image.target.digest)
+        chains = {one.config: await self._api.chain(namespace, one.config) for one in found}
+        if layers and any(chains.values()):
+            sure = [one for one in found if chains[one.config] == layers]
+        else:
+            sure = found if microseconds(answer.image.updated_at) <= created_us else []
+        one = the_one(sure)
+        return None if one is None else _called(one, [name])
+
+    async def _by_layers(self, namespace: str, layers: str) -> Image | None:
+        """The only image with these layers: of those in the store, else of those that ran."""
+        answer = await self._api.call("images.v1.Images/List", "Filters", "Images", namespace)
+        alike: dict[str, Image] = {}
+        for record in answer.images:
+            for one in await self._api.images(namespace, record.target.digest):
+                if await self._api.chain(namespace, one.config) != layers:
+                    continue
+                image = _called(one, [record.name])
+                if image is not None:
+                    known = alike.get(one.config, image)
+                    alike[one.config] = known.merged(image)
+        if not alike:
+            alike = {config: image for (of, config), image in self._seen.items() if of == layers}
+        return next(iter(alike.values())) if len(alike) == 1 else None
+
+
+def _called(found: Found, names: list[str]) -> Image | None:
+    references = [f"{name}@{digest}" for name in names for digest in found.digests]
+    return image_of(found.config, references, names)

@@ -1,0 +1,157 @@
+"""Containers of pods that CRI lists at no time, and sandboxes, which are no containers."""
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from cri_api.v1 import api_pb2 as cri
+
+from services.collector import tracker
+from services.collector.errors import NotOfferedError
+from services.collector.pods import PodRuntime
+from services.collector.runtime import CriRuntime, Told
+from services.collector.tracker import Tracker
+from services.local import containerd_cgroups
+from services.local.containerd import Container, Containerd
+from services.local.containerd_pods import pod_config
+from services.local.image import PROBE
+from services.local.image_archive import ImageArchive
+from tests.support.collecting import Broker, collecting, eventually
+from vexstream.identity import Workload
+
+pytestmark = pytest.mark.real
+
+_READS = ["/bin/cat", "/etc/debian_version"]
+
+
+class Listings:
+    """Those of CRI, which can be held off as on a node that is too busy to answer."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._let = asyncio.Event()
+        self._let.set()
+        for name in ("list", "sandboxes"):
+            monkeypatch.setattr(CriRuntime, name, self._held_off(getattr(CriRuntime, name)))
+
+    def _held_off(self, listing: Any) -> Any:
+        async def wait(runtime: Any) -> Any:
+            await self._let.wait()
+            return await listing(runtime)
+
+        return wait
+
+    @contextlib.asynccontextmanager
+    async def held_off(self) -> AsyncIterator[None]:
+        self._let.clear()
+        await asyncio.sleep(0.3)  # for one that has been let
+        try:
+            yield
+        finally:
+            self._let.set()
+
+
+@pytest.fixture
+async def listings(monkeypatch: pytest.MonkeyPatch) -> Listings:
+    return Listings(monkeypatch)
+
+
+@pytest.fixture
+def strangers(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Cgroups that no container was found for, with their uses."""
+    found: Counter[str] = Counter()
+    ask = Tracker.strangers
+
+    def asked(of: Tracker) -> Counter[str]:
+        more = ask(of)
+        found.update(more)
+        return more
+
+    monkeypatch.setattr(Tracker, "strangers", asked)
+    return found
+
+
+async def _come_and_go(node: Containerd, name: str) -> Container:
+    return await asyncio.to_thread(_run_and_remove, node, name)
+
+
+def _run_and_remove(node: Containerd, name: str) -> Container:
+    container = node.run(PROBE, name, args=_READS)
+    asked = cri.ContainerStatusRequest(container_id=container.id)
+    while node._runtime.ContainerStatus(asked).status.state != cri.CONTAINER_EXITED:
+        time.sleep(0.01)
+    node._remove_pod(container.pod_id)
+    containerd_cgroups.remove({container.pod_uid})
+    return container
+
+
+async def test_a_container_that_cri_never_lists_is_observed_whole(
+    node: Containerd, broker: Broker, probe_image: ImageArchive, listings: Listings
+) -> None:
+    witness = node.run(PROBE, "witness")
+    async with collecting(node, broker, "unlisted.") as records:
+        await eventually(lambda: bool(records.batches[witness.id]))
+        async with listings.held_off():
+            brief = await _come_and_go(node, "brief")
+        told = records.batches[brief.id]
+        await eventually(lambda: bool(told) and told[-1].exit_code is not None)
+        node.stop(witness)
+    assert {batch.image.config_digest for batch in told} == {probe_image.config_digest}
+    assert {batch.workload for batch in told} == {Workload("default", "brief", "brief")}
+    assert {b"/usr/bin/cat", b"/etc/debian_version"} <= records.paths(brief).keys()
+    assert told[-1].exit_code == 0
+    assert not any(batch.lost for batch in [*told, *records.batches[witness.id]])
+
+
+class Sandbox:
+    """A pod without a container."""
+
+    def __init__(self, node: Containerd) -> None:
+        self._node, self._uid = node, str(uuid.uuid4())
+        pod = pod_config("alone", "default", self._uid, node.state / "logs" / self._uid)
+        made = node._runtime.RunPodSandbox(cri.RunPodSandboxRequest(config=pod))
+        self.id = made.pod_sandbox_id
+        self.cgroup = f"{containerd_cgroups.parent(self._uid)}/{self.id}"
+
+    def remove(self) -> None:
+        self._node._remove_pod(self.id)
+        containerd_cgroups.remove({self._uid})
+
+
+async def _no_stream(runtime: PodRuntime) -> AsyncIterator[Told]:
+    raise NotOfferedError("no stream")
+    yield
+
+
+async def test_without_a_stream_what_it_used_is_a_loss_and_what_a_sandbox_used_is_none(
+    node: Containerd, broker: Broker, listings: Listings, strangers: Counter[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(PodRuntime, "_told", _no_stream)
+    witness = node.run(PROBE, "witness")
+    async with collecting(node, broker, "backstop.", hold_seconds=2) as records:
+        told = records.batches[witness.id]
+        await eventually(lambda: bool(told))
+        with monkeypatch.context() as patch:
+            patch.setattr(tracker, "_PAUSE", b"/none")
+            listed = await asyncio.to_thread(Sandbox, node)
+            await eventually(lambda: bool(strangers[listed.cgroup]))
+            more = len(told) + 3
+            await eventually(lambda: len(told) > more)
+        async with listings.held_off():
+            brief = await asyncio.to_thread(Sandbox, node)
+            await asyncio.to_thread(brief.remove)
+            container = await _come_and_go(node, "brief")
+        await eventually(lambda: bool(told[-1].lost))
+        more = len(told) + 3
+        await eventually(lambda: len(told) > more)
+        await asyncio.to_thread(listed.remove)
+        node.stop(witness)
+    of_containers = {path: uses for path, uses in strangers.items() if path != listed.cgroup}
+    assert [path.rpartition("/")[2] for path in of_containers] == [container.id]
+    assert {reason for batch in told for reason in batch.loss_reasons} == {"container_unknown"}
+    assert sum(batch.lost for batch in told) == sum(of_containers.values())

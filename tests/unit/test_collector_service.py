@@ -1,0 +1,229 @@
+"""The collector's loop without a kernel and a runtime: what it makes of what nobody tells."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.ci.watch import MemoryPublisher
+from services.collector import service
+from services.collector.cgroups import CgroupIndex
+from services.collector.cluster import Cluster
+from services.collector.errors import RuntimeUnavailableError
+from services.collector.events import CgroupEvent, RawEvent
+from services.collector.runtime import ContainerInfo, Ended, Listed
+from services.collector.runtimes import Runtimes
+from services.collector.service import Collector, Health
+from services.collector.settings import CollectorSettings
+from services.collector.source import Losses
+from tests.unit.tracking import ID, INIT, OTHER_ID, SECOND, container, file_used, made
+from vexstream.evidence import Batch, Use
+
+
+class Runtime:
+    """Lists what the test says, and describes those that are there."""
+
+    def __init__(self) -> None:
+        self.there: dict[str, ContainerInfo] = {}
+        self.listed: list[str] = []
+        self.exited: set[str] = set()
+        self.own = ""
+        self.answers = True
+
+    async def version(self) -> str:
+        return "fake"
+
+    async def list(self) -> list[Listed]:
+        if not self.answers:
+            raise RuntimeUnavailableError("it does not answer")
+        return [Listed(one, started=True, exited=one in self.exited) for one in self.listed]
+
+    async def describe(self, container_id: str) -> ContainerInfo | None:
+        return self.there.get(container_id)
+
+    async def ended(self, container_id: str) -> Ended | None:
+        return None
+
+    def owns(self, path: str) -> bool:
+        return bool(self.own) and self.own in path
+
+    async def close(self) -> None:
+        pass
+
+
+class Source:
+    """Delivers what the test puts into it."""
+
+    name = "fake"
+
+    def __init__(self) -> None:
+        self.events: list[RawEvent] = []
+
+    def start(self) -> None:
+        pass
+
+    def drain(self) -> list[RawEvent]:
+        events, self.events = self.events, []
+        return events
+
+    def wake_fd(self) -> int | None:
+        return None
+
+    def losses(self) -> Losses:
+        return Losses()
+
+    def forget(self, cgroup: int) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class Node:
+    """A collector, and what it is told."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_us = 100 * SECOND
+        for clock in ("_now_us", "_monotonic_us"):
+            monkeypatch.setattr(service, clock, lambda: self.now_us)
+        settings = CollectorSettings(hold_seconds=2)
+        self.runtime, self.source = Runtime(), Source()
+        self.publisher = MemoryPublisher(settings)
+        cluster = Cluster()
+        cluster.name = ""
+        self.collector = Collector(
+            settings, self.source, CgroupIndex(folder), self.runtime, self.publisher, Health(),
+            cluster,
+        )  # fmt: skip
+
+    async def turn(self, *events: RawEvent, seconds: float = 1) -> list[Batch]:
+        """What is told in the turn in which these events are read."""
+        self.now_us += int(seconds * SECOND)
+        self.source.events += events
+        before = len(self.publisher.batches)
+        await self.collector._turn(cut=True)
+        return self.publisher.batches[before:]
+
+    async def observe(self, one: str = ID) -> None:
+        """A container runs."""
+        self.runtime.listed.append(one)
+        self.runtime.there[one] = container(one, self.now_us + SECOND // 2)
+        await self.turn(made(10, one), file_used(INIT, 10, use=Use.EXECUTED))
+
+
+@pytest.fixture
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
+    return Node(tmp_path, monkeypatch)
+
+
+def _lost(batches: list[Batch]) -> set[tuple[str, int]]:
+    return {(reason, batch.lost) for batch in batches for reason in batch.loss_reasons}
+
+
+async def test_what_one_used_that_was_listed_and_gone_when_asked_for_is_a_loss(node: Node) -> None:
+    await node.observe()
+    node.runtime.listed.append(OTHER_ID)
+    await node.turn(made(11, OTHER_ID), file_used(b"/bin/app", 11))
+    node.runtime.listed.remove(OTHER_ID)
+    assert _lost(await node.turn(seconds=3)) == set(), "it is asked for once more"
+    assert _lost(await node.turn()) == {("container_unknown", 1)}
+
+
+async def test_one_of_which_nobody_ever_spoke_is_none_of_ours(node: Node) -> None:
+    await node.observe()
+    await node.turn(made(11, OTHER_ID), file_used(b"/bin/app", 11))
+    for _ in range(3):
+        assert _lost(await node.turn(seconds=3)) == set()
+
+
+async def test_what_the_runtime_owns_and_does_not_list_is_a_loss_once_it_answers(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.runtime.own = OTHER_ID
+    await node.observe()
+    await node.turn(made(11, OTHER_ID), file_used(b"/bin/app", 11))
+    node.runtime.answers = False
+    for _ in range(3):
+        assert _lost(await node.turn(seconds=3)) == set(), "it may be slow to list it"
+    node.runtime.answers = True
+    assert _lost(await node.turn()) == {("container_unknown", 1)}
+    assert _lost(await node.turn()) == set()
+
+
+async def test_a_runtime_that_does_not_answer_for_long_is_not_waited_for(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.runtime.own = OTHER_ID
+    await node.observe()
+    node.runtime.answers = False
+    monkeypatch.setattr(service, "_DECIDE_SECONDS", 0.0)
+    await node.turn(made(11, OTHER_ID), file_used(b"/bin/app", 11))
+    assert _lost(await node.turn(seconds=3)) == {("container_unknown", 1)}
+
+
+async def test_one_that_is_listed_late_has_its_loss_alone(node: Node) -> None:
+    node.runtime.own = OTHER_ID
+    await node.observe()
+    await node.turn(made(11, OTHER_ID), file_used(b"/bin/app", 11))
+    await node.turn(seconds=3)
+    await node.observe(OTHER_ID)
+    batches = await node.turn()
+    assert _lost([batch for batch in batches if batch.container_id == ID]) == set()
+    assert node.collector._strange == 0
+
+
+async def test_a_pods_sandbox_that_nobody_told_of_is_no_loss(node: Node) -> None:
+    node.runtime.own = OTHER_ID
+    await node.observe()
+    await node.turn(made(11, OTHER_ID), file_used(b"/pause", 11, use=Use.EXECUTED))
+    await node.turn(seconds=3)
+    assert _lost(await node.turn()) == set()
+
+
+WEB = "plain/web"
+NAMED = CgroupEvent(11, "/plain/web", 105 * SECOND)
+
+
+async def test_a_name_is_no_excuse_for_one_that_nobody_told_of(node: Node) -> None:
+    node.runtime.own = "/plain/"
+    await node.observe()
+    node.runtime.listed.append(WEB)
+    node.runtime.there[WEB] = container(WEB, node.now_us)
+    await node.turn()
+    node.runtime.exited.add(WEB)
+    await node.turn(NAMED, file_used(b"/bin/app", 11), seconds=5)
+    await node.turn(seconds=3)
+    assert ("container_unknown", 1) in _lost(await node.turn())
+
+
+async def test_what_one_does_after_the_runtime_was_asked_waits_until_it_is_again(
+    node: Node,
+) -> None:
+    node.runtime.listed.append(WEB)
+    node.runtime.there[WEB] = container(WEB, node.now_us)
+    await node.turn(seconds=3)
+    late = CgroupEvent(11, "/plain/web", node.now_us + SECOND + 5)
+    started = file_used(INIT, 11, use=Use.EXECUTED)
+    assert await node.turn(late, started) == []
+    (batch,) = await node.turn()
+    assert [access.path for access in batch.accesses] == [INIT]
+
+
+class Listing:
+    """A runtime that answers once."""
+
+    def __init__(self) -> None:
+        self.answers = iter([[Listed(WEB, started=True, exited=False)]])
+
+    async def list(self) -> list[Listed]:
+        try:
+            return next(self.answers)
+        except StopIteration:
+            raise RuntimeUnavailableError("away") from None
+
+
+async def test_what_a_runtime_said_before_is_no_news() -> None:
+    both: list[Any] = [Listing(), Runtime()]
+    runtimes = Runtimes(both)
+    assert [one.fresh for one in await runtimes.list()] == [True]
+    assert [one.fresh for one in await runtimes.list()] == [False]
