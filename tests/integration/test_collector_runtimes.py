@@ -147,9 +147,10 @@ async def test_plain_containerd(
         pytest.skip(f"ctr cannot run here: {done.stderr.decode()[-400:]}")
     runtime = ContainerdRuntime(containerd.endpoint)
     try:
-        assert Listed("plain/web", started=True, exited=False) in await runtime.list()
+        (listed,) = (one for one in await runtime.list() if one.id == "plain/web")
         info = await runtime.describe("plain/web")
         assert info is not None
+        assert listed == Listed("plain/web", True, False, created_at_us=info.created_at_us)
         assert info.image.config_digest == probe_image.config_digest
         assert probe_image.manifest_digest in info.image.manifest_digests
         assert info.workload == Workload("plain", "web", "web")
