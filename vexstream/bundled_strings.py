@@ -7,8 +7,8 @@ there with it (vexstream/script_strings.py). So:
    script of the image are a sign of it. Traces that are found and that packages of many names have
    count neither way, nor do names that modules export. In a script that was not minified names of
    properties do not count: who calls a package writes them as well.
-2. Own scripts with signs of a package and much of one of its scripts are files of it, unless they
-   load it by its name, for that may be all that is there.
+2. Own scripts with signs of a package and much of one of its scripts, names of the language aside,
+   are files of it, unless they load it by its name, for that may be all that is there.
 3. A package of which a minified bundle has signs and no more is perhaps in it (once the bundle was
    used, no silence shows that it is unused); so is one of which it has none, unless nearly all of
    its code is in scripts that would show, and each of those that others load and that come alone;
@@ -25,9 +25,12 @@ from vexstream import script_strings
 from vexstream.bundled import places_of
 from vexstream.bundled_lines import is_installed
 from vexstream.bundled_needs import Needs
+from vexstream.claims import OS_TYPES
 from vexstream.filekinds import Kind, kind
 from vexstream.imagefiles import Image
+from vexstream.npm_manifests import NAME
 from vexstream.scan import Package
+from vexstream.script_strings import OF_LANGUAGE
 
 WINDOW = 5
 MIN_TRACES = 3
@@ -199,8 +202,9 @@ class Strings:
         self.too_many = self.too_many or self._work < 0
 
     def _holding(self, signs: int, traces: Mapping[int, int], packages: int) -> int:
-        """The own scripts with signs that have much of a script; none any more when there is too
-        much to look at."""
+        """The own scripts with signs that have much of what is a script's own; none any more when
+        there is too much to look at."""
+        traces = {one: bits for one, bits in traces.items() if one not in OF_LANGUAGE}
         self._pay(signs.bit_count() * (len(traces) + packages))
         seen: Counter[int] = Counter()
         if signs and not self.too_many:
@@ -272,15 +276,35 @@ def with_bundles(
     """The packages with the scripts that hold strings of them."""
     found = strings.found(packages)
     doubts = _Doubts(strings, found, image)
+    bundled = _bundled(packages)
     changed = []
     for number, package in enumerate(packages):
         files = tuple(sorted({*package.files, *doubts.holding(number)}))
         perhaps, reason = package.perhaps_in, package.unobservable
-        if is_bundled(package):
-            perhaps = doubts.carriers(number, perhaps)
+        if number in bundled:
+            perhaps = doubts.carriers(bundled[number], perhaps)
             reason = reason or doubts.reason
         changed.append(replace(package, files=files, perhaps_in=perhaps, unobservable=reason))
     return tuple(changed)
+
+
+def _bundled(packages: Sequence[Package]) -> Mapping[int, Sequence[int]]:
+    """Packages that a bundle may hold: npm packages, and those of the operating system that brought
+    some, with the numbers of these."""
+    found: dict[int, Sequence[int]] = {}
+    of_manifest: dict[bytes, list[int]] = defaultdict(list)
+    for number, package in enumerate(packages):
+        if is_bundled(package):
+            found[number] = (number,)
+            for path in package.files:
+                if path.endswith(NAME):
+                    of_manifest[path].append(number)
+    for number, package in enumerate(packages):
+        if package.type in OS_TYPES:
+            brought = {one for path in package.files for one in of_manifest.get(path, ())}
+            if brought:
+                found[number] = sorted(brought)
+    return found
 
 
 class _Doubts:
@@ -308,11 +332,13 @@ class _Doubts:
         self._room -= len(places)
         return places
 
-    def carriers(self, number: int, beside: tuple[bytes, ...]) -> tuple[bytes, ...]:
-        """Those that may hold it: the same tuple for the same bundles."""
-        bundles = self._compiled | self._found.perhaps.get(number, 0)
-        if number in self._found.silent:
-            bundles = self._strings.minified
+    def carriers(self, numbers: Sequence[int], beside: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """Those that may hold one of them: the same tuple for the same bundles."""
+        bundles = self._compiled
+        for number in numbers:
+            bundles |= self._found.perhaps.get(number, 0)
+        if not self._found.silent.isdisjoint(numbers):
+            bundles |= self._strings.minified
         places = self._places.get((bundles, beside))
         if places is None and self._room >= 0:
             named = places_of(self._image, self._strings.paths(bundles))

@@ -184,6 +184,30 @@ def test_packages_anywhere_may_be_in_a_bundle_anywhere(tmp_path: Path, home: str
         assert found["qs"].perhaps_in == ((bundle,) if beside else ())
 
 
+def test_names_of_the_language_prove_no_package(tmp_path: Path) -> None:
+    """minimist was held by each bundle of lodash, in an image of these two."""
+    names = ("forEach", "indexOf", "concat", "filter", "charCodeAt", "prototype", "hasOwnProperty")
+    source = "; ".join(f"a.{name}(b)" for name in names)
+    files = {**package(source), "srv/shop.js": f"let {LONG}{source.replace(' ', '')}"}
+    found = scanned(tmp_path, files)["ms"]
+    assert BUNDLE not in found.files
+    assert found.perhaps_in == (BUNDLE,)
+
+
+def test_what_a_distribution_packs_may_be_in_a_bundle_as_well(tmp_path: Path) -> None:
+    plain = "function f(a, b) { return a * b + a }\n" * 9
+    places = ("/usr/share/nodejs/ms/package.json", "/usr/share/nodejs/ms/index.js")
+    files = {places[0][1:]: "{}", places[1][1:]: plain, "usr/share/nodejs/qs/package.json": "{}",
+             "usr/share/nodejs/qs/index.js": SOURCE, "srv/shop.js": f"let {LONG}"}  # fmt: skip
+    found = scanned(
+        tmp_path, files, (), artifact("npm", "ms", at=places[:1]),
+        artifact("npm", "qs", at=("/usr/share/nodejs/qs/package.json",)), deb("node-ms", *places),
+        deb("node-qs", "/usr/share/nodejs/qs/package.json", "/usr/share/nodejs/qs/index.js"),
+    )  # fmt: skip
+    assert found["node-ms"].perhaps_in == found["ms"].perhaps_in == (BUNDLE,)
+    assert found["node-qs"].perhaps_in == found["qs"].perhaps_in == ()
+
+
 def test_what_bytenode_compiled_may_hold_everything(tmp_path: Path) -> None:
     files = {**package(SOURCE), "srv/shop.jsc": "compiled"}
     assert scanned(tmp_path, files)["ms"].perhaps_in == (b"/srv/shop.jsc",)
