@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+import structlog
+
 from services.collector.errors import RuntimeUnavailableError
+
+log = structlog.get_logger()
 
 _ANSWER_SECONDS = 10.0
 _MAX_LINE_BYTES = 4 << 20
@@ -41,12 +45,12 @@ async def events(socket: str, since_us: int) -> AsyncIterator[Event]:
         writer.write(f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
         async with asyncio.timeout(_ANSWER_SECONDS):
             await _require_success(reader, socket)
-        while line := await reader.readline():
+        while (line := await _line(reader)) != b"":
             event = _read(line)
             if event is not None:
                 yield event
         raise RuntimeUnavailableError(f"{socket} tells of no events any more")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError) as error:
         raise RuntimeUnavailableError(
             f"{socket} tells of no events ({type(error).__name__}: {error})"
         ) from error
@@ -64,11 +68,24 @@ async def _require_success(reader: asyncio.StreamReader, socket: str) -> None:
         pass  # headers
 
 
-def _read(line: bytes) -> Event | None:
-    """None for what is no event of a container."""
-    read: Any = json.loads(line)
-    actor = read.get("Actor") or {}
-    if read.get("Type") != "container" or not actor.get("ID"):
+async def _line(reader: asyncio.StreamReader) -> bytes | None:
+    """Empty at the end; None for one that is too long, of which the rest comes as the next."""
+    try:
+        return await reader.readline()
+    except ValueError:
         return None
-    at_us = int(read.get("timeNano") or int(read["time"]) * 1_000_000_000) // 1000
-    return Event(actor["ID"], read["Action"], at_us, actor.get("Attributes") or {})
+
+
+def _read(line: bytes | None) -> Event | None:
+    """None for what is no event of a container, and for what cannot be read: it would come again
+    after each break. A container that nobody told of then is known by its cgroup."""
+    try:
+        read: Any = json.loads(line or b"")
+        actor = read.get("Actor") or {}
+        if read.get("Type") != "container" or not actor.get("ID"):
+            return None
+        at_us = int(read.get("timeNano") or int(read["time"]) * 1_000_000_000) // 1000
+        return Event(actor["ID"], read["Action"], at_us, actor.get("Attributes") or {})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        log.warning("an event of the runtime cannot be read", error=f"{type(error).__name__}")
+        return None

@@ -84,6 +84,18 @@ async def test_an_answer_of_another_kind_is_no_stream(tmp_path: Path, answer: by
 
 
 @pytest.mark.parametrize(
+    "line",
+    [b"no json\n", b"[]\n", b'{"Type": "container", "Actor": {"ID": "1"}}\n',
+     _line("create", 8, label="x" * (5 << 20))],
+    ids=["no json", "no object", "no time", "too long"],
+)  # fmt: skip
+async def test_what_cannot_be_read_is_passed_over(tmp_path: Path, line: bytes) -> None:
+    """It would come first again after each break."""
+    told, _ = await _all(tmp_path, b"HTTP/1.0 200 OK\r\n\r\n" + line + _line("start", 9))
+    assert told == [Told(ID, 9_000_000)]
+
+
+@pytest.mark.parametrize(
     ("tagged", "named"), [("1970-01-01T00:00:07Z", True), ("1970-01-01T00:00:09Z", False)]
 )
 async def test_a_name_that_moved_since_names_nothing(
