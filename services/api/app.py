@@ -40,6 +40,7 @@ from services.api.projection import Projection
 from services.api.settings import ApiSettings
 from services.api.state import State
 from services.api.subjects import subjects
+from services.common import tasks
 from services.common.kafka import connection
 
 log = structlog.get_logger()
@@ -147,5 +148,4 @@ async def _beside(
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.wait({task})
+        await tasks.end(task)

@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from schemas.messages import ImageSeen, decode_batch, encode_batch, encode_image_seen
 from services.collector.errors import SpoolError
 from services.collector.spool import Record, Spool
-from services.common import metrics
+from services.common import metrics, tasks
 from services.common.kafka import producer
 from services.common.settings import CommonSettings
 from services.common.topics import Topic
@@ -119,7 +119,7 @@ class Publisher:
         """Leaves to the spool what is not sent, and closes the producer."""
         self._closed = True
         if self._sender is not None:
-            self._sender.cancel()
+            await tasks.end(self._sender)
             with contextlib.suppress(asyncio.CancelledError):
                 await self._sender
         for waiting in self._rounds:

@@ -21,6 +21,7 @@ from services.collector.bearers import bears_name, name_of, next_of
 from services.collector.errors import RuntimeUnavailableError
 from services.collector.protocols import Telling
 from services.collector.runtime import ContainerInfo, Ended, Listed, Told
+from services.common import tasks
 from vexstream.nameless import is_nameless
 
 log = structlog.get_logger()
@@ -124,7 +125,7 @@ class Remembering:
     async def close(self) -> None:
         """Ends the stream, and closes the connection."""
         if self._listener is not None:
-            self._listener.cancel()
+            await tasks.end(self._listener)
             with contextlib.suppress(asyncio.CancelledError):
                 await self._listener
         await self._runtime.close()

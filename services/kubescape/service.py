@@ -5,6 +5,7 @@ import contextlib
 
 import structlog
 
+from services.common import tasks
 from services.common.kafka import producer
 from services.common.ops import ops_server
 from services.common.topics import ensure_topics
@@ -26,9 +27,7 @@ async def run(settings: KubescapeSettings, stop: asyncio.Event) -> None:
             running = asyncio.create_task(mirror.run())
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
-            if not running.done():
-                running.cancel()
+            await tasks.end(stopping, running)
             with contextlib.suppress(asyncio.CancelledError):
                 await running
     log.info("stopped")

@@ -17,6 +17,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from schemas.codec import CodecError
 from schemas.messages import RESCAN, decode_image_seen
+from services.common import tasks
 from services.common.kafka import DeadLetterBox, connection, producer
 from services.common.ops import ops_server
 from services.common.topics import Topic, ensure_topics
@@ -87,8 +88,7 @@ async def run(settings: ScannerSettings, stop: asyncio.Event) -> None:
                     {working, stopping, following, hearing}, return_when=asyncio.FIRST_COMPLETED
                 )
                 for task in (working, stopping, following, hearing):
-                    task.cancel()
-                    await asyncio.gather(task, return_exceptions=True)
+                    await tasks.end(task)
                 for task in (working, following, hearing):
                     if not task.cancelled():
                         task.result()  # raises what ended it

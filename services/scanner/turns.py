@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from schemas.messages import ImageSeen, encode_image_seen
+from services.common import tasks
 from services.common.kafka import connection
 from services.common.settings import CommonSettings
 from services.common.topics import Topic
@@ -118,8 +119,7 @@ class Turns:
             await self._until(lambda: self._line.first(digest, time.monotonic()) == self._me)
             yield
         finally:
-            renewing.cancel()
-            await asyncio.gather(renewing, return_exceptions=True)
+            await tasks.end(renewing)
             await self._say(digest, _DONE)
 
     def _hear(self, record: "ConsumerRecord[bytes, bytes]") -> None:
