@@ -195,8 +195,10 @@ def test_a_new_cgroup_is_told_with_its_path(core_source: CoreSource) -> None:
     group = find_root(None) / "vexstream-test"
     group.mkdir()
     try:
-        made = [e for e in core_source.drain() if isinstance(e, CgroupEvent)]
-        assert CgroupEvent(group.stat().st_ino, "/vexstream-test") in made
+        made = {e.cgroup: e for e in core_source.drain() if isinstance(e, CgroupEvent)}
+        event = made[group.stat().st_ino]
+        assert event.path == "/vexstream-test"
+        assert abs(event.made_at_us / 1e6 - group.stat().st_ctime) < 1
         assert candidates("/vexstream-test") == ["vexstream-test"]
     finally:
         group.rmdir()

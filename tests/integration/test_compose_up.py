@@ -26,7 +26,7 @@ from services.local.image_archive import ImageArchive
 from tests.support.docker import OURS, ROOT, Engine, Images
 from tests.support.validity import check_once
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
 
 _API = "http://127.0.0.1:8000"
 _APPLICATION = "http://127.0.0.1:8080"

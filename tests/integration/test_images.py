@@ -27,7 +27,7 @@ from services.local.ports import free_port
 from services.local.tools import workspace
 from tests.support.docker import OURS, PYTHON, Images
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
 
 _services: Any = api_pb2_grpc
 """Generated code without types."""

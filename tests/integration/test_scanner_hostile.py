@@ -21,7 +21,7 @@ import pytest
 from services.local import grype_db as sample
 from services.local.image_archive import File, ImageConfig, layer_of_files, write_archive
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
 
 MIB = 1024 * 1024
 large = pytest.mark.skipif(
