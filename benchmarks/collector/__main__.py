@@ -192,7 +192,7 @@ def main() -> None:
         results["cold"] = cold(opens, size)
         results["rates"] = rates(opens, size)
         results["new"] = new_files(opens, size)
-    results["work"] = work.measured(size.work_seconds)
+    results["work"] = dict(work.measured(size.work_seconds))
     for name, found in results["work"].items():
         print(
             f"{name}: {1e3 * found['bare_s']:.1f} CPU ms bare, {1e3 * found['seen_s']:.1f} ms seen;"
