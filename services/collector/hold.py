@@ -17,6 +17,8 @@ class _Held:
     lost: Counter[str] = field(default_factory=Counter)
     lost_at_us: int | None = None
     """When it first lost something."""
+    expired: int = 0
+    """How many of the lost ones were handed out as expired."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,11 @@ class Hold:
         """The cgroups for which anything waits."""
         return list(self._held)
 
+    def expired(self, cgroup: int) -> int:
+        """How many of the events of a cgroup that are counted as lost `expire` has returned."""
+        held = self._held.get(cgroup)
+        return 0 if held is None else held.expired
+
     def on(self, device: int) -> list[FileEvent]:
         """What waits of the files of one file system."""
         return [
@@ -90,6 +97,7 @@ class Hold:
                 event = held.events.popleft()[1]
                 self._release([event])
                 held.lost["hold_overflow"] += 1
+                held.expired += 1
                 expired.setdefault(cgroup, []).append(event)
         return expired
 
@@ -109,6 +117,7 @@ class Hold:
         above = self._held.setdefault(heir, _Held())
         above.events.extend(held.events)
         above.lost += held.lost
+        above.expired += held.expired
         times = [at for at in (above.lost_at_us, held.lost_at_us) if at is not None]
         above.lost_at_us = min(times, default=None)
 

@@ -49,6 +49,8 @@ _RETRY_SECONDS = 2.0
 _FLUSH_SECONDS = 10.0
 _HOUSEKEEPING_SECONDS = 60.0
 _MAX_VANISHED = 1000
+_PATIENCE_SECONDS = 5.0
+"""How long, in one turn, containers are asked for after a runtime did not tell of one."""
 _DECIDE_SECONDS = 60.0
 """How long the word of a runtime that does not answer is waited for."""
 
@@ -159,6 +161,8 @@ class Collector:
         """Containers that are listed still and of which everything was said."""
         self._unnamed: set[str] = set()
         """Containers that are listed, of an image that nobody can name."""
+        self._untold: set[str] = set()
+        """Containers that are listed, and of which the runtime could not tell when it was asked."""
         self._vanished: dict[str, None] = {}
         """Containers that were listed, and gone when they were asked for."""
         self._strangers: Counter[str] = Counter()
@@ -283,23 +287,40 @@ class Collector:
         listed = {one.id: one for one in await self._runtime.list()}
         self._over &= set(listed)
         self._unnamed &= set(listed)
-        for container_id, one in listed.items():
-            if container_id in self._over:
-                if one.exited or not one.started:
-                    continue
-                self._over.discard(container_id)  # Docker starts it again under its id
-            if container_id not in self._tracker.containers and not await self._begin(one):
-                continue
-            if one.fresh and not one.exited and bears_name(container_id):
-                self._tracker.listed(container_id, asked_us)
-            if one.started:
-                self._tracker.mark_started(container_id)
-            if one.exited:
-                self._end(container_id, await self._runtime.ended(container_id))
+        # Docker starts one again under its id, and it may have ended again by now.
+        self._over -= self._tracker.awaited()
+        self._untold &= set(listed)
+        failure: RuntimeUnavailableError | None = None
+        # One that is damaged must not hide the others from us: those come first.
+        for container_id in sorted(listed, key=self._untold.__contains__):
+            try:
+                await self._look_at(listed[container_id], asked_us)
+                self._untold.discard(container_id)
+            except RuntimeUnavailableError as error:
+                self._untold.add(container_id)
+                failure = error
+                if _now_us() - asked_us > _PATIENCE_SECONDS * 1e6:
+                    break
         for container_id in self._tracker.containers - set(listed):
             self._end(container_id, None)
         metrics.UNNAMED_CONTAINERS.set(len(self._unnamed))
         self._look_at_mounts()
+        if failure is not None:
+            raise failure
+
+    async def _look_at(self, one: Listed, asked_us: int) -> None:
+        if one.id in self._over:
+            if one.exited or not one.started:
+                return
+            self._over.discard(one.id)
+        if one.id not in self._tracker.containers and not await self._begin(one):
+            return
+        if one.fresh and not one.exited and bears_name(one.id):
+            self._tracker.listed(one.id, asked_us)
+        if one.started:
+            self._tracker.mark_started(one.id)
+        if one.exited:
+            self._end(one.id, await self._runtime.ended(one.id))
 
     async def _begin(self, one: Listed) -> bool:
         """Whether the container is under observation now."""
@@ -339,6 +360,7 @@ class Collector:
                 self._strange += count
                 log.warning("a container was gone before the runtime could be asked for it",
                             cgroup=path, uses=count)  # fmt: skip
+            self._over -= ids  # it is looked at once more, and has that as its own loss
         self._strangers.clear()
         self._decided_at = time.monotonic()
 

@@ -61,8 +61,10 @@ class Tracker:
         """When, between two times, a cgroup was made."""
         self._unsure: set[str] = set()
         """Names of which a cgroup was made after the runtime was asked last."""
-        self._former: set[int] = set()
-        """Cgroups of such that are no longer under observation."""
+        self._former: dict[int, str] = {}
+        """Cgroups of such that are no longer under observation -> whose they were."""
+        self._unowned: set[int] = set()
+        """Cgroups of which events were read that are no known container's, since `awaited`."""
         self._neighbours = Neighbours(hold, self._may_use)
         self._now_us = 0
         self._losses: Counter[tuple[int, str]] = Counter()
@@ -110,6 +112,19 @@ class Tracker:
         """Paths of cgroups that no container was found for, with the number of their uses that were
         given up or lost since this was asked last."""
         found, self._strangers = self._strangers, Counter()
+        return found
+
+    def awaited(self) -> set[str]:
+        """What may be ids of containers not under observation, by the events that were read since
+        this was asked last. Of those that bear a name only who had the cgroup before."""
+        found: set[str] = set()
+        unowned, self._unowned = self._unowned, set()
+        for cgroup in unowned:
+            if cgroup in self._former:
+                found.add(self._former[cgroup])
+            else:
+                ids = candidates(self.index.path(cgroup) or "")
+                found.update(one for one in ids if not bears_name(one))
         return found
 
     def is_late(self, info: ContainerInfo) -> bool:
@@ -222,6 +237,7 @@ class Tracker:
                 continue
             owner = self._owner(event.cgroup)
             if owner is None:
+                self._unowned.add(event.cgroup)
                 # A neighbour may be gone by the time that it is known who used its file.
                 wait = not self._hold.add(event, now_us)
                 self._neighbours.credit(event, now_us, wait=wait)
@@ -279,12 +295,13 @@ class Tracker:
         for cgroup in gone:
             path = self.index.path(cgroup) or ""
             self.index.forget(cgroup)
+            noted = self._hold.expired(cgroup)
             events, lost = self._hold.take(cgroup)
             for event in events:
                 self._neighbours.credit(event, self._now_us)
             self._made.pop(cgroup, None)
-            self._note_stranger(cgroup, path, events, lost.total())
-            self._former.discard(cgroup)
+            self._note_stranger(cgroup, path, events, lost.total() - noted)
+            self._former.pop(cgroup, None)
             if owner := self._owners.pop(cgroup, None):
                 self._tracked[owner].cgroups.discard(cgroup)
         for key in [key for key in self._losses if key[0] in gone]:
@@ -453,7 +470,7 @@ class Tracker:
         for cgroup in former:
             del self._owners[cgroup]
         if bears_name(container_id):
-            self._former |= former
+            self._former |= dict.fromkeys(former, container_id)
             bearers = self._bearers[name_of(container_id)]
             bearers.remove(container_id)
             if not bearers:

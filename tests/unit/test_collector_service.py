@@ -27,6 +27,8 @@ class Runtime:
         self.there: dict[str, ContainerInfo] = {}
         self.listed: list[str] = []
         self.exited: set[str] = set()
+        self.broken: set[str] = set()
+        self.ended_at: dict[str, Ended] = {}
         self.own = ""
         self.answers = True
 
@@ -39,10 +41,12 @@ class Runtime:
         return [Listed(one, started=True, exited=one in self.exited) for one in self.listed]
 
     async def describe(self, container_id: str) -> ContainerInfo | None:
+        if container_id in self.broken:
+            raise RuntimeUnavailableError("it answers 500")
         return self.there.get(container_id)
 
     async def ended(self, container_id: str) -> Ended | None:
-        return None
+        return self.ended_at.get(container_id)
 
     def owns(self, path: str) -> bool:
         return bool(self.own) and self.own in path
@@ -180,6 +184,91 @@ async def test_a_pods_sandbox_that_nobody_told_of_is_no_loss(node: Node) -> None
     assert _lost(await node.turn()) == set()
 
 
+async def _forget_cgroups(node: Node) -> None:
+    """All but that of the container that runs."""
+    (node.collector._index.root / "kubepods/pod1" / ID).mkdir(parents=True)
+    for _ in range(2):
+        await node.collector._keep_house()
+
+
+async def test_nor_is_it_when_its_cgroup_is_gone_and_what_it_used_was_given_up_before(
+    node: Node,
+) -> None:
+    node.runtime.own = OTHER_ID
+    await node.observe()
+    await node.turn(made(11, OTHER_ID), file_used(b"/pause", 11, use=Use.EXECUTED))
+    await node.turn(seconds=3)
+    await _forget_cgroups(node)
+    for _ in range(2):
+        assert _lost(await node.turn()) == set()
+
+
+async def test_what_was_given_up_is_told_once(node: Node) -> None:
+    node.runtime.own = OTHER_ID
+    await node.observe()
+    await node.turn(made(11, OTHER_ID), file_used(b"/bin/app", 11))
+    await node.turn(seconds=3)
+    assert _lost(await node.turn()) == {("container_unknown", 1)}
+    await _forget_cgroups(node)
+    for _ in range(2):
+        assert _lost(await node.turn()) == set()
+
+
+def _run_again(node: Node, at_us: int) -> tuple[RawEvent, ...]:
+    """The container of the test had ended, and has run once more since then."""
+    node.runtime.ended_at[ID] = Ended(at_us, 0)
+    return (made(12), file_used(b"/bin/late", 12, use=Use.EXECUTED))
+
+
+async def _ended(node: Node) -> None:
+    await node.observe()
+    node.runtime.exited.add(ID)
+    node.runtime.ended_at[ID] = Ended(node.now_us + 1, 0)
+    (last,) = await node.turn()
+    assert last.exit_code == 0
+    assert await node.turn() == []
+
+
+async def test_one_that_ran_again_and_ended_before_it_was_listed_has_what_it_used(
+    node: Node,
+) -> None:
+    """``docker start`` of a job that takes a moment: it is listed as ended before and after."""
+    await _ended(node)
+    assert await node.turn(*_run_again(node, node.now_us + 1)) == []
+    (again,) = await node.turn()
+    assert [access.path for access in again.accesses] == [b"/bin/late"]
+    assert (again.container_id, again.lost) == (ID, 0)
+    assert await node.turn() == []
+
+
+async def test_what_it_used_then_is_its_loss_when_it_cannot_be_told(node: Node) -> None:
+    await _ended(node)
+    await node.turn(*_run_again(node, node.now_us + 1))
+    node.runtime.answers = False
+    for _ in range(3):
+        await node.turn(seconds=3)
+    node.runtime.answers = True
+    await node.turn()
+    batches = await node.turn()
+    assert [batch.container_id for batch in batches if batch.lost] == [ID]
+
+
+async def test_one_of_which_the_runtime_cannot_tell_hides_no_other(node: Node) -> None:
+    node.runtime.listed.append(OTHER_ID)
+    node.runtime.broken.add(OTHER_ID)
+    await node.observe()
+    assert node.collector._tracker.containers == {ID}
+    assert "it answers 500" in (node.collector._health.not_ready() or "")
+    node.runtime.listed.remove(ID)
+    await node.turn()
+    assert node.collector._tracker.containers == set()
+    node.runtime.broken.clear()
+    node.runtime.there[OTHER_ID] = container(OTHER_ID, node.now_us)
+    await node.turn()
+    assert node.collector._tracker.containers == {OTHER_ID}
+    assert node.collector._health.not_ready() is None
+
+
 WEB = "plain/web"
 NAMED = CgroupEvent(11, "/plain/web", 105 * SECOND)
 
@@ -207,6 +296,24 @@ async def test_what_one_does_after_the_runtime_was_asked_waits_until_it_is_again
     assert await node.turn(late, started) == []
     (batch,) = await node.turn()
     assert [access.path for access in batch.accesses] == [INIT]
+
+
+async def test_what_one_by_a_name_uses_after_it_was_taken_for_ended_is_its_own(
+    node: Node,
+) -> None:
+    """containerd leaves a task out of its list whose shim is slow to answer."""
+    node.runtime.own = "/plain/"
+    node.runtime.listed.append(WEB)
+    node.runtime.there[WEB] = container(WEB, node.now_us)
+    await node.turn(seconds=3)
+    here = CgroupEvent(11, "/plain/web", node.now_us + 5)
+    await node.turn(here, file_used(INIT, 11, use=Use.EXECUTED))
+    node.runtime.exited.add(WEB)
+    await node.turn()
+    await node.turn(file_used(b"/bin/late", 11, use=Use.EXECUTED))
+    node.runtime.ended_at[WEB] = Ended(node.now_us + 1, 0)
+    (again,) = await node.turn()
+    assert [access.path for access in again.accesses] == [b"/bin/late"]
 
 
 class Listing:
