@@ -1,19 +1,25 @@
 """Plain containerd (ctr, nerdctl) through its own gRPC interface."""
 
 import asyncio
+import contextlib
 import re
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from typing import Any
 
 from services.collector.containerd_api import ContainerdApi, microseconds
 from services.collector.containerd_images import ContainerdImages
+from services.collector.errors import RuntimeUnavailableError
 from services.collector.runtime import ContainerInfo, Ended, Listed, Told, nameless
 from vexstream.identity import Image, Workload
 
 _OWNED_BY_OTHERS = {"k8s.io", "moby"}
 """containerd's namespaces of CRI and Docker, which say more of their containers themselves."""
 _HEX_ID = re.compile(r"[0-9a-f]{64}\Z")
+_SCOPE = re.compile(r"(?:/[^/]+\.slice)+/nerdctl-([0-9a-f]{64})\.scope(?:/|\Z)")
+"""With systemd; else a cgroup is called by the namespace and the name."""
 _RUNNING, _STOPPED = 2, 3
+_MAX_OF_NONE = 4000
 
 
 class ContainerdRuntime:
@@ -25,6 +31,9 @@ class ContainerdRuntime:
         """Containers -> where they are."""
         self._listed: set[str] = set()
         """Namespaces, those without containers too, and those that are gone."""
+        self._of_none: OrderedDict[str, None] = OrderedDict()
+        """Containers that run no image, also some that are gone: a directory of the node (``ctr run
+        --rootfs``), or what BuildKit has mounted for a step of a build."""
         self._images = ContainerdImages(self._api)
 
     async def version(self) -> str:
@@ -45,6 +54,8 @@ class ContainerdRuntime:
                 self._api.call("tasks.v1.Tasks/List", "Empty", "Tasks", namespace),
             )
             states = {task.id: task.status for task in tasks.tasks}
+            for one in containers.containers:
+                self._note(_id(namespace, one.id), of_none=_runs_none(one))
             listed += [
                 Listed(
                     _id(namespace, one.id),
@@ -53,6 +64,7 @@ class ContainerdRuntime:
                     created_at_us=microseconds(one.created_at),
                 )
                 for one in containers.containers
+                if _id(namespace, one.id) not in self._of_none
             ]
             known |= {_id(namespace, one.id): namespace for one in containers.containers}
         self._namespaces = known
@@ -95,6 +107,11 @@ class ContainerdRuntime:
             self._namespaces.setdefault(container_id, namespace)
             self._listed.add(namespace)
             if envelope.topic == "/containers/create":
+                of_none = not event.image and await self._is_of_none(namespace, name)
+                self._note(container_id, of_none=of_none)
+            if container_id in self._of_none:
+                continue
+            if envelope.topic == "/containers/create":
                 workload, image = Workload(namespace, name, name), nameless([event.image])
                 yield Told(container_id, at_us, ContainerInfo(container_id, workload, image, at_us))
             elif envelope.topic == "/tasks/start":
@@ -109,9 +126,13 @@ class ContainerdRuntime:
         return await self._images.named(namespace, info.image, info.created_at_us)
 
     def owns(self, path: str) -> bool:
-        """A cgroup by this path is a container's of this runtime."""
-        parts = path.strip("/").split("/")
-        return len(parts) == 2 and parts[0] in self._listed
+        """A cgroup by this path is a container's of this runtime, or lies in one."""
+        namespace, _, below = path.strip("/").partition("/")
+        name = below.partition("/")[0]
+        if name and namespace in self._listed:
+            return _id(namespace, name) not in self._of_none
+        scope = _SCOPE.match(path)
+        return scope is not None and scope[1] not in self._of_none
 
     async def close(self) -> None:
         """Closes the connection."""
@@ -123,6 +144,21 @@ class ContainerdRuntime:
             return above, name
         return self._namespaces.get(container_id, "default"), container_id
 
+    def _note(self, container_id: str, *, of_none: bool) -> None:
+        """Names come again: the next one by it may run an image."""
+        self._of_none.pop(container_id, None)
+        if of_none:
+            self._of_none[container_id] = None
+        if len(self._of_none) > _MAX_OF_NONE:
+            self._of_none.popitem(last=False)
+
+    async def _is_of_none(self, namespace: str, name: str) -> bool:
+        """One that is gone already may have run an image."""
+        with contextlib.suppress(RuntimeUnavailableError):
+            container = await self._record(namespace, name)
+            return container is not None and _runs_none(container)
+        return False
+
     async def _record(self, namespace: str, name: str) -> Any | None:
         answer = await self._api.call(
             "containers.v1.Containers/Get", "Id", "ContainerOne", namespace, id=name
@@ -132,6 +168,10 @@ class ContainerdRuntime:
     async def _task(self, namespace: str, name: str) -> Any | None:
         tasks = await self._api.call("tasks.v1.Tasks/List", "Empty", "Tasks", namespace)
         return next((task for task in tasks.tasks if task.id == name), None)
+
+
+def _runs_none(container: Any) -> bool:
+    return not container.image and not container.snapshot_key
 
 
 def _id(namespace: str, name: str) -> str:

@@ -19,6 +19,9 @@ from services.collector.errors import NotOfferedError, RuntimeUnavailableError
 
 _CALL_SECONDS = 5.0
 _MAX_MANIFEST_BYTES = 4 << 20
+_NOT_THERE = {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT}
+"""The second of what cannot be there: a digest that is none, as an index may have for a platform of
+which nothing was fetched, or a snapshotter that is not loaded any more."""
 _ATTESTATION = "unknown"
 """The architecture of what lies in an index and is no image."""
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
@@ -148,7 +151,7 @@ class ContainerdApi:
                 metadata=(("containerd-namespace", namespace),),
             )  # fmt: skip
         except grpc.aio.AioRpcError as error:
-            if error.code() == grpc.StatusCode.NOT_FOUND:
+            if error.code() in _NOT_THERE:
                 return None
             raise self._away(error) from error
 
@@ -169,14 +172,15 @@ class ContainerdApi:
         """
         found = await self.document(namespace, digest) or {}
         if "config" in found:
-            return [Found(str(found["config"].get("digest", "")), (digest,), "")]
+            return [Found(_text(_mapping(found["config"]).get("digest")), (digest,), "")]
         here = []
-        for entry in found.get("manifests") or ():
-            architecture = (entry.get("platform") or {}).get("architecture", "")
-            inner = await self.document(namespace, entry.get("digest", ""))
+        for entry in map(_mapping, _items(found.get("manifests"))):
+            architecture = _text(_mapping(entry.get("platform")).get("architecture"))
+            manifest = _text(entry.get("digest"))
+            inner = await self.document(namespace, manifest)
             if inner is not None and "config" in inner and architecture != _ATTESTATION:
-                config = str(inner["config"].get("digest", ""))
-                here.append(Found(config, (digest, entry["digest"]), architecture))
+                config = _text(_mapping(inner["config"]).get("digest"))
+                here.append(Found(config, (digest, manifest), architecture))
         return here
 
     async def chain(self, namespace: str, config: str) -> str:
@@ -185,8 +189,8 @@ class ContainerdApi:
         Raises:
             RuntimeUnavailableError: it does not answer.
         """
-        rootfs = (await self.document(namespace, config) or {}).get("rootfs") or {}
-        return chain_id(str(layer) for layer in rootfs.get("diff_ids") or ())
+        rootfs = _mapping((await self.document(namespace, config) or {}).get("rootfs"))
+        return chain_id(map(_text, _items(rootfs.get("diff_ids"))))
 
     async def events(self, namespace: str | None = None) -> AsyncIterator[tuple[Any, Any]]:
         """Containers that are made, started and ended from now on, of one namespace or of all: the
@@ -239,10 +243,10 @@ class ContainerdApi:
                 if len(body) > _MAX_MANIFEST_BYTES:
                     return None
             parsed = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         except grpc.aio.AioRpcError as error:
-            if error.code() == grpc.StatusCode.NOT_FOUND:
+            if error.code() in _NOT_THERE:
                 return None
             raise self._away(error) from error
         return parsed if isinstance(parsed, dict) else None
@@ -259,6 +263,20 @@ class ContainerdApi:
             f"{self._endpoint} does not answer as containerd ({error.code().name}: "
             f"{error.details()}): check VEXSTREAM_RUNTIMES"
         )
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    """Of a document that nobody need have looked at before: that of an image which was fetched and
+    never ran."""
+    return value if isinstance(value, dict) else {}
+
+
+def _items(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def undecoded(sent: bytes) -> tuple[bytes]:

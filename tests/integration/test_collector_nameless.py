@@ -157,6 +157,47 @@ async def test_a_container_that_an_engine_has_forgotten_is_observed_whole(
     _assert_whole(records, brief, probe_image)
 
 
+async def test_what_runs_no_image_is_left_out_and_hides_no_other(
+    node: Containerd, plain: Plain, tmp_path: Path
+) -> None:
+    """Of its snapshot containerd refuses to tell, for it names no snapshotter."""
+    plain.run("web", "/bin/sleep", "600", options=("--detach",))
+    plain.call("containers", "create", "--rootfs", str(tmp_path), "bare")
+    runtime = ContainerdRuntime(plain.endpoint)
+    try:
+        listed = {one.id for one in await runtime.list()}
+        assert {one for one in listed if one.startswith("nameless/")} == {"nameless/web"}
+        assert not runtime.owns("/nameless/bare")
+        info = await runtime.describe("nameless/bare")
+        assert info is not None
+        assert info.image.config_digest == NO_IMAGE
+    finally:
+        await runtime.close()
+        plain.call("containers", "rm", "bare")
+
+
+async def test_one_that_an_engine_starts_again_for_a_moment_has_what_it_uses_then(
+    node: Containerd, engine: Engine, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = Busy()
+    monkeypatch.setattr(DockerRuntime, "list", busy.listing(DockerRuntime.list))
+    runtimes = f"{engine.kind}=unix://{engine.socket}"
+    script = "if test -e /again; then cat /etc/debian_version; fi; : > /again"
+    name = ("--name", "vexstream-job", "--network", "host")
+    async with collecting(node, broker, f"again.{engine.kind}.", runtimes=runtimes) as records:
+        command = ("run", *name, *engine.options, PROBE, "/bin/sh", "-c", script)
+        await asyncio.to_thread(engine.call, *command)
+        await eventually(lambda: len(records.batches) == 1)
+        (job,) = list(records.batches)
+        await eventually(lambda: _is_over(records, job))
+        assert b"/etc/debian_version" not in _use_of(records, job)
+        async with busy.while_asked():
+            await asyncio.to_thread(engine.call, "start", "--attach", "vexstream-job")
+        await eventually(lambda: b"/etc/debian_version" in _use_of(records, job))
+    await asyncio.to_thread(engine.call, "rm", "--force", "vexstream-job")
+    assert not any(batch.lost for batch in records.batches[job])
+
+
 def _assert_whole(records: Records, container_id: str, image: ImageArchive) -> None:
     batches = records.batches[container_id]
     assert {batch.image.config_digest for batch in batches} == {image.config_digest}

@@ -1,5 +1,6 @@
 """Which image a container of plain containerd runs, when its record was removed or moved."""
 
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,23 +28,25 @@ class Store:
         self.layers = {CONFIG: LAYERS, OTHER_CONFIG: OTHER_LAYERS}
         self.configs = {MANIFEST: CONFIG, OTHER_MANIFEST: OTHER_CONFIG}
         self.created = [CREATED]
+        self.told: list[tuple[str, str, str]] = []
         self.namespaces = {"k8s.io": [], "plain": ["web"], "empty": []}
 
     async def call(self, method: str, *_: str, **fields: str) -> Any:
         name = method.rpartition(".")[2]
         if name == "Containers/Get":
+            one = _container(fields["id"])
             return SimpleNamespace(
                 container=SimpleNamespace(
-                    image=NAME,
+                    image=one.image,
                     snapshotter="overlayfs",
-                    snapshot_key="web",
+                    snapshot_key=one.snapshot_key,
                     created_at=_time(self.created.pop(0) if self.created[1:] else self.created[0]),
                 )
             )
         if name == "Namespaces/List":
             return SimpleNamespace(namespaces=[SimpleNamespace(name=n) for n in self.namespaces])
         if name == "Containers/List":
-            listed = [SimpleNamespace(id=one, created_at=_time(7)) for one in self.namespaces[_[2]]]
+            listed = [_container(one) for one in self.namespaces[_[2]]]
             return SimpleNamespace(containers=listed)
         if name == "Tasks/List":
             return SimpleNamespace(tasks=[])
@@ -62,12 +65,23 @@ class Store:
             name=name, target=SimpleNamespace(digest=digest), updated_at=_time(updated)
         )
 
+    async def events(self) -> AsyncIterator[tuple[Any, Any]]:
+        for topic, name, image in self.told:
+            envelope = SimpleNamespace(namespace="plain", topic=topic, timestamp=_time(CREATED))
+            yield envelope, SimpleNamespace(id=name, container_id=name, image=image)
+
     async def images(self, namespace: str, digest: str) -> list[Found]:
         config = self.configs.get(digest)
         return [Found(config, (digest,), "")] if config else []
 
     async def chain(self, namespace: str, config: str) -> str:
         return self.layers.get(config, "")
+
+
+def _container(name: str) -> Any:
+    """One of a build is a container of no image."""
+    image, key = ("", "") if name.startswith("build") else (NAME, name)
+    return SimpleNamespace(id=name, created_at=_time(7), image=image, snapshot_key=key)
 
 
 def _time(seconds: int) -> Any:
@@ -182,4 +196,30 @@ async def test_a_cgroup_is_its_own_by_the_namespace_though_nothing_runs_there_no
     assert runtime.owns("/plain/brief")
     assert not runtime.owns("/moby/brief")
     assert not runtime.owns("/system.slice/plain")
-    assert not runtime.owns("/plain/brief/inner")
+    assert runtime.owns("/plain/brief/inner"), "a container may have made cgroups in its own"
+    assert runtime.owns(f"/system.slice/nerdctl-{'5' * 64}.scope")
+    assert not runtime.owns("/system.slice/nerdctl-web.scope")
+    assert not runtime.owns(f"/docker/{'6' * 64}/system.slice/nerdctl-{'5' * 64}.scope")
+    assert not runtime.owns("/plain")
+
+
+async def test_what_runs_no_image_is_no_container_of_any(store: Store) -> None:
+    """BuildKit's steps: to keep all images of the node open for each of them would be noise."""
+    store.namespaces["plain"] = ["build", "web"]
+    runtime = _runtime(store)
+    assert [one.id for one in await runtime.list()] == ["plain/web"]
+    assert [runtime.owns(f"/plain/{name}") for name in ("build", "web", "gone")] == [
+        False, True, True,
+    ]  # fmt: skip
+
+
+async def test_nothing_is_told_of_what_runs_no_image(store: Store) -> None:
+    """But of one that takes its name, and of one of which its snapshot tells."""
+    made, begun = "/containers/create", "/tasks/start"
+    store.told = [(made, "build", ""), (begun, "build", ""), (made, "web", ""), (begun, "web", "")]
+    runtime = _runtime(store)
+    assert [told.id async for told in runtime.told(0)] == ["plain/web", "plain/web"]
+    assert not runtime.owns("/plain/build")
+    store.told = [(made, "build", NAME), (begun, "build", "")]
+    assert [told.id async for told in runtime.told(0)] == ["plain/build", "plain/build"]
+    assert runtime.owns("/plain/build")
