@@ -52,6 +52,8 @@ class Image:
         assemblies: Mapping[bytes, int] | None = None,
         node_archives: Mapping[bytes, Set[bytes]] | None = None,
         php: Mapping[bytes, bytes] | None = None,
+        *,
+        php_unread: bool = False,
     ) -> None:
         """``contents`` has dpkg's lists and diversions, Python's ``.pth`` files and .NET's
         ``.deps.json``, by path; ``bundles`` the JavaScript that a bundler wrote, and whether it was
@@ -60,7 +62,8 @@ class Image:
         layer) go by the paths of the layers, which may lead through symlinks; ``sources`` has the
         path by which the layer has the content, where that is another one of the file's names.
         ``headers`` are those of C that define code; ``node_archives`` have the npm packages in
-        them, ``php`` lines of its sources (vexstream/php_sources.py)."""
+        them, ``php`` lines of its sources (vexstream/php_sources.py), or of some of them
+        where ``php_unread``."""
         self.root = root
         self.contents = contents or {}
         self.bundles = bundles or {}
@@ -73,6 +76,7 @@ class Image:
         self._assemblies = assemblies or {}
         self.node_archives = node_archives or {}
         self.php = php or {}
+        self.php_unread = php_unread
         self.npm_homes: frozenset[bytes] = frozenset()
         """Canonical directories of the npm packages that have an artifact of their own."""
 

@@ -19,7 +19,7 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
-from itertools import product
+from itertools import chain, product
 
 from vexstream.claims import OS_TYPES
 from vexstream.imagefiles import Image
@@ -33,7 +33,7 @@ KEPT = 16
 MAX_SOURCES = 300_000
 """Of an image."""
 MAX_PAIRS = 5_000_000
-"""Sources and packages that share lines."""
+"""Sources and packages that share lines, or the end of a path."""
 _MAX_NAMES = 3
 _MAX_LINE_BYTES = 4096
 _MANY = 4096
@@ -75,24 +75,23 @@ class Source:
 
 def with_copies(packages: Sequence[Package], image: Image) -> tuple[Package, ...]:
     """The packages with the copies of their sources."""
-    sources = {
-        number: [path for path in package.files if path in image.php]
+    compared = {
+        number: sources
         for number, package in enumerate(packages)
-        if package.type == "php-composer" or package.type in OS_TYPES
+        if (package.type == "php-composer" or package.type in OS_TYPES)
+        and (sources := [path for path in package.files if path.endswith(SUFFIXES)])
     }
     owned = {path for package in packages for path in package.files}
     own = {path: lines for path, lines in image.php.items() if path not in owned}
-    compared = {number: paths for number, paths in sources.items() if paths}
-    if not own or not compared:
+    if not compared or not (own or image.php_unread):
         return tuple(packages)
     more: dict[int, set[bytes]] = defaultdict(set)
-    doubt = _TOO_MANY if len(image.php) >= MAX_SOURCES else None
-    for pair in _by_path(packages, compared, own.keys()):
-        more[pair[1]].update(image.with_twins(pair[0]))
-    pairs = _by_lines(packages, compared, image.php, own)
-    if pairs is None:
+    doubt = _TOO_MANY if image.php_unread else None
+    by_path = _by_path(packages, compared, own.keys())
+    by_lines = _by_lines(packages, compared, image.php, own)
+    if by_path is None or by_lines is None:
         doubt = _TOO_MANY
-    for path, number in pairs or ():
+    for path, number in chain(by_path or (), by_lines or ()):
         more[number].update(image.with_twins(path))
     return tuple(
         replace(
@@ -108,7 +107,8 @@ def with_copies(packages: Sequence[Package], image: Image) -> tuple[Package, ...
 
 def _by_path(
     packages: Sequence[Package], compared: Mapping[int, Sequence[bytes]], own: Set[bytes]
-) -> Iterator[tuple[bytes, int]]:
+) -> Sequence[tuple[bytes, int]] | None:
+    """None where they are too many."""
     tails: dict[bytes, list[int]] = defaultdict(list)
     for number, paths in compared.items():
         name = b"/" + packages[number].name.encode("utf-8", "replace") + b"/"
@@ -117,10 +117,13 @@ def _by_path(
             if within:
                 tails[within + rest].append(number)
     ends = Ends(tails, {posixpath.basename(path) for path in own})
+    found: list[tuple[bytes, int]] = []
     for path in own:
         tail = ends.longest(path)
-        for number in tails[tail] if tail else ():
-            yield path, number
+        found += ((path, number) for number in tails[tail]) if tail else ()
+        if len(found) > MAX_PAIRS:
+            return None
+    return found
 
 
 def _by_lines(
@@ -137,7 +140,7 @@ def _by_lines(
     holders: dict[tuple[bytes, int], set[int]] = defaultdict(set)
     for number, paths in compared.items():
         for path in paths:
-            for line in _lines(path, sketches[path]):
+            for line in _lines(path, sketches.get(path, b"")):
                 if line in copies:
                     holders[line].add(number)
     seen: Counter[tuple[bytes, int]] = Counter()

@@ -9,7 +9,7 @@ what is bundled in it.
 import posixpath
 import re
 from collections import defaultdict
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 
 from vexstream.bundled_lines import is_installed
@@ -20,6 +20,11 @@ from vexstream.scan import Package
 MAGIC = b"PK\x03\x04"
 _MANIFEST = re.compile(rb"node_modules/((?:@[\w.~-]{1,214}/)?[\w.~-]{1,214})/package\.json")
 _LONGEST = 512
+MAX_NAMES = 1_000_000
+"""Of packages in archives, of an image."""
+MAX_PAIRS = 5_000_000
+"""Packages, each with every archive that may hold it."""
+_TOO_MANY = "the image has too many archives of npm packages that may hold it"
 _VERSION = re.compile(r"-npm-(\d.*?)-[0-9a-f]{10}(?:-[\w.-]*)?\.zip\Z")
 
 
@@ -58,19 +63,34 @@ def with_archives(
     for path, names in image.node_archives.items():
         for name in names if path not in owned and path not in distributed else ():
             by_name[name.decode("utf-8", "replace")].add(path)
-    return tuple(
-        replace(package, files=tuple(sorted({*package.files, *more})))
-        if package.type == "npm" and (more := _of(package, by_name.get(package.name, set()), image))
-        else package
-        for package in packages
-    )
+    return tuple(_with(packages, by_name, image))
 
 
-def _of(package: Package, archives: set[bytes], image: Image) -> set[bytes]:
+def _with(
+    packages: Sequence[Package], by_name: Mapping[str, Set[bytes]], image: Image
+) -> Iterator[Package]:
+    of_version: dict[tuple[str, str], Set[bytes]] = {}
+    left = MAX_PAIRS
+    for package in packages:
+        which = (package.name, package.version)
+        if package.type != "npm" or package.name not in by_name:
+            yield package
+            continue
+        if which not in of_version:
+            of_version[which] = _of(*which, by_name[package.name], image)
+        more = of_version[which]
+        left -= len(more)
+        if left < 0:
+            yield replace(package, unobservable=package.unobservable or _TOO_MANY)
+        else:
+            yield replace(package, files=tuple(sorted({*package.files, *more})))
+
+
+def _of(name: str, version: str, archives: Iterable[bytes], image: Image) -> Set[bytes]:
     return {
         twin
         for path in archives
-        if _version(path, package.name) in (None, package.version)
+        if _version(path, name) in (None, version)
         for twin in image.with_twins(path)
     }
 

@@ -67,6 +67,7 @@ _JARS = re.compile(rb"([ -~]{1,4000})\.jar\0")
 _JDKS = re.compile(rb"(?:java|jdk|sun)\.[a-z.]*\Z")
 """Of the class path, in such an archive; some packages of the JDK are called ``.jar`` as well."""
 _LOCAL = re.compile(rb"PK\x03\x04.{26}", re.DOTALL)
+_NODES = b"node_modules/"
 _MAX_NAME_BYTES = 1024
 _FOR_JAVA = re.compile(rb".*\.(?:[jwersnk]ar|lpkg|[jh]pi)\Z", re.DOTALL)
 _GRAAL = re.compile(rb".*/lib/(?:libjvmcicompiler\.so|svm/.*)\Z", re.DOTALL)
@@ -84,6 +85,7 @@ class Holder:
         self._lua = path.endswith(b".lua")
         self._of_jdk = is_of_jdk(path)
         self._shared = self._phar = self._php = self._script = False
+        self._perl = False
         self._namespaces: set[bytes] = set()
         self._end = self._last = b""
         self._first = True
@@ -114,7 +116,7 @@ class Holder:
             self._end = part[-_MAX_NAME_BYTES:]
         elif self._program and not self.language:
             part = self._end + part
-            self.language = _language(part)
+            self._take(_language(part))
             self._end = part[-_OVERLAP:]
         elif (self._zip or self._php) and not self.language:
             part = self._end + part
@@ -131,7 +133,13 @@ class Holder:
         elif (self._script or self._lua) and _PRELOADED.search(part):
             self.language = "lua"
         else:
-            self.language = _of_modules(part)
+            self._take(_of_modules(part))
+
+    def _take(self, language: str) -> None:
+        """Modules of Perl lie in archives of other languages too, as scripts that a package brings:
+        what loads these archives is told by the others."""
+        self._perl |= language == "perl"
+        self.language = "" if language == "perl" else language
 
     def close(self) -> None:
         """The file ends here."""
@@ -141,6 +149,8 @@ class Holder:
             self.language = "perl"
         if self._program and not self.language:
             self.language = next((of for end, of in _ENDS if end.search(self._end)), "")
+        if self._perl and not self.language:
+            self.language = "perl"
 
 
 def _language(content: bytes) -> str:
@@ -156,13 +166,15 @@ def _of_modules(archive: bytes) -> str:
     (``.par``)."""
     if not any(suffix in archive for suffix in (b".py", b".beam", b".pm")):
         return ""
+    perl = False
     for head in _LOCAL.finditer(archive):
-        size = int.from_bytes(head[0][26:28], "little")
-        name = archive[head.end() : head.end() + size]
-        if name.endswith((b".py", b".pyc")) and not name.startswith(b"node_modules/"):
+        start = head.end()
+        end = start + int.from_bytes(head[0][26:28], "little")
+        if archive.endswith((b".py", b".pyc"), start, end) and not archive.startswith(
+            _NODES, start
+        ):
             return "python"
-        if name.endswith(b".beam"):
+        if archive.endswith(b".beam", start, end):
             return "erlang"
-        if name.endswith(b".pm"):
-            return "perl"
-    return ""
+        perl |= archive.endswith(b".pm", start, end)
+    return "perl" if perl else ""

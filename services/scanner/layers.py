@@ -14,13 +14,13 @@ from collections.abc import Callable, Container, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol, TypeVar, cast
 
 import zstandard
 
 from services.scanner.errors import SbomFailedError, TooLargeError
 from services.scanner.holders import Holder
-from vexstream import php_sources
+from vexstream import php_sources, plugnplay
 from vexstream.assemblies import MAGIC as WINDOWS
 from vexstream.classes import ClassArchive
 from vexstream.headers import SUFFIX, Header
@@ -55,6 +55,7 @@ a virtual machine or the like, and its content is not looked at."""
 _MODULES = b"/node_modules/"
 _BLOCK = 512
 _STEP = 1024 * 1024
+_Said = TypeVar("_Said")
 
 
 class _Reader(Protocol):
@@ -87,6 +88,8 @@ class Unpacked:
     """Zip archives with npm packages, and the names of these."""
     php: dict[bytes, bytes] = field(default_factory=dict)
     """Sources of PHP: some of their lines (vexstream/php_sources.py)."""
+    php_unread: bool = False
+    """There were more of them than are kept, and perhaps are in the merged tree."""
     sources: dict[bytes, bytes] = field(default_factory=dict)
     """Of hard links: the name by which the layer has the content."""
 
@@ -119,7 +122,8 @@ class Unpacked:
         """What packages are mapped to."""
         return Image(self.root, self.contents, self.bundles, self.holders, self.natives,
                      self.class_archives, self.headers, self.scripts, self.sources,
-                     self.assemblies, self.node_archives, self.php)  # fmt: skip
+                     self.assemblies, self.node_archives, self.php,
+                     php_unread=self.php_unread)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -130,6 +134,7 @@ class _Budget:
     entries: int = MAX_ENTRIES
     name_bytes: int = MAX_NAME_BYTES
     content_bytes: int = MAX_CONTENT_BYTES
+    archived: int = field(init=False, default_factory=lambda: plugnplay.MAX_NAMES)
 
     def take(self, entry: Entry) -> None:
         self.entries -= 1
@@ -160,29 +165,22 @@ def unpack(
             before += file.tell()
     for path in [path for path in unpacked.contents if not unpacked.root.is_file(path)]:
         del unpacked.contents[path]
-    unpacked.bundles = {
-        at.path: minified
-        for path, minified in unpacked.bundles.items()
-        if (at := unpacked.root.file_at(path)) is not None
-    }
     found = map(unpacked.root.file_at, unpacked.headers)
     unpacked.headers = {file.path for file in found if file is not None}
-    unpacked.holders = {
-        at.path: language
-        for path, language in unpacked.holders.items()
-        if (at := unpacked.root.file_at(path)) is not None
-    }
-    unpacked.php = {
-        at.path: lines
-        for path, lines in unpacked.php.items()
-        if (at := unpacked.root.file_at(path)) is not None
-    }
-    unpacked.node_archives = {
-        at.path: names
-        for path, names in unpacked.node_archives.items()
-        if (at := unpacked.root.file_at(path)) is not None
-    }
+    unpacked.bundles = _there(unpacked.bundles, unpacked.root)
+    unpacked.holders = _there(unpacked.holders, unpacked.root)
+    unpacked.php = _there(unpacked.php, unpacked.root)
+    unpacked.node_archives = _there(unpacked.node_archives, unpacked.root)
     return unpacked
+
+
+def _there(told: dict[bytes, _Said], root: RootFs) -> dict[bytes, _Said]:
+    """By real paths. Where a layer has put a symlink since, it leads to another file."""
+    return {
+        at.path: said
+        for path, said in told.items()
+        if (at := root.file_at(path)) is not None and not at.by_symlink
+    }
 
 
 def contents(
@@ -226,7 +224,9 @@ def _entries(layer: BinaryIO, budget: _Budget, unpacked: Unpacked, number: int) 
         if entry.kind is EntryKind.FILE and size:
             yield _read(entry, tape, size, budget, unpacked, number)
         else:
-            if entry.kind is EntryKind.HARDLINK:
+            if entry.kind is EntryKind.FILE:
+                unpacked.forget(_normal(entry.path))  # it is empty now
+            elif entry.kind is EntryKind.HARDLINK:
                 unpacked.link(_normal(entry.path), _normal(entry.target))
             yield entry
 
@@ -300,7 +300,7 @@ def _read(
     kept: list[bytes] = []
     holder, content = Holder(path), Content(path)
     script = None if _is_packaged(path) else Script(path, size)
-    php = Source() if _is_php(path, unpacked) else None
+    php = _php(path, unpacked)
     checksum = 0
     archive, node_archive = ClassArchive(), NodeArchive()
     for part in tape.parts(size):
@@ -309,6 +309,8 @@ def _read(
         content.feed(part)
         archive.feed(part)
         node_archive.feed(part)
+        if len(node_archive.names) > budget.archived:
+            raise TooLargeError("the image's archives hold too many npm packages")
         if header is not None:
             header.feed(part)
         if wanted:
@@ -331,6 +333,7 @@ def _read(
     if archive.begins_with(WINDOWS):
         unpacked.assemblies[path] = number
     if node_archive.names:
+        budget.archived -= len(node_archive.names)
         unpacked.node_archives[path] = node_archive.names
     if archive.is_one():
         unpacked.class_archives[path] = number
@@ -345,8 +348,13 @@ def _read(
     return replace(entry, content=size << 32 | checksum) if size >= MIN_ALIKE_BYTES else entry
 
 
-def _is_php(path: bytes, unpacked: Unpacked) -> bool:
-    return path.endswith(php_sources.SUFFIXES) and len(unpacked.php) < php_sources.MAX_SOURCES
+def _php(path: bytes, unpacked: Unpacked) -> Source | None:
+    if not path.endswith(php_sources.SUFFIXES):
+        return None
+    if len(unpacked.php) >= php_sources.MAX_SOURCES:
+        unpacked.php_unread = True
+        return None
+    return Source()
 
 
 def _is_packaged(path: bytes) -> bool:

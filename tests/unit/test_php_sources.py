@@ -31,14 +31,19 @@ VENDOR = "srv/vendor/acme/zeta/src"
 AT = "/srv/vendor/composer/installed.json"
 
 
-def mapped(folder: Path, files: Mapping[str, str], *names: str) -> dict[str, Package]:
-    layer = folder / "layer"
-    with tarfile.open(layer, "w") as tar:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content.encode()))
-    image = unpack([layer], PLENTY).image()
+def mapped(
+    folder: Path, files: Mapping[str, str], *names: str, above: Mapping[str, str] | None = None
+) -> dict[str, Package]:
+    """``above`` is what a second layer has."""
+    layers = []
+    for number, content_of in enumerate(filter(None, (files, above))):
+        layers.append(folder / f"layer{number}")
+        with tarfile.open(layers[-1], "w") as tar:
+            for name, content in content_of.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content.encode()))
+    image = unpack(layers, PLENTY).image()
     found = [artifact("php-composer", name, at=(AT,)) for name in names or ("acme/zeta",)]
     return {package.name: package for package in with_copies(assign(found, image), image)}
 
@@ -90,14 +95,42 @@ def test_another_packages_version_of_it_is_its_own_matter(tmp_path: Path) -> Non
     assert [len(package.files) for package in found.values()] == [1, 1]
 
 
-@pytest.mark.parametrize("limit", ["MAX_SOURCES", "MAX_PAIRS"])
-def test_too_many_to_compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
-    monkeypatch.setattr(php_sources, limit, 2)
-    files = {f"{VENDOR}/Answer.php": ORIGINAL, "srv/Answer.php": SCOPED}
-    found = mapped(tmp_path, files)["acme/zeta"]
-    assert (
-        found.unobservable == "the image's sources of PHP are too many to be compared with its own"
-    )
+TOO_MANY = "the image's sources of PHP are too many to be compared with its own"
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "copy"),
+    [
+        ("MAX_SOURCES", 1, "srv/Answer.php"),
+        ("MAX_PAIRS", 2, "srv/Answer.php"),
+        ("MAX_PAIRS", 0, "build/acme/zeta/src/Answer.php"),
+    ],
+)
+def test_too_many_to_compare(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, copy: str
+) -> None:
+    monkeypatch.setattr(php_sources, limit, value)
+    found = mapped(tmp_path, {f"{VENDOR}/Answer.php": ORIGINAL, copy: SCOPED})["acme/zeta"]
+    assert found.unobservable == TOO_MANY
+
+
+def test_there_were_too_many_though_a_layer_has_removed_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What came after them was not read, and may be a copy."""
+    monkeypatch.setattr(php_sources, "MAX_SOURCES", 2)
+    files = {f"{VENDOR}/Answer.php": ORIGINAL, "old/A.php": ORIGINAL, "srv/Answer.php": SCOPED}
+    found = mapped(tmp_path, files, above={"old/.wh.A.php": ""})["acme/zeta"]
+    assert found.unobservable == TOO_MANY
+
+
+def test_a_package_of_which_no_source_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(php_sources, "MAX_SOURCES", 1)
+    files = {"a/A.php": SCOPED, f"{VENDOR}/Answer.php": ORIGINAL}
+    found = mapped(tmp_path, files, above={"a/.wh.A.php": ""})["acme/zeta"]
+    assert found.unobservable == TOO_MANY
 
 
 def test_long_lines_and_many_are_read_in_parts() -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from services.scanner.errors import TooLargeError
 from services.scanner.layers import unpack
 from tests.unit.images import artifact, deb
+from vexstream import plugnplay
 from vexstream.own import distributed_files
 from vexstream.ownership import assign
 from vexstream.plugnplay import with_archives
@@ -88,3 +90,20 @@ def test_modules_of_python_in_it_are_no_python_archive(tmp_path: Path) -> None:
         info.size = len(content.getvalue())
         tar.addfile(info, io.BytesIO(content.getvalue()))
     assert unpack([layer], PLENTY).holders == {}
+
+
+def test_archives_of_too_many_packages_are_too_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plugnplay, "MAX_NAMES", 2)
+    content = zipped("a", "b", "c")
+    with pytest.raises(TooLargeError):
+        scanned(tmp_path, f"{CACHE}/all.zip", content)
+
+
+def test_packages_that_too_many_archives_may_hold_are_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plugnplay, "MAX_PAIRS", 0)
+    found = scanned(tmp_path, f"{CACHE}/ms-npm-1-81ff3cfac1-10.zip", zipped("ms"))
+    assert found.unobservable is not None

@@ -124,6 +124,18 @@ def test_archives_of_perl(tmp_path: Path) -> None:
     assert held(tmp_path, zipped("lib/Text/Wrap.txt"), "app/shop.par") is None
 
 
+@pytest.mark.parametrize("before", [b"", ELF])
+def test_modules_of_perl_that_a_package_of_another_language_brings(
+    tmp_path: Path, before: bytes
+) -> None:
+    """As PyPI's pyrouge does; in the second archive they are read before the others come."""
+    small, large = ("rouge/DOM.pm", "rouge/core.py"), [f"rouge/{n:06}.pm" for n in range(5000)]
+    assert held(tmp_path, zipped(*small, before=before)) == "python"
+    assert held(tmp_path, zipped(*large, "rouge/core.py", before=before)) == "python"
+    assert held(tmp_path, zipped("rouge/DOM.pm", "shop.beam", before=before)) == "erlang"
+    assert held(tmp_path, zipped("rouge/DOM.pm", before=before)) == "perl"
+
+
 @pytest.mark.parametrize(
     ("content", "language"),
     [

@@ -318,3 +318,15 @@ def test_programs_and_archives_are_found_again_in_their_layers(tmp_path: Path) -
     assert {path: b"".join(parts) for path, parts in read} == {
         b"/app": code, b"/usr/lib/a.a": linked + b"\n"
     }  # fmt: skip
+
+
+def test_nothing_is_known_any_more_of_what_a_layer_has_replaced(tmp_path: Path) -> None:
+    """By a symlink, which leads to another file, of which something else is true; by nothing."""
+    npm, python = (b"\x7fELF" + mark + b"x" * 300 for mark in (b"<nexe~~sentinel>", b"pyembed\3"))
+    link = tarfile.TarInfo("srv/run")
+    link.type, link.linkname = tarfile.SYMTYPE, "/opt/run"
+    below = tar(("opt/run", python), ("srv/run", npm), ("srv/empty", npm))
+    above = tar(("srv/run", link), ("srv/empty", b""))
+    layers = [layer(tmp_path, below, "below"), layer(tmp_path, above, "above")]
+    made = unpack(layers, PLENTY)
+    assert made.holders == {b"/opt/run": "python"}
