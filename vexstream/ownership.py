@@ -78,10 +78,30 @@ _MAX_NAMES = 3
 """What packages of more names have is nobody's own."""
 MAX_ALIKE = 20_000_000
 """Files of equal content, each with every package that has one of them."""
+MAX_PAIRS = 20_000_000
+"""Packages, each with every file of it."""
 
 
 class TooManyAlikeError(ValueError):
     """So many packages have the same files that each would own all of them."""
+
+
+@dataclass(slots=True)
+class _Room:
+    """What may still be given. One file may be that of very many packages: a manifest of many hard
+    links, a program that may hold all of them."""
+
+    left: int = field(default_factory=lambda: MAX_PAIRS)
+
+    def take(self, count: int) -> None:
+        self.left -= count
+        if self.left < 0:
+            raise TooManyAlikeError("the image has too many files that are those of many packages")
+
+    def give(self, files: set[bytes], more: Iterable[bytes]) -> None:
+        before = len(files)
+        files.update(more)
+        self.take(len(files) - before)
 
 
 def assign(artifacts: Sequence[Artifact], image: Image) -> tuple[Package, ...]:
@@ -89,32 +109,44 @@ def assign(artifacts: Sequence[Artifact], image: Image) -> tuple[Package, ...]:
 
     Raises: TooManyAlikeError.
     """
+    room = _Room()
     image.npm_homes = npm_homes(artifacts, image)
-    claims = [claim(artifact, image) for artifact in artifacts]
+    claims = list(_claims(artifacts, image, room))
     found = [_resolve(image.root, made.paths) for made in claims]
     owned = [one.files for one in found]
-    complete = _with_installers(artifacts, claims, owned, image.root)
+    complete = _with_installers(artifacts, claims, owned, image.root, room)
     _give_link_targets(artifacts, found)
-    _give_orphans(owned, map(set, image.hard_links))
+    _give_orphans(owned, map(set, image.hard_links), room)
     instead = in_place_of(artifacts, owned, image)
     bundles = beside(artifacts, owned, image)
     holders = holders_of(artifacts, owned, image)
-    _give_moved(artifacts, found, image.root)
+    _give_moved(artifacts, found, image.root, room)
     _give_alike(artifacts, found, image.root)
     _give_data(artifacts, owned, image.root)
-    _give_orphans(owned, _of_same_code(image))
-    _give_bytecode(owned, image.root)
-    _give_beams(owned, image.root)
+    _give_orphans(owned, _of_same_code(image), room)
+    _give_bytecode(owned, image.root, room)
+    _give_beams(owned, image.root, room)
+    held = [held_by(one, files, holders) for one, files in zip(artifacts, owned, strict=True)]
+    room.take(sum(map(len, held)))
     return tuple(
         _package(
             artifact,
             one,
-            held_by(artifact, one.files, holders),
+            programs,
             (None if whole else made.incomplete) or instead.get(artifact.id),
             bundles.get(artifact.id, ()),
         )
-        for artifact, made, one, whole in zip(artifacts, claims, found, complete, strict=True)
+        for artifact, made, one, whole, programs in zip(
+            artifacts, claims, found, complete, held, strict=True
+        )
     )
+
+
+def _claims(artifacts: Sequence[Artifact], image: Image, room: _Room) -> Iterator[Claim]:
+    for artifact in artifacts:
+        made = claim(artifact, image)
+        room.take(len(made.paths))
+        yield made
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +179,7 @@ def _with_installers(
     claims: Sequence[Claim],
     owned: Sequence[set[bytes]],
     root: RootFs,
+    room: _Room,
 ) -> list[bool]:
     """Adds the files of installing packages (rule 3); says which claims are complete then."""
     records = {made.record: root.realpath(made.record) for made in claims if made.record}
@@ -155,7 +188,7 @@ def _with_installers(
     for artifact, files in zip(artifacts, owned, strict=True):
         if artifact.type in OS_TYPES:
             for path in files & wanted:
-                installers[path] |= files
+                room.give(installers[path], files)
     by_record = [
         files
         for artifact, made, files in zip(artifacts, claims, owned, strict=True)
@@ -168,7 +201,7 @@ def _with_installers(
         by_os = artifact.type in OS_TYPES
         installed = installers.get(record) if record and not by_os else None
         if installed:
-            files |= installed - told_apart
+            room.give(files, installed - told_apart)
         complete.append(made.incomplete is None or bool(installed))
     return complete
 
@@ -179,7 +212,7 @@ def _give_link_targets(artifacts: Sequence[Artifact], found: Sequence[_Resolved]
         one.files.update(one.targets - claimed if artifact.type in OS_TYPES else one.targets)
 
 
-def _give_orphans(owned: Sequence[set[bytes]], groups: Iterable[Set[bytes]]) -> None:
+def _give_orphans(owned: Sequence[set[bytes]], groups: Iterable[Set[bytes]], room: _Room) -> None:
     """Files of a group that nobody claims go to the owners of the others."""
     groups = list(groups)
     if not groups:
@@ -191,11 +224,14 @@ def _give_orphans(owned: Sequence[set[bytes]], groups: Iterable[Set[bytes]]) -> 
         if orphans:
             given |= dict.fromkeys(names & claimed, orphans)
     for files in owned:
-        for path in given.keys() & files:
-            files |= given[path]
+        orphans_of = {id(given[path]): given[path] for path in given.keys() & files}
+        for orphans in orphans_of.values():
+            room.give(files, orphans)
 
 
-def _give_moved(artifacts: Sequence[Artifact], found: Sequence[_Resolved], root: RootFs) -> None:
+def _give_moved(
+    artifacts: Sequence[Artifact], found: Sequence[_Resolved], root: RootFs, room: _Room
+) -> None:
     wanted: dict[bytes, list[set[bytes]]] = defaultdict(list)
     for artifact, one in zip(artifacts, found, strict=True):
         if artifact.type in OS_TYPES:
@@ -207,7 +243,7 @@ def _give_moved(artifacts: Sequence[Artifact], found: Sequence[_Resolved], root:
     for path in root.files_under(b"/"):
         if path not in claimed:
             for files in wanted.get(posixpath.basename(path), ()):
-                files.add(path)
+                room.give(files, (path,))
 
 
 def _give_alike(artifacts: Sequence[Artifact], found: Sequence[_Resolved], root: RootFs) -> None:
@@ -292,7 +328,7 @@ def _is_code(path: bytes, *, program: bool) -> bool:
     return what is Kind.CODE or (program and what is Kind.DATA)
 
 
-def _give_bytecode(owned: Sequence[set[bytes]], root: RootFs) -> None:
+def _give_bytecode(owned: Sequence[set[bytes]], root: RootFs, room: _Room) -> None:
     """Trees of bytecode repeat a source's whole path below their own directory."""
     compiled = [p for p in root.files_under(b"/") if p.endswith(_COMPILED)]
     if not compiled:
@@ -315,7 +351,7 @@ def _give_bytecode(owned: Sequence[set[bytes]], root: RootFs) -> None:
             given[longest].add(path)
     for files in owned:
         for source in given.keys() & files:
-            files |= given[source]
+            room.give(files, given[source])
 
 
 class Ends:
@@ -343,7 +379,7 @@ def _ends(path: bytes) -> Iterator[tuple[int, int]]:
         end = at
 
 
-def _give_beams(owned: Sequence[set[bytes]], root: RootFs) -> None:
+def _give_beams(owned: Sequence[set[bytes]], root: RootFs, room: _Room) -> None:
     """Releases (mix, relx) strip what they copy; a name is one module's alone in Erlang."""
     claimed = set().union(*owned)
     copies: dict[bytes, list[bytes]] = defaultdict(list)
@@ -352,7 +388,7 @@ def _give_beams(owned: Sequence[set[bytes]], root: RootFs) -> None:
             copies[posixpath.basename(path)].append(path)
     for files in owned if copies else ():
         names = {posixpath.basename(path) for path in files if path.endswith(_BEAM)}
-        files.update(path for name in names & copies.keys() for path in copies[name])
+        room.give(files, (path for name in names & copies.keys() for path in copies[name]))
 
 
 def _package(

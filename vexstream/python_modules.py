@@ -30,6 +30,9 @@ from vexstream.scan import Package
 
 MAX_NAMES = 500_000
 """In all files of an image; one with more is taken to hold everything."""
+MAX_PAIRS = 5_000_000
+"""Packages, each with every file that holds modules of it."""
+_TOO_MANY = "too many files of the image may hold copies of it"
 MAX_ENTRIES = 1_000_000
 """Of Nuitka's tables, in one file."""
 _MAX_NAME_BYTES = 1024
@@ -121,16 +124,26 @@ def with_modules(
             owners[name].append(number)
     depth = max((name.count(".") for name in owners), default=0) + 1
     more: dict[int, set[bytes]] = defaultdict(set)
+    left, doubt = MAX_PAIRS, None
     for path, modules in found.items():
         ends = {end for name in modules.names for end in _ends(name, depth) if end in owners}
         holds = {number for end in ends for number in owners[end]}
         if not modules.readable:
             holds = {number for number, names in enumerate(own) if names}
+        twins = {owner_path(twin) for twin in image.with_twins(path)} if holds else set()
+        left -= len(holds) * len(twins)
+        if left < 0:
+            doubt = _TOO_MANY
+            break
         for number in holds:
-            more[number].update(map(owner_path, image.with_twins(path)))
+            more[number].update(twins)
     return tuple(
-        replace(package, files=tuple(sorted({*package.files, *more[number]})))
-        if number in more
+        replace(
+            package,
+            files=tuple(sorted({*package.files, *more[number]})),
+            unobservable=package.unobservable or (doubt if own[number] else None),
+        )
+        if number in more or (doubt and own[number])
         else package
         for number, package in enumerate(packages)
     )

@@ -153,6 +153,23 @@ def test_too_many_copies_of_the_same_files_are_refused(monkeypatch: pytest.Monke
         assign(packages, place)
 
 
+def test_too_many_packages_with_the_same_files_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ten manifests of one file are each package's; so is each of ten programs."""
+    homes = [f"srv/node_modules/p{n}/package.json" for n in range(10)]
+    packages = [artifact("npm", f"p{n}", at=[f"/{home}"]) for n, home in enumerate(homes)]
+    linked = image(homes[0].encode(), hard={h.encode(): homes[0].encode() for h in homes[1:]})
+    programs = {f"/srv/shop{n}".encode(): "npm" for n in range(10)}
+    held = image(*(h.encode() for h in homes), *programs, holders=programs)
+    for place in (linked, held):
+        assign(packages, place)
+        with monkeypatch.context() as few:
+            few.setattr("vexstream.ownership.MAX_PAIRS", 99)
+            with pytest.raises(TooManyAlikeError):
+                assign(packages, place)
+
+
 def test_a_program_that_may_hold_packages_is_theirs() -> None:
     """It is not when it belongs to another package; that of the application itself is."""
     holders = {b"/srv/shop": "npm", b"/usr/bin/compose": "python", b"/opt/app.pyz": "python"}

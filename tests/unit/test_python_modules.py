@@ -121,3 +121,14 @@ def test_names_of_many_parts_take_no_memory() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 10 << 20
+
+
+def test_too_many_files_that_may_hold_all_leave_all_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vexstream.python_modules.MAX_PAIRS", 3)
+    place = image(*FILES, b"usr/bin/other")
+    artifacts = [SIX, IDNA, deb("other", "/usr/bin/other")]
+    found = {f"/app/{n}.so".encode(): Modules(frozenset(), readable=False) for n in range(2)}
+    mapped = with_modules(artifacts, assign(artifacts, place), place, found)
+    assert [bool(package.unobservable) for package in mapped] == [True, True, False]
+    mapped = with_modules(artifacts[:1], assign(artifacts[:1], place), place, found)
+    assert mapped[0].unobservable is None
