@@ -170,10 +170,12 @@ class Usage:
         for path, use in files:
             if has_carriers:
                 self._doubt(path, use)
+            if use.use & _NOT_OF_IMAGE and is_shared_classes(path):
+                # Also where a file of the image is called so: ``bundle7/version0.0/bundle.jar`` is
+                # no copy of another ``bundle.jar``.
+                self.shared_classes = min(self.shared_classes or path, path)
             found = of_use(path, use.use)
             if found is None:
-                if use.use & _NOT_OF_IMAGE and is_shared_classes(path):
-                    self.shared_classes = min(self.shared_classes or path, path)
                 continue
             first, workloads = use.first_seen_us, use.workloads
             data = found.kind is not _CODE

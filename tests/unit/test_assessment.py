@@ -120,6 +120,17 @@ def test_shared_classes_on_a_volume_leave_javas_packages_open(path: str) -> None
     assert only([IDLE], seen) == (Status.NOT_AFFECTED, Reason.NOT_USED)
 
 
+def test_so_do_they_where_another_file_of_that_name_is_a_packages() -> None:
+    """Felix calls all its copies alike, and some of them were there when the image was made."""
+    kept = package("kept", b"/felix/cache/bundle3/version0.0/bundle.jar")
+    idle = replace(IDLE, type="java-archive")
+    scanned = scan([replace(kept, type="java-archive"), idle], [Finding("CVE-1", idle.id)])
+    path = b"/data/cache/bundle12/version0.0/bundle.jar"
+    seen = batch(0, 10, [path], use=Use.OPENED | Use.REWRITTEN)
+    (statement,) = assessed(scanned, seen).statements
+    assert statement.verdict.status is Status.UNDER_INVESTIGATION
+
+
 @pytest.mark.parametrize(
     ("path", "use", "open_"),
     [
