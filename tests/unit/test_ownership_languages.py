@@ -244,6 +244,33 @@ def test_java_owns_its_outer_archive() -> None:
     assert (found.files, found.unobservable) == ((b"/opt/app.jar",), None)
 
 
+def test_conda_owns_what_its_record_lists_in_every_environment() -> None:
+    """A prefix may be reached by a symlink; what Python compiled is owned under its source."""
+    module = "lib/python3.12/site-packages/lent/core.py"
+    listed = (module, module.replace("core.py", "__pycache__/core.cpython-312.pyc"), "bin/lent",
+              "lib/liblent.so", "lib/liblent.so.1")  # fmt: skip
+    prefixes = ("/opt/conda", "/opt/conda/envs/shop")
+    place = image(
+        *(f"{prefix}/{name}".encode() for prefix in prefixes for name in listed if name[-1] != "1"),
+        links={f"{prefix}/lib/liblent.so.1".encode(): b"liblent.so" for prefix in prefixes}
+        | {b"/conda": b"/opt/conda"},
+    )  # fmt: skip
+    at = ("/conda/conda-meta/lent-1-0.json", "/opt/conda/envs/shop/conda-meta/lent-1-0.json")
+    made = artifact("conda", "lent", files=listed, at=at, metadata="conda-metadata-entry")
+    found = one(made, place)
+    names = ("bin/lent", "lib/liblent.so", module)
+    assert set(found.files) == {f"{p}/{name}".encode() for p in prefixes for name in names}
+    assert found.unobservable is None
+
+
+@pytest.mark.parametrize(("files", "at"), [((), "/c/conda-meta/x.json"), (("a.py",), "/x.json")])
+def test_conda_without_a_list_or_a_prefix_is_not_observable(
+    files: tuple[str, ...], at: str
+) -> None:
+    made = artifact("conda", "x", files=files, at=(at,), metadata="conda-metadata-entry")
+    assert one(made, image(b"c/a.py")).unobservable is not None
+
+
 def test_go_owns_the_binary() -> None:
     found = one(artifact("go-module", "stdlib", at=("/bin/app",)), image(b"bin/app"))
     assert (found.files, found.unobservable) == ((b"/bin/app",), None)
