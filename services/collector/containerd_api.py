@@ -13,9 +13,9 @@ from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.message import DecodeError
 
-from services.collector.errors import NotOfferedError, RuntimeUnavailableError
+from services.collector.endpoint import Endpoint, undecoded
+from services.collector.errors import RuntimeUnavailableError
 
 _CALL_SECONDS = 5.0
 _MAX_MANIFEST_BYTES = 4 << 20
@@ -129,7 +129,7 @@ class ContainerdApi:
     """Client of one socket."""
 
     def __init__(self, endpoint: str) -> None:
-        self._endpoint = endpoint
+        self._endpoint = Endpoint(endpoint, "containerd", "VEXSTREAM_RUNTIMES")
         self._channel = grpc.aio.insecure_channel(endpoint)
 
     async def call(
@@ -153,7 +153,7 @@ class ContainerdApi:
         except grpc.aio.AioRpcError as error:
             if error.code() in _NOT_THERE:
                 return None
-            raise self._away(error) from error
+            raise self._endpoint.away(error) from error
 
     async def image(self, namespace: str, digest: str) -> Found | None:
         """The image of a manifest, or the one of an index that runs here; None when that is not for
@@ -206,21 +206,13 @@ class ContainerdApi:
             request_serializer=_TYPES["Filters"].SerializeToString,
             response_deserializer=undecoded,
         )(_TYPES["Filters"](filters=[f'topic=="{topic}"{within}' for topic in _EVENTS]))
-        try:
+        with self._endpoint.streamed(stream):
             async for (sent,) in stream:
                 envelope = _TYPES["Envelope"].FromString(sent)
                 if envelope.topic in _EVENTS:
                     kind = _TYPES[_EVENTS[envelope.topic]]
                     yield envelope, kind.FromString(envelope.event.value)
-        except grpc.aio.AioRpcError as error:
-            raise self._away(error) from error
-        except DecodeError as error:
-            raise RuntimeUnavailableError(
-                f"{self._endpoint} tells of events that cannot be read ({error})"
-            ) from error
-        finally:
-            stream.cancel()
-        raise RuntimeUnavailableError(f"{self._endpoint} tells of no events any more")
+        raise RuntimeUnavailableError(f"{self._endpoint.address} tells of no events any more")
 
     async def document(self, namespace: str, digest: str) -> dict[str, Any] | None:
         """A manifest or index of the content store; None when it is not there, or is none.
@@ -248,21 +240,12 @@ class ContainerdApi:
         except grpc.aio.AioRpcError as error:
             if error.code() in _NOT_THERE:
                 return None
-            raise self._away(error) from error
+            raise self._endpoint.away(error) from error
         return parsed if isinstance(parsed, dict) else None
 
     async def close(self) -> None:
         """Closes the connection."""
         await self._channel.close()
-
-    def _away(self, error: grpc.aio.AioRpcError) -> RuntimeUnavailableError:
-        kind = RuntimeUnavailableError
-        if error.code() == grpc.StatusCode.UNIMPLEMENTED:
-            kind = NotOfferedError
-        return kind(
-            f"{self._endpoint} does not answer as containerd ({error.code().name}: "
-            f"{error.details()}): check VEXSTREAM_RUNTIMES"
-        )
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -277,12 +260,6 @@ def _items(value: Any) -> list[Any]:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
-
-
-def undecoded(sent: bytes) -> tuple[bytes]:
-    """Of a stream that has to tell what it cannot read: gRPC would wait for its end without a word,
-    and takes nothing for an end."""
-    return (sent,)
 
 
 def microseconds(time: Any) -> int:

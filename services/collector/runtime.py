@@ -9,11 +9,10 @@ from typing import Any
 import grpc
 import structlog
 from cri_api.v1 import api_pb2, api_pb2_grpc
-from google.protobuf.message import DecodeError
 
 from services.collector.annotations import LEARNING_PERIOD
-from services.collector.containerd_api import undecoded
-from services.collector.errors import NotOfferedError, RuntimeUnavailableError
+from services.collector.endpoint import Endpoint, undecoded
+from services.collector.errors import RuntimeUnavailableError
 from vexstream.identity import NO_IMAGE, Digest, Image, Workload, parse_digest
 from vexstream.owners import owner_of
 
@@ -100,7 +99,7 @@ class CriRuntime:
     """Client of one CRI endpoint."""
 
     def __init__(self, endpoint: str) -> None:
-        self._endpoint = endpoint
+        self._endpoint = Endpoint(endpoint, "a container runtime", "VEXSTREAM_CRI_ENDPOINT")
         self._channel = grpc.aio.insecure_channel(
             endpoint, options=[("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES)]
         )
@@ -142,17 +141,9 @@ class CriRuntime:
             request_serializer=api_pb2.GetEventsRequest.SerializeToString,
             response_deserializer=undecoded,
         )(api_pb2.GetEventsRequest())
-        try:
+        with self._endpoint.streamed(stream):
             async for (sent,) in stream:
                 yield api_pb2.ContainerEventResponse.FromString(sent)
-        except grpc.aio.AioRpcError as error:
-            raise self._away(error) from error
-        except DecodeError as error:
-            raise RuntimeUnavailableError(
-                f"{self._endpoint} tells of events that cannot be read ({error})"
-            ) from error
-        finally:
-            stream.cancel()
 
     async def describe(self, container_id: str) -> ContainerInfo | None:
         """Identity of a container; None when the runtime does not know it."""
@@ -234,18 +225,11 @@ class CriRuntime:
         except grpc.aio.AioRpcError as error:
             if error.code() == grpc.StatusCode.NOT_FOUND:
                 return None
-            raise self._away(error) from error
+            raise self._endpoint.away(error) from error
         except TimeoutError as error:
-            raise RuntimeUnavailableError(f"{self._endpoint} does not answer in time") from error
-
-    def _away(self, error: grpc.aio.AioRpcError) -> RuntimeUnavailableError:
-        kind = RuntimeUnavailableError
-        if error.code() == grpc.StatusCode.UNIMPLEMENTED:
-            kind = NotOfferedError
-        return kind(
-            f"{self._endpoint} does not answer as a container runtime ({error.code().name}: "
-            f"{error.details()}): check VEXSTREAM_CRI_ENDPOINT"
-        )
+            raise RuntimeUnavailableError(
+                f"{self._endpoint.address} does not answer in time"
+            ) from error
 
 
 def _workload(status: Any, pod: Any | None) -> Workload:
