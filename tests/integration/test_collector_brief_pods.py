@@ -1,12 +1,10 @@
 """Containers of pods that CRI lists at no time, and sandboxes, which are no containers."""
 
 import asyncio
-import contextlib
 import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 from cri_api.v1 import api_pb2 as cri
@@ -21,6 +19,7 @@ from services.local.containerd import Container, Containerd
 from services.local.containerd_pods import pod_config
 from services.local.image import PROBE
 from services.local.image_archive import ImageArchive
+from tests.support.busy import Busy
 from tests.support.collecting import Broker, collecting, eventually
 from vexstream.identity import Workload
 
@@ -29,35 +28,9 @@ pytestmark = pytest.mark.real
 _READS = ["/bin/cat", "/etc/debian_version"]
 
 
-class Listings:
-    """Those of CRI, which can be held off as on a node that is too busy to answer."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._let = asyncio.Event()
-        self._let.set()
-        for name in ("list", "sandboxes"):
-            monkeypatch.setattr(CriRuntime, name, self._held_off(getattr(CriRuntime, name)))
-
-    def _held_off(self, listing: Any) -> Any:
-        async def wait(runtime: Any) -> Any:
-            await self._let.wait()
-            return await listing(runtime)
-
-        return wait
-
-    @contextlib.asynccontextmanager
-    async def held_off(self) -> AsyncIterator[None]:
-        self._let.clear()
-        await asyncio.sleep(0.3)  # for one that has been let
-        try:
-            yield
-        finally:
-            self._let.set()
-
-
 @pytest.fixture
-async def listings(monkeypatch: pytest.MonkeyPatch) -> Listings:
-    return Listings(monkeypatch)
+def busy(monkeypatch: pytest.MonkeyPatch) -> Busy:
+    return Busy(monkeypatch, CriRuntime, "list", "sandboxes")
 
 
 @pytest.fixture
@@ -90,12 +63,12 @@ def _run_and_remove(node: Containerd, name: str) -> Container:
 
 
 async def test_a_container_that_cri_never_lists_is_observed_whole(
-    node: Containerd, broker: Broker, probe_image: ImageArchive, listings: Listings
+    node: Containerd, broker: Broker, probe_image: ImageArchive, busy: Busy
 ) -> None:
     witness = node.run(PROBE, "witness")
     async with collecting(node, broker, "unlisted.") as records:
         await eventually(lambda: bool(records.batches[witness.id]))
-        async with listings.held_off():
+        async with busy.while_asked():
             brief = await _come_and_go(node, "brief")
         told = records.batches[brief.id]
         await eventually(lambda: bool(told) and told[-1].exit_code is not None)
@@ -128,7 +101,7 @@ async def _no_stream(runtime: PodRuntime) -> AsyncIterator[Told]:
 
 
 async def test_without_a_stream_what_it_used_is_a_loss_and_what_a_sandbox_used_is_none(
-    node: Containerd, broker: Broker, listings: Listings, strangers: Counter[str],
+    node: Containerd, broker: Broker, busy: Busy, strangers: Counter[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(PodRuntime, "_told", _no_stream)
@@ -142,7 +115,7 @@ async def test_without_a_stream_what_it_used_is_a_loss_and_what_a_sandbox_used_i
             await eventually(lambda: bool(strangers[listed.cgroup]))
             more = len(told) + 3
             await eventually(lambda: len(told) > more)
-        async with listings.held_off():
+        async with busy.while_asked():
             brief = await asyncio.to_thread(Sandbox, node)
             await asyncio.to_thread(brief.remove)
             container = await _come_and_go(node, "brief")

@@ -1,20 +1,18 @@
 """Containers of which the runtime does not know any more what they run, or that they ran."""
 
 import asyncio
-import contextlib
 import subprocess
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from services.collector.containerd import ContainerdRuntime
 from services.collector.docker import DockerRuntime
-from services.collector.runtime import Listed
 from services.local.containerd import Containerd
 from services.local.image import PROBE
 from services.local.image_archive import ImageArchive
+from tests.support.busy import Busy
 from tests.support.collecting import Broker, Records, collecting, eventually
 from tests.support.engines import Engine
 from vexstream.identity import NO_IMAGE
@@ -58,35 +56,6 @@ def plain(node: Containerd, probe_image: ImageArchive) -> Iterator[Plain]:
         plain.call("images", "rm", image)
 
 
-class Busy:
-    """A node that is too busy to answer a listing before a brief container is gone."""
-
-    def __init__(self) -> None:
-        self._answers, self._asked = asyncio.Event(), asyncio.Event()
-        self._answers.set()
-
-    def listing(
-        self, plain: Callable[[Any], Coroutine[Any, Any, list[Listed]]]
-    ) -> Callable[[Any], Coroutine[Any, Any, list[Listed]]]:
-        """The same, which waits while the node is busy."""
-
-        async def listed(runtime: Any) -> list[Listed]:
-            self._asked.set()
-            await self._answers.wait()
-            return await plain(runtime)
-
-        return listed
-
-    @contextlib.asynccontextmanager
-    async def while_asked(self) -> AsyncIterator[None]:
-        """It is busy, and was asked, while the block runs."""
-        self._asked.clear()
-        self._answers.clear()
-        await self._asked.wait()
-        yield
-        self._answers.set()
-
-
 def _use_of(records: Records, container_id: str) -> set[bytes]:
     return {access.path for batch in records.batches[container_id] for access in batch.accesses}
 
@@ -124,8 +93,7 @@ async def test_a_container_that_containerd_has_forgotten_is_observed_whole(
     node: Containerd, plain: Plain, broker: Broker, probe_image: ImageArchive,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    busy = Busy()
-    monkeypatch.setattr(ContainerdRuntime, "list", busy.listing(ContainerdRuntime.list))
+    busy = Busy(monkeypatch, ContainerdRuntime, "list")
     plain.run("web", "/bin/sleep", "600", options=("--detach",))
     runtimes = f"containerd={plain.endpoint}"
     async with collecting(node, broker, "brief.", runtimes=runtimes) as records:
@@ -140,8 +108,7 @@ async def test_a_container_that_an_engine_has_forgotten_is_observed_whole(
     node: Containerd, engine: Engine, broker: Broker, probe_image: ImageArchive,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    busy = Busy()
-    monkeypatch.setattr(DockerRuntime, "list", busy.listing(DockerRuntime.list))
+    busy = Busy(monkeypatch, DockerRuntime, "list")
     runtimes = f"{engine.kind}=unix://{engine.socket}"
     async with collecting(node, broker, f"{engine.kind}.", runtimes=runtimes) as records:
         await asyncio.to_thread(engine.run, PROBE, "/bin/sleep", "600")
@@ -179,8 +146,7 @@ async def test_what_runs_no_image_is_left_out_and_hides_no_other(
 async def test_one_that_an_engine_starts_again_for_a_moment_has_what_it_uses_then(
     node: Containerd, engine: Engine, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    busy = Busy()
-    monkeypatch.setattr(DockerRuntime, "list", busy.listing(DockerRuntime.list))
+    busy = Busy(monkeypatch, DockerRuntime, "list")
     runtimes = f"{engine.kind}=unix://{engine.socket}"
     script = "if test -e /again; then cat /etc/debian_version; fi; : > /again"
     name = ("--name", "vexstream-job", "--network", "host")
