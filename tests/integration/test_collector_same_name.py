@@ -1,7 +1,6 @@
 """Containers of plain containerd of which one takes the name of another, of another image."""
 
 import asyncio
-import contextlib
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -10,11 +9,12 @@ import pytest
 
 from services.collector.containerd import ContainerdRuntime
 from services.collector.errors import NotOfferedError
-from services.collector.runtime import Listed, Told
+from services.collector.runtime import Told
 from services.local import image
 from services.local.containerd import Containerd
 from services.local.image import PROBE
 from services.local.image_archive import File, ImageArchive
+from tests.support.busy import Busy
 from tests.support.collecting import Broker, Records, collecting, eventually
 
 pytestmark = pytest.mark.real
@@ -57,35 +57,17 @@ def plain(node: Containerd, probe_image: ImageArchive, other: ImageArchive) -> I
 
 
 @pytest.fixture
-async def let(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
-    """The listings wait for it, as on a node that is too busy to answer."""
-    let, listing = asyncio.Event(), ContainerdRuntime.list
-
-    async def wait(runtime: ContainerdRuntime) -> list[Listed]:
-        await let.wait()
-        return await listing(runtime)
-
-    let.set()
-    monkeypatch.setattr(ContainerdRuntime, "list", wait)
-    return let
+def busy(monkeypatch: pytest.MonkeyPatch) -> Busy:
+    return Busy(monkeypatch, ContainerdRuntime, "list")
 
 
-@contextlib.asynccontextmanager
-async def _held_off(let: asyncio.Event) -> AsyncIterator[None]:
-    let.clear()
-    await asyncio.sleep(0.3)  # for one that has been let
-    try:
-        yield
-    finally:
-        let.set()
-
-
-async def _both(plain: Plain, records: Records, let: asyncio.Event) -> None:
+async def _both(plain: Plain, records: Records, busy: Busy) -> None:
     """One that is listed and ends while it is not, and one that comes and goes by its name."""
-    script = "cat /etc/debian_version; sleep 4"
+    script = "trap 'exit 0' TERM; cat /etc/debian_version; sleep 999 & wait"
     first = asyncio.create_task(asyncio.to_thread(plain.run, PROBE, "web", "/bin/sh", "-c", script))
     await eventually(lambda: bool(records.batches[f"{_NAMESPACE}/web"]))
-    async with _held_off(let):
+    async with busy.while_asked():
+        await asyncio.to_thread(plain.call, "task", "kill", "--signal", "SIGTERM", "web")
         await first
         await asyncio.to_thread(plain.run, OTHER, "web", "/bin/cat", "/opt/other")
 
@@ -95,13 +77,13 @@ def _paths(records: Records, one: str) -> set[bytes]:
 
 
 async def test_each_has_what_it_used(
-    node: Containerd, plain: Plain, broker: Broker, let: asyncio.Event,
+    node: Containerd, plain: Plain, broker: Broker, busy: Busy,
     probe_image: ImageArchive, other: ImageArchive,
 ) -> None:  # fmt: skip
     web, second = f"{_NAMESPACE}/web", f"{_NAMESPACE}/web#2"
     async with collecting(node, broker, "twice.", runtimes=plain.runtimes) as records:
         await eventually(lambda: bool(records.batches[f"{_NAMESPACE}/witness"]))
-        await _both(plain, records, let)
+        await _both(plain, records, busy)
         await eventually(lambda: any(b.exit_code == 0 for b in records.batches[second]))
     for one, archive in ((web, probe_image), (second, other)):
         batches = records.batches[one]
@@ -115,7 +97,7 @@ async def test_each_has_what_it_used(
 
 
 async def test_one_of_which_nobody_told_is_a_loss(
-    node: Containerd, plain: Plain, broker: Broker, let: asyncio.Event,
+    node: Containerd, plain: Plain, broker: Broker, busy: Busy,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     async def silent(runtime: ContainerdRuntime, since_us: int) -> AsyncIterator[Told]:
@@ -127,7 +109,7 @@ async def test_one_of_which_nobody_told_is_a_loss(
     async with collecting(node, broker, "untold.", **options) as records:
         witness = records.batches[f"{_NAMESPACE}/witness"]
         await eventually(lambda: bool(witness))
-        await _both(plain, records, let)
+        await _both(plain, records, busy)
         await eventually(lambda: "container_unknown" in witness[-1].loss_reasons)
     assert b"/opt/other" not in _paths(records, f"{_NAMESPACE}/web")
     assert not records.batches[f"{_NAMESPACE}/web#2"]
