@@ -146,8 +146,7 @@ class Remembering:
         if not bears_name(name):
             return name
         bearers = self._bearers.get(name, [])
-        sure = [one for one in bearers if self._known[one].made_us == made_us]
-        for one in sure or reversed(bearers):
+        for one in bearers:  # those that follow were made after the first one that is told later
             known = self._known[one]
             if known.was_made(made_us):
                 known.made_us, known.made_within_us = made_us, 0
@@ -175,6 +174,8 @@ class Remembering:
         bearers = self._bearers.setdefault(name, [])
         one = next_of(bearers) if bearers else name
         bearers.append(one)
+        if before := self._known.get(one):  # its start or end was told, and not its creation
+            known.started, known.ended = before.started, before.ended
         self._known[one] = known
         bearers.sort(key=lambda it: self._known[it].made_us or 0)
         return one
@@ -193,8 +194,7 @@ class Remembering:
             if now - known.gone_at > _KEPT_SECONDS:
                 self._forget(container_id)
             else:
-                started = known.started or known.ended is not None
-                gone.append(Listed(container_id, started=started, exited=True))
+                gone.append(Listed(container_id, started=known.started, exited=True))
         for one in gone[:-_MAX_GONE]:  # they have been listed once
             self._forget(one.id)
         return gone
@@ -228,7 +228,7 @@ class Remembering:
             return
         at_us = told.ended.at_us if told.ended is not None else told.at_us
         known = self._known.setdefault(self._bearer_at(told.id, at_us), _Known())
-        known.started, known.ended = known.started or told.ended is None, told.ended
+        known.started, known.ended = True, told.ended
 
     async def _take_new(self, name: str, made: ContainerInfo) -> None:
         bearer: str | None = name

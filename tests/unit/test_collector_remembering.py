@@ -1,70 +1,26 @@
 """What a runtime has forgotten is known by what it told when it was there."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 import pytest
 
+from services.collector import remembering
 from services.collector.errors import RuntimeUnavailableError
 from services.collector.remembering import Remembering
-from services.collector.runtime import ContainerInfo, Ended, Listed, Told
+from services.collector.runtime import Listed, Told
+from tests.unit.telling import (
+    BEGUN,
+    END,
+    EVENT,
+    MADE,
+    NAMELESS,
+    Clock,
+    FakeRuntime,
+    settled,
+    told_of,
+)
 from tests.unit.tracking import CREATED, ID, IMAGE, OTHER_ID, container
-from vexstream.identity import NO_IMAGE, Image, Workload
-
-NAMELESS = Image(NO_IMAGE, (), ("app:1",))
-EVENT = replace(container(), image=NAMELESS)
-MADE, BEGUN = Told(ID, 5, EVENT), Told(ID, 6)
-END = Ended(9, 3)
-
-
-class FakeRuntime:
-    """Tells what the test puts into its stream; None breaks it."""
-
-    def __init__(self) -> None:
-        self.stream: asyncio.Queue[Told | None] = asyncio.Queue()
-        self.there: dict[str, ContainerInfo] = {}
-        self.names = True
-        self.runs = True
-        self.since: list[int] = []
-        self.closed = False
-        self.naming: Callable[[], Awaitable[None]] | None = None
-
-    async def version(self) -> str:
-        return "fake"
-
-    async def list(self) -> list[Listed]:
-        return [Listed(one, started=self.runs, exited=False) for one in self.there]
-
-    async def describe(self, container_id: str) -> ContainerInfo | None:
-        return self.there.get(container_id)
-
-    async def ended(self, container_id: str) -> Ended | None:
-        return None
-
-    def owns(self, path: str) -> bool:
-        return path == "/mine"
-
-    async def close(self) -> None:
-        self.closed = True
-
-    async def told(self, since_us: int) -> AsyncIterator[Told]:
-        self.since.append(since_us)
-        while (told := await self.stream.get()) is not None:
-            yield told
-        raise RuntimeUnavailableError("broken")
-
-    async def named(self, info: ContainerInfo) -> Image:
-        if self.naming:
-            await self.naming()
-        return IMAGE if self.names else info.image
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -72,24 +28,12 @@ def runtime() -> FakeRuntime:
     return FakeRuntime()
 
 
-async def _settled() -> None:
-    for _ in range(20):
-        await asyncio.sleep(0)
-
-
-async def _told(remembered: Remembering, runtime: FakeRuntime, *events: Told | None) -> None:
-    await remembered.list()
-    for event in events:
-        runtime.stream.put_nowait(event)
-    await _settled()
-
-
 @pytest.mark.parametrize("names", [True, False])
 async def test_one_that_came_and_went_is_listed_as_ended(runtime: FakeRuntime, names: bool) -> None:
     clock = Clock()
     remembered = Remembering(runtime, clock)
     runtime.names = names
-    await _told(remembered, runtime, MADE, BEGUN, Told(ID, 9, ended=END))
+    await told_of(remembered, runtime, MADE, BEGUN, Told(ID, 9, ended=END))
     assert await remembered.list() == [Listed(ID, started=True, exited=True)]
     assert await remembered.describe(ID) == replace(EVENT, image=IMAGE if names else NAMELESS)
     assert await remembered.ended(ID) == END
@@ -103,7 +47,7 @@ async def test_one_that_came_and_went_is_listed_as_ended(runtime: FakeRuntime, n
 
 async def test_one_that_was_only_made_is_not_taken_for_started(runtime: FakeRuntime) -> None:
     remembered = Remembering(runtime)
-    await _told(remembered, runtime, MADE)
+    await told_of(remembered, runtime, MADE)
     assert await remembered.list() == [Listed(ID, started=False, exited=True)]
     await remembered.close()
 
@@ -111,10 +55,10 @@ async def test_one_that_was_only_made_is_not_taken_for_started(runtime: FakeRunt
 async def test_one_whose_task_was_removed_has_ended(runtime: FakeRuntime) -> None:
     """`ctr run` removes the task and keeps the container, which would be listened to for ever."""
     remembered = Remembering(runtime)
-    await _told(remembered, runtime, MADE)
+    await told_of(remembered, runtime, MADE)
     runtime.there, runtime.runs = {ID: container()}, False
     assert await remembered.list() == [Listed(ID, started=False, exited=False)]
-    await _told(remembered, runtime, BEGUN, Told(ID, 9, ended=END))
+    await told_of(remembered, runtime, BEGUN, Told(ID, 9, ended=END))
     assert await remembered.list() == [Listed(ID, started=True, exited=True)]
     assert await remembered.ended(ID) == END
     runtime.runs = True
@@ -129,7 +73,7 @@ async def test_one_that_was_there_first_keeps_its_exit_code(runtime: FakeRuntime
     runtime.there = {ID: container(), OTHER_ID: container(OTHER_ID)}
     assert len(await remembered.list()) == 2
     assert await remembered.describe(ID) == container()
-    await _told(remembered, runtime, Told(ID, 9, ended=END))
+    await told_of(remembered, runtime, Told(ID, 9, ended=END))
     del runtime.there[ID]
     assert Listed(ID, started=True, exited=True) in await remembered.list()
     assert await remembered.ended(ID) == END
@@ -161,9 +105,10 @@ async def test_the_stream_goes_on_where_it_broke(
     monkeypatch.setattr(asyncio, "sleep", rest)
     remembered = Remembering(runtime)
     later = Told(ID, 10**18, EVENT)
-    await _told(remembered, runtime, None, None, None, None, later, None, None)
-    assert rests == [1, 2, 4, 8, 1, 2]
-    assert runtime.since[-1] == 10**18 + 1
+    early = Told(ID, 10**18 - 7)
+    await told_of(remembered, runtime, *[None] * 8, later, None, early, None)
+    assert rests == [1, 2, 4, 8, 16, 32, 60, 60, 1, 1]
+    assert runtime.since[-1] == 10**18 + 1, "also of what was told late"
     await remembered.close()
 
 
@@ -175,10 +120,10 @@ async def test_while_it_is_named_it_is_not_told(runtime: FakeRuntime) -> None:
         await answered.wait()
 
     runtime.naming = wait
-    await _told(remembered, runtime, MADE, BEGUN)
+    await told_of(remembered, runtime, MADE, BEGUN)
     assert await remembered.list() == []
     answered.set()
-    await _settled()
+    await settled()
     assert [one.id for one in await remembered.list()] == [ID]
     await remembered.close()
 
@@ -190,133 +135,130 @@ async def test_a_fault_while_listening_is_not_passed_over(runtime: FakeRuntime) 
         raise KeyError("a fault")
 
     runtime.naming = fail
-    await _told(remembered, runtime, MADE)
+    await told_of(remembered, runtime, MADE)
     with pytest.raises(KeyError):
         await remembered.list()
 
 
-WEB = "plain/web"
-OTHER = Workload("plain", "other", "other")
-SECOND = 1_000_000
-
-
-class NamingRuntime(FakeRuntime):
-    """Its containers bear names, and are told apart by the times at which they were made."""
-
-    async def list(self) -> list[Listed]:
-        return [
-            Listed(one, started=True, exited=False, created_at_us=info.created_at_us)
-            for one, info in self.there.items()
-        ]
-
-
-@pytest.fixture
-def naming() -> NamingRuntime:
-    return NamingRuntime()
-
-
-def _web(made_us: int) -> ContainerInfo:
-    return container(WEB, made_us)
-
-
-def _made(at_us: int) -> Told:
-    return Told(WEB, at_us, replace(_web(at_us), image=NAMELESS))
-
-
-async def test_one_that_takes_the_name_of_another_is_listed_beside_it(
-    naming: NamingRuntime,
-) -> None:
-    remembered = Remembering(naming)
-    naming.there = {WEB: _web(SECOND)}
-    await _told(remembered, naming, _made(SECOND + 5), Told(WEB, SECOND + 9))
-    assert await remembered.list() == [Listed(WEB, True, False, created_at_us=SECOND)]
-    assert await remembered.describe(WEB) == _web(SECOND)
-    naming.there = {WEB: replace(_web(2 * SECOND), workload=OTHER)}
-    end = Ended(SECOND + 50, 3)
-    await _told(remembered, naming, Told(WEB, end.at_us, ended=end), _made(2 * SECOND + 5))
-    second = f"{WEB}#2"
-    assert await remembered.list() == [
-        Listed(second, True, False, created_at_us=2 * SECOND),
-        Listed(WEB, started=True, exited=True),
-    ]
-    assert await remembered.describe(WEB) == _web(SECOND)
-    assert await remembered.ended(WEB) == end
-    found = await remembered.describe(second)
-    assert found is not None
-    assert (found.id, found.workload, found.created_at_us) == (second, OTHER, 2 * SECOND)
-    assert await remembered.ended(second) is None
+async def test_an_end_without_a_start_says_that_there_was_one(runtime: FakeRuntime) -> None:
+    """Else a container of which the start was not told, as its stream was broken, would run on."""
+    remembered = Remembering(runtime)
+    runtime.there, runtime.runs = {ID: container()}, False
+    await told_of(remembered, runtime, Told(ID, 9, ended=END))
+    assert await remembered.list() == [Listed(ID, started=True, exited=True)]
+    runtime.there = {}
+    await told_of(remembered, runtime, Told(OTHER_ID, 5, replace(EVENT, id=OTHER_ID)))
+    await told_of(remembered, runtime, Told(OTHER_ID, 9, ended=END))
+    assert Listed(OTHER_ID, started=True, exited=True) in await remembered.list()
     await remembered.close()
 
 
-async def test_a_listing_tells_them_apart_where_the_stream_does_not(naming: NamingRuntime) -> None:
+async def test_one_that_was_seen_to_run_had_started(runtime: FakeRuntime) -> None:
+    remembered = Remembering(runtime)
+    runtime.there = {ID: container()}
+    await remembered.list()
+    await told_of(remembered, runtime, Told(OTHER_ID, 5, replace(EVENT, id=OTHER_ID)))
+    await told_of(remembered, runtime, Told(OTHER_ID, 6))
+    runtime.there = {}
+    gone = {one.id: one.started for one in await remembered.list()}
+    assert gone == {ID: True, OTHER_ID: True}, "by a listing, and by the stream"
+    await remembered.close()
+
+
+async def test_one_that_is_started_again_has_not_ended(runtime: FakeRuntime) -> None:
+    remembered = Remembering(runtime)
+    await told_of(remembered, runtime, MADE, Told(ID, 9, ended=END), Told(ID, 11))
+    assert await remembered.ended(ID) is None
+    await remembered.close()
+
+
+async def test_what_is_gone_is_listed_for_two_minutes_from_then_on(runtime: FakeRuntime) -> None:
     clock = Clock()
-    remembered = Remembering(naming, clock)
-    naming.there = {WEB: _web(SECOND)}
-    await remembered.list()
-    naming.there = {WEB: _web(2 * SECOND)}
-    assert [(one.id, one.exited) for one in await remembered.list()] == [
-        (f"{WEB}#2", False),
-        (WEB, True),
-    ]
-    assert await remembered.ended(WEB) is None, "nobody told of it"
-    await _told(remembered, naming, _made(SECOND + 5), _made(2 * SECOND + 5))
-    assert len(await remembered.list()) == 2, "each was told of late"
-    naming.there = {WEB: _web(SECOND)}
-    assert (await remembered.list())[0].id == WEB, "an answer that is older than the last one"
-    naming.there = {WEB: _web(5)}
-    assert {one.exited for one in await remembered.list()} == {True}, "nothing is known of it"
-    naming.there, clock.now = {}, 200
-    await remembered.list()
-    clock.now = 400
+    clock.now = 1000
+    remembered = Remembering(runtime, clock)
+    await told_of(remembered, runtime, MADE, BEGUN)
+    assert len(await remembered.list()) == 1
+    runtime.there, clock.now = {ID: container()}, 1060
+    assert await remembered.list() == [Listed(ID, started=True, exited=False)], "it came back"
+    runtime.there, clock.now = {}, 1130
+    assert await remembered.list() == [Listed(ID, started=True, exited=True)]
+    clock.now = 1250
+    assert len(await remembered.list()) == 1
+    clock.now = 1250.1
     assert await remembered.list() == []
-    naming.there = {WEB: _web(3 * SECOND)}
-    assert [one.id for one in await remembered.list()] == [WEB]
     await remembered.close()
 
 
-async def test_those_of_which_only_the_stream_told_are_told_apart(naming: NamingRuntime) -> None:
-    remembered = Remembering(naming)
-    ends = [Ended(SECOND + 20, 1), Ended(SECOND + 60, 2)]
-    await _told(
-        remembered, naming,
-        _made(SECOND), Told(WEB, SECOND + 10), Told(WEB, SECOND + 20, ended=ends[0]),
-        _made(SECOND + 40), Told(WEB, SECOND + 50), Told(WEB, SECOND + 60, ended=ends[1]),
-    )  # fmt: skip
-    both = [WEB, f"{WEB}#2"]
-    assert [(one.id, one.exited) for one in await remembered.list()] == [(i, True) for i in both]
-    assert [await remembered.ended(one) for one in both] == ends
-    made = [await remembered.describe(one) for one in both]
-    assert [one and (one.id, one.created_at_us, one.image) for one in made] == [
-        (WEB, SECOND, IMAGE),
-        (f"{WEB}#2", SECOND + 40, IMAGE),
-    ]
-    await remembered.close()
-
-
-async def test_the_end_of_one_is_not_that_of_the_next(naming: NamingRuntime) -> None:
-    remembered = Remembering(naming)
-    naming.there = {WEB: _web(SECOND)}
-    await remembered.list()
-    naming.there = {WEB: _web(2 * SECOND)}
-    await remembered.list()
-    late = Ended(SECOND + 7, 0)
-    await _told(remembered, naming, Told(WEB, 2 * SECOND + 1, ended=late))
-    assert await remembered.ended(WEB) == late
-    assert await remembered.ended(f"{WEB}#2") is None
-    await remembered.close()
-
-
-async def test_a_runtime_that_is_too_slow_to_describe_a_new_one_breaks_nothing(
-    naming: NamingRuntime, monkeypatch: pytest.MonkeyPatch
+async def test_one_that_the_runtime_knows_and_does_not_list_is_not_gone(
+    runtime: FakeRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def slow(container_id: str) -> None:
+    remembered = Remembering(runtime)
+    runtime.there = {ID: container()}
+    await remembered.list()
+
+    async def none() -> list[Listed]:
+        return []
+
+    monkeypatch.setattr(runtime, "list", none)
+    assert await remembered.list() == []
+    await remembered.close()
+
+
+async def test_of_too_many_that_are_gone_the_newest_are_kept(
+    runtime: FakeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remembering, "_MAX_GONE", 2)
+    remembered = Remembering(runtime)
+    three = [str(n) * 64 for n in range(3)]
+    made = [Told(one, 5, replace(EVENT, id=one)) for one in three]
+    await told_of(remembered, runtime, *made)
+    assert [one.id for one in await remembered.list()] == three, "each is listed once"
+    assert [one.id for one in await remembered.list()] == three[1:]
+    await remembered.close()
+
+
+async def test_what_the_runtime_says_of_the_image_now_is_told(runtime: FakeRuntime) -> None:
+    remembered = Remembering(runtime)
+    runtime.there = {ID: container()}
+    await remembered.describe(ID)
+    more = replace(container(), image=replace(IMAGE, names=("app:2",)))
+    runtime.there = {ID: more}
+    assert await remembered.describe(ID) == more
+    await remembered.close()
+
+
+async def test_a_creation_that_is_told_late_takes_nothing_back(runtime: FakeRuntime) -> None:
+    runtime.names = False
+    remembered = Remembering(runtime)
+    runtime.there = {ID: container()}
+    await remembered.list()
+    await remembered.describe(ID)
+    runtime.there = {}
+    await told_of(remembered, runtime, MADE)
+    assert await remembered.describe(ID) == container()
+    await remembered.close()
+
+
+async def test_a_new_one_is_asked_for_before_its_image_is_looked_up(runtime: FakeRuntime) -> None:
+    remembered = Remembering(runtime)
+    await remembered.list()
+    described = replace(container(), learning_period="1h")
+    runtime.there = {ID: described}
+    await told_of(remembered, runtime, MADE)
+    runtime.there = {}
+    assert await remembered.describe(ID) == described
+    await remembered.close()
+
+
+async def test_an_image_that_cannot_be_looked_up_now_breaks_no_stream(
+    runtime: FakeRuntime,
+) -> None:
+    async def busy() -> None:
         raise RuntimeUnavailableError("busy")
 
-    monkeypatch.setattr(naming, "describe", slow)
-    naming.names = False
-    remembered = Remembering(naming)
-    await _told(remembered, naming, _made(SECOND), Told(ID, 5, EVENT), Told(ID, 6))
-    assert len(naming.since) == 1
-    assert remembered._known[WEB].info == replace(_web(SECOND), image=NAMELESS)
-    assert remembered._known[ID].started
+    runtime.naming = busy
+    remembered = Remembering(runtime)
+    await told_of(remembered, runtime, MADE, BEGUN)
+    assert await remembered.describe(ID) == EVENT
+    assert await remembered.list() == [Listed(ID, started=True, exited=True)]
     await remembered.close()
