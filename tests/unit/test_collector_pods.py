@@ -9,11 +9,12 @@ import grpc
 import pytest
 from cri_api.v1 import api_pb2
 
-from services.collector import containerd_api
+from services.collector import containerd_api, pods
 from services.collector.errors import NotOfferedError, RuntimeUnavailableError
 from services.collector.pods import PodRuntime
 from services.collector.remembering import Remembering
 from services.collector.runtime import Ended, Listed, Told
+from tests.unit.telling import Clock
 from tests.unit.tracking import ID, IMAGE, OTHER_ID
 from vexstream.identity import NO_IMAGE, Image, Workload
 
@@ -44,6 +45,7 @@ class FakeNode:
         self.records: dict[str, Any] = {}
         self.statuses: dict[str, Any] = {}
         self.sandboxes: dict[str, dict[str, str]] = {}
+        self.clock = Clock()
         self.slow = False
         self.asked: list[str] = []
 
@@ -55,6 +57,7 @@ class FakeNode:
             "/runtime.v1.RuntimeService/ContainerStatus": self._status,
             "/runtime.v1.ImageService/ImageStatus": self._image,
             "/containerd.services.containers.v1.Containers/Get": self._record,
+            "/containerd.services.images.v1.Images/Get": self._image_record,
         }
 
     async def _version(self, request: bytes, context: Any) -> bytes:
@@ -83,7 +86,12 @@ class FakeNode:
         image = api_pb2.Image(id=IMAGE.config_digest, repo_tags=[NAME])
         return bytes(api_pb2.ImageStatusResponse(image=image).SerializeToString())
 
+    async def _image_record(self, request: bytes, context: Any) -> None:
+        self.asked.append("image")
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "none")
+
     async def _record(self, request: bytes, context: Any) -> bytes:
+        self.asked.append("record")
         if self.slow:
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "busy")
         asked = containerd_api._TYPES["Id"].FromString(request).id
@@ -165,7 +173,7 @@ async def runtime(fake: FakeNode, tmp_path: Path) -> AsyncIterator[PodRuntime]:
     server.add_generic_rpc_handlers((_Handler(fake),))
     server.add_insecure_port(f"unix://{tmp_path}/s")
     await server.start()
-    runtime = PodRuntime(f"unix://{tmp_path}/s")
+    runtime = PodRuntime(f"unix://{tmp_path}/s", fake.clock)
     yield runtime
     await runtime.close()
     await server.stop(None)
@@ -247,6 +255,59 @@ async def test_the_stream_goes_on_where_a_record_cannot_be_had(
     assert await _all(runtime) == [Told(ID, 101 * SECOND)], "it was listed"
 
 
+async def test_a_stranger_that_runs_the_image_of_sandboxes_is_none(
+    fake: FakeNode, runtime: PodRuntime
+) -> None:
+    """Somebody's container among those of CRI: what it does must not be taken for no use."""
+    fake.make(SANDBOX, "sandbox", POD, PAUSE)
+    fake.make(FOREIGN, None, {}, PAUSE)
+    fake.tell("/tasks/start", container_id=FOREIGN)
+    assert fake.containerd is not None
+    fake.containerd.put_nowait(None)
+    assert await _all(runtime) == []
+    assert runtime.owns(_of_a_pod(FOREIGN))
+
+
+async def test_one_that_was_listed_before_it_began_is_told_to_begin(
+    fake: FakeNode, runtime: PodRuntime
+) -> None:
+    fake.make(ID, "container", LABELS)
+    fake.containerd = asyncio.Queue()
+    fake.statuses[ID] = _status()
+    await runtime.list()
+    fake.tell("/tasks/start", container_id=ID)
+    fake.containerd.put_nowait(None)
+    assert await _all(runtime) == [Told(ID, 101 * SECOND)]
+    assert "record" not in fake.asked
+
+
+async def test_the_owner_of_a_container_is_that_of_its_own_pod(
+    fake: FakeNode, runtime: PodRuntime
+) -> None:
+    fake.make("8" * 64, "sandbox", {"io.kubernetes.pod.uid": "u2"}, PAUSE)
+    fake.make(SANDBOX, "sandbox", POD, PAUSE)
+    fake.make(ID, "container", LABELS)
+    fake.tell("/tasks/start", container_id=ID)
+    assert fake.containerd is not None
+    fake.containerd.put_nowait(None)
+    made, _ = await _all(runtime)
+    assert made.made is not None
+    assert made.made.workload == CART
+
+
+async def test_only_so_many_are_kept_in_mind(
+    fake: FakeNode, runtime: PodRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pods, "_MAX_KNOWN", 2)
+    fake.sandboxes = {SANDBOX: POD, FOREIGN: POD}
+    await runtime.list()
+    assert not any(runtime.owns(_of_a_pod(one)) for one in (SANDBOX, FOREIGN))
+    fake.sandboxes = {SANDBOX: POD, OTHER_ID: POD}  # the one that is listed again is newer
+    await runtime.list()
+    owned = [runtime.owns(_of_a_pod(one)) for one in (SANDBOX, FOREIGN, OTHER_ID)]
+    assert owned == [False, True, False]
+
+
 async def test_a_stream_of_broken_bytes_is_one_that_broke(
     fake: FakeNode, runtime: PodRuntime
 ) -> None:
@@ -266,12 +327,13 @@ async def test_cris_own_events_are_asked_for_where_there_is_no_containerd(
     )  # fmt: skip
     ended = _status(finished_at=102 * 10**9, exit_code=4)
     fake.tell_of_pod(made, SANDBOX)
-    fake.tell_of_pod(begun, SANDBOX, ended)
+    fake.tell_of_pod(begun, SANDBOX, ended, _status(SANDBOX))
     fake.tell_of_pod(made, ID, _status())
     fake.tell_of_pod(begun, ID, _status())
+    fake.tell_of_pod(stopped, ID, _status())  # nobody knows when
     fake.tell_of_pod(stopped, ID, _status(OTHER_ID), ended)
     fake.tell_of_pod(begun, OTHER_ID, _status(OTHER_ID))
-    fake.tell_of_pod(api_pb2.CONTAINER_DELETED_EVENT, ID)
+    fake.tell_of_pod(api_pb2.CONTAINER_DELETED_EVENT, ID, ended)
     fake.cri.put_nowait(None)
     told = await _all(runtime)
     assert [(one.id, one.made is not None, one.ended) for one in told] == [
@@ -284,7 +346,9 @@ async def test_cris_own_events_are_asked_for_where_there_is_no_containerd(
     info = told[0].made
     assert info is not None
     assert (info.workload, info.image.config_digest) == (CART, IMAGE.config_digest)
+    fake.asked.clear()
     assert await runtime.named(info) == info.image
+    assert not fake.asked, "it is known"
     assert not runtime.owns(_of_a_pod(SANDBOX))
 
 
@@ -303,6 +367,32 @@ async def test_containerds_own_cri_events_are_left_to_the_kubelet(
     with pytest.raises(NotOfferedError):
         await anext(aiter(runtime.told(0)))
     assert "GetContainerEvents" not in fake.asked
+
+
+async def test_a_creation_that_is_told_after_a_listing_is_told(
+    fake: FakeNode, runtime: PodRuntime
+) -> None:
+    fake.name, fake.containerd, fake.cri = "cri-o", None, asyncio.Queue()
+    fake.statuses[ID] = _status()
+    await runtime.list()
+    fake.tell_of_pod(api_pb2.CONTAINER_CREATED_EVENT, ID, _status())
+    fake.cri.put_nowait(None)
+    (told,) = await _all(runtime)
+    assert told.made is not None
+
+
+async def test_while_a_stream_tells_the_sandboxes_are_listed_now_and_then(
+    fake: FakeNode, runtime: PodRuntime
+) -> None:
+    """It may have told of one that was gone when it was looked at."""
+    remembered = Remembering(runtime)
+    for now, times in ((0.0, 1), (1.9, 1), (2.0, 2), (3.9, 2), (4.0, 3)):
+        fake.clock.now = now
+        await remembered.list()
+        assert fake.asked.count("sandboxes") == times
+        while "Subscribe" not in fake.asked:  # noqa: ASYNC110 - nobody sets an event
+            await asyncio.sleep(0.01)
+    await remembered.close()
 
 
 async def test_without_a_stream_the_sandboxes_are_listed_each_time(
