@@ -274,14 +274,13 @@ class Tracker:
             self._tracked[owner].observation.lose(reason, count)
 
     def _forget_cgroup(self, cgroup: int) -> None:
-        path, known = self.index.path(cgroup) or "", self._whose.was_known(cgroup)
-        self._whose.forget(cgroup)
         noted = self._hold.expired(cgroup)
         events, lost = self._hold.take(cgroup)
         for event in events:
             self._neighbours.credit(event, self._now_us)
-        if not known:
-            self._note_stranger(path, events, lost.total() - noted)
+        if not self._whose.was_known(cgroup):
+            self._note_stranger(self.index.path(cgroup) or "", events, lost.total() - noted)
+        self._whose.forget(cgroup)
 
     def _release_held(self) -> None:
         for cgroup in self._hold.cgroups():

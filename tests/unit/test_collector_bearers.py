@@ -149,6 +149,19 @@ def test_what_waits_is_not_claimed_by_one_of_the_same_name(tracker: Tracker) -> 
     assert _paths(tracker.cut(NOW), WEB) == []
 
 
+def test_what_a_cgroup_did_that_is_gone_is_not_claimed_by_one_of_the_same_name(
+    tracker: Tracker,
+) -> None:
+    _begin(tracker, WEB, CREATED, CREATED + SECOND)
+    tracker.handle([_cgroup(10, CREATED + 5), _starts(10)], CREATED + SECOND)
+    late = CREATED + 3 * SECOND
+    tracker.handle([_cgroup(11, late), file_used(b"/bin/new", 11, at_home=True)], late)
+    for _ in range(2):
+        tracker.forget_gone_cgroups()
+    assert _paths(tracker.cut(late), WEB) == []
+    assert tracker.strangers() == {"/plain/web": 1}
+
+
 def test_one_that_is_known_when_it_is_over_has_what_waited(tracker: Tracker) -> None:
     tracker.handle([_cgroup(10, CREATED + 5), _starts(10), file_used(b"/bin/x", 10)], NOW)
     tracker.begin(container(WEB, CREATED))
