@@ -4,7 +4,6 @@ import asyncio
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import AsyncMock
 
 import pytest
 
@@ -65,7 +64,8 @@ async def test_what_is_told_of_every_image_is_looked_at_once(
     first, *later = (replace(DECISION, vulnerability=f"CVE-{n}", scope=EVERY) for n in range(1000))
     consumer, changed = Consumer([first], [*later, DECISION]), list[str]()
     monkeypatch.setattr("services.correlator.decisions.AIOKafkaConsumer", lambda **_: consumer)
-    reader = DecisionReader(CorrelatorSettings(), AsyncMock(), changed.append)
+    dead: Any = None  # each of them can be read
+    reader = DecisionReader(CorrelatorSettings(), dead, changed.append)
     reading = asyncio.create_task(reader.run())
     await consumer.empty.wait()
     reading.cancel()

@@ -1,10 +1,8 @@
 """The stream of a worker: what it does not take, and what it does not take for the end."""
 
-import asyncio
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
@@ -12,17 +10,22 @@ from faust.types import TP
 
 from schemas.messages import encode_batch
 from services.common.kafka import MAX_DEAD_VALUE_BYTES, DeadLetterBox
+from services.correlator import stream
 from services.correlator.burials import Burials
 from services.correlator.intake import Intake
 from services.correlator.partitions import NotPassedOnError, Partitions
+from services.correlator.publisher import Publisher
 from services.correlator.settings import CorrelatorSettings
+from services.correlator.state import State
 from services.correlator.stream import Stream
+from services.correlator.tables import Receipts
 from services.correlator.tenure import OvertakenError, Tenure
 from tests.unit.factories import CONFIG, batch
 from vexstream.identity import NO_IMAGE, Digest
-from vexstream.unreadable import RecordPlace
+from vexstream.unreadable import ALL_READ, RecordPlace, Unread
 
 PLACE = TP("vexstream.file-access", 0)
+PARTITIONS = 12
 
 
 class Sender:
@@ -43,25 +46,53 @@ class Sender:
         self.sent.append((topic, partition, value))
 
 
-def _stream(app: Any = None, tenure: Any = None, state: Any = None, burials: Any = None) -> Stream:
-    return Stream(
-        CorrelatorSettings(), app or Mock(), Mock(), state or Mock(), tenure or Mock(),
-        burials or Mock(), Mock(),
-    )  # fmt: skip
+class Worker:
+    """A stream and what its records go through, over tables in memory."""
+
+    def __init__(self, sender: Any = None, consumer: Any = None) -> None:
+        settings, sender = CorrelatorSettings(), sender or Sender(10_000)
+        self.partitions = Partitions(PARTITIONS, sender)
+        self.state = State({}, {}, {}, 10**6, self.partitions.of)
+        self.tenure, self.failures = Tenure(), list[BaseException]()
+        dead = DeadLetterBox("correlator", "dead", sender)
+        publisher = Publisher(
+            settings, sender, self.state, dead, Receipts([], self.failures.append)
+        )  # fmt: skip
+        self._intake = Intake(self.state, publisher, self.partitions)
+        burials = Burials(PLACE.topic, self.state, dead, self.partitions, publisher.changed)
+        self.stream = Stream(
+            settings, SimpleNamespace(consumer=consumer), sender, self.state, self.tenure,
+            burials, self.failures.append,
+        )  # fmt: skip
+
+    async def take(self, message: Any) -> None:
+        """A record of file-access."""
+        await self.stream.take(message, self._intake.batch)
+
+    def unread(self, partition: int) -> list[Unread]:
+        """What is marked of the image of the records, on its own partition, and of another one."""
+        own = Digest(CONFIG)
+        return [
+            self.state.unreadable.unread(own, self.partitions.of(own)),
+            self.state.unreadable.unread(Digest("sha256:" + "0" * 64), partition),
+        ]
 
 
 @pytest.mark.parametrize(
     ("told", "short"), [([7], False), ([8], False), ([6, 7], False), ([6, 6, 6], True)]
 )
-def test_a_partition_is_short_when_the_broker_repeats_it(told: list[int], short: bool) -> None:
+async def test_a_partition_is_short_when_the_broker_repeats_it(
+    told: list[int], short: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "_PAUSES", (0.0, 0.0, 0.0))
     left: Iterator[int] = iter(told)
 
     async def highwaters(*places: TP) -> dict[TP, int]:
         return dict.fromkeys(places, next(left))
 
-    stream = _stream(SimpleNamespace(consumer=SimpleNamespace(highwaters=highwaters)))
-    stream._continuity.begin({(PLACE.topic, PLACE.partition): 7}, {})
-    ends, found = asyncio.run(stream._ends([PLACE]))
+    worker = Worker(consumer=SimpleNamespace(highwaters=highwaters))
+    worker.stream._continuity.begin({(PLACE.topic, PLACE.partition): 7}, {})
+    ends, found = await worker.stream._ends([PLACE])
     assert ends == {PLACE: told[-1]}
     assert bool(found) == short
     assert not list(left), "it was asked as often as it had to be"
@@ -69,31 +100,37 @@ def test_a_partition_is_short_when_the_broker_repeats_it(told: list[int], short:
 
 async def test_of_a_record_that_comes_before_the_state_is_there_nothing_is_noted() -> None:
     """The topic of which the state is would be forgotten: its being made anew would not show."""
-    state = Mock()
-    message = SimpleNamespace(topic=PLACE.topic, partition=0, offset=3, value=b"", headers=())
+    worker = Worker()
     with pytest.raises(OvertakenError):
-        await _stream(tenure=Tenure(), state=state).take(message, Mock())
-    state.note_topic.assert_not_called()
+        await worker.take(_misplaced(b""))
+    assert worker.state.topic_ids == {}
 
 
 def _misplaced(value: bytes) -> SimpleNamespace:
-    """A record of ``CONFIG`` on a partition that is not its own, with a key that says nothing."""
-    own = Partitions(12, Mock()).of(Digest(CONFIG))
+    """A record of ``CONFIG`` on a partition that is not its own."""
+    own = Worker().partitions.of(Digest(CONFIG))
     return SimpleNamespace(
-        topic=PLACE.topic, partition=(own + 1) % 12, offset=3, key=CONFIG.encode(), value=value,
-        headers=(),
+        topic=PLACE.topic, partition=(own + 1) % PARTITIONS, offset=3, key=CONFIG.encode(),
+        value=value, headers=(),
     )  # fmt: skip
 
 
-async def _use(message: Any, sender: Any, marked: Mock) -> None:
-    partitions = Partitions(12, sender)
-    state = Mock(unreadable=marked, correlations={})
-    state.marked.return_value = []
-    burials = Burials(
-        PLACE.topic, state, DeadLetterBox("x", "dead", sender), partitions, Mock()
-    )  # fmt: skip
-    intake = Intake(state, Mock(), partitions)
-    await _stream(burials=burials)._use(message, intake.batch)
+async def _taken(message: Any, sender: Sender) -> list[Unread]:
+    """What is unread after a worker that has its partitions took the record."""
+    worker = Worker(sender)
+    worker.tenure.recovered(worker.tenure.count)
+    try:
+        await worker.take(message)
+    except NotPassedOnError:
+        assert not sender.sent
+        assert worker.unread(message.partition) == [ALL_READ, ALL_READ]
+        raise
+    return worker.unread(message.partition)
+
+
+def _of_its_partition(message: Any) -> list[Unread]:
+    """All images there are marked, and no other."""
+    return [ALL_READ, Unread((RecordPlace(PLACE.topic, message.partition, 3),))]
 
 
 @pytest.mark.parametrize("key", [b"no digest", CONFIG.encode()])
@@ -102,34 +139,31 @@ async def test_a_misplaced_record_that_cannot_be_passed_on_is_not_buried(
     key: bytes, value: bytes
 ) -> None:
     """It would mark the images of a partition that it does not concern, and not its own."""
-    message, sender, marked = _misplaced(value), Sender(10_000, away=True), Mock()
+    message, sender = _misplaced(value), Sender(10_000, away=True)
     message.key = key
-    if (key, value) == (b"no digest", b"garbage"):
-        await _use(message, sender, marked)  # whose it is nobody knows
-        marked.put.assert_called_once()
+    if (key, value) == (b"no digest", b"garbage"):  # whose it is nobody knows
+        assert await _taken(message, sender) == _of_its_partition(message)
         return
     with pytest.raises(NotPassedOnError):
-        await _use(message, sender, marked)
-    assert not sender.sent
-    marked.put.assert_not_called()
+        await _taken(message, sender)
 
 
 async def test_what_is_left_of_a_misplaced_record_that_is_too_large_marks_its_image() -> None:
     """A worker that died of it would do so again after each start."""
     paths = [b"/%d" % n + b"x" * 4000 for n in range(300)]
-    sender, marked = Sender(1_000_000), Mock()
+    sender = Sender(1_000_000)
     message = _misplaced(encode_batch(batch(0, 1, paths)))
-    await _use(message, sender, marked)
-    wanted = Partitions(12, sender).of(Digest(CONFIG))
+    assert await _taken(message, sender) == [ALL_READ, ALL_READ]
+    wanted = Worker().partitions.of(Digest(CONFIG))
     assert sender.sent == [(PLACE.topic, wanted, message.value[:MAX_DEAD_VALUE_BYTES])]
-    marked.put.assert_not_called()
+    left = _misplaced(message.value[:MAX_DEAD_VALUE_BYTES])
+    left.partition = wanted
+    marked = Unread((RecordPlace(PLACE.topic, wanted, 3),))
+    assert await _taken(left, Sender(10**6)) == [marked, ALL_READ]
 
 
 async def test_a_nameless_record_that_cannot_be_read_marks_all_images_of_its_partition() -> None:
     """It is on every partition, and its key is no image's."""
-    sender, marked = Sender(10_000), Mock()
     message = _misplaced(b"garbage")
     message.key = NO_IMAGE.encode()
-    await _use(message, sender, marked)
-    place = RecordPlace(PLACE.topic, message.partition, 3)
-    marked.put.assert_called_once_with(place, None, known=False)
+    assert await _taken(message, Sender(10_000)) == _of_its_partition(message)
