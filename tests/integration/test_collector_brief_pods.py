@@ -119,12 +119,16 @@ async def test_without_a_stream_what_it_used_is_a_loss_and_what_a_sandbox_used_i
             brief = await asyncio.to_thread(Sandbox, node)
             await asyncio.to_thread(brief.remove)
             container = await _come_and_go(node, "brief")
-        await eventually(lambda: bool(told[-1].lost))
+        # Other tests have pods on this machine too, which are unknown here.
+        await eventually(lambda: container.id in _ids(strangers))
         more = len(told) + 3
         await eventually(lambda: len(told) > more)
         await asyncio.to_thread(listed.remove)
         node.stop(witness)
-    of_containers = {path: uses for path, uses in strangers.items() if path != listed.cgroup}
-    assert [path.rpartition("/")[2] for path in of_containers] == [container.id]
+    assert brief.id not in _ids(strangers)
     assert {reason for batch in told for reason in batch.loss_reasons} == {"container_unknown"}
-    assert sum(batch.lost for batch in told) == sum(of_containers.values())
+    assert sum(batch.lost for batch in told) >= _ids(strangers)[container.id]
+
+
+def _ids(strangers: Counter[str]) -> dict[str, int]:
+    return {path.rpartition("/")[2]: uses for path, uses in strangers.items()}
