@@ -51,8 +51,9 @@ WORK = [
 RELATIVE = {b"/etc/passwd", *(f"/opt/data/openat_{n}".encode() for n in range(TIMES))}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def bcc() -> Iterator[BccSource]:
+    """Compiled and attached once; what it tells once of a container it tells of the next again."""
     index = CgroupIndex(find_root(None))
     source = BccSource(Path("/proc"), index, drain_seconds=DRAIN_SECONDS)
     try:
@@ -61,6 +62,14 @@ def bcc() -> Iterator[BccSource]:
         pytest.skip(f"BCC cannot run here: {str(error)[-400:]}")
     yield source
     source.close()
+
+
+@pytest.fixture
+def uses_container(containerd: Containerd, uses_image: str) -> Iterator[Container]:
+    """Each test's own."""
+    container = containerd.run(uses_image, "uses")
+    yield container
+    containerd.stop(container)
 
 
 @pytest.fixture
@@ -149,13 +158,13 @@ def test_32_bit_calls_are_counted_as_lost(
 
 
 def test_code_that_has_no_name_in_the_image_is_counted_as_lost(
-    bcc: BccSource, containerd: Containerd, uses_container: Container
+    bcc: BccSource, containerd: Containerd, uses_image: str, uses_container: Container
 ) -> None:
     observer = Observer(containerd, uses_container, bcc)
     observer.uses("/opt/uses", "map_implied", "/opt/data/map_implied")
     assert observer.lost()["code_elsewhere"] > 0
 
-    neighbour = containerd.run("localhost/vexstream/collector-probe:1", "guests-host")
+    neighbour = containerd.run(uses_image, "guests-host")
     try:
         host = Observer(containerd, neighbour, bcc)
         host.uses("/bin/true")
@@ -206,12 +215,13 @@ def test_all_files_of_a_range_that_becomes_executable_are_seen(
      (["/bin/sh", "-c", "echo > /dev/shm/a.py && cat /dev/shm/a.py"], False)],
 )  # fmt: skip
 def test_code_on_a_volume_is_counted_as_lost_and_data_is_not(
-    bcc: BccSource, containerd: Containerd, tmp_path: Path, used: list[str], lost: bool
-) -> None:
+    bcc: BccSource, containerd: Containerd, uses_image: str, tmp_path: Path, used: list[str],
+    lost: bool,
+) -> None:  # fmt: skip
     for name in ("true", "app.py", "x"):
         shutil.copy("/bin/true", tmp_path / name)
     mounts = [Mount(tmp_path, "/data", readonly=True)]
-    container = containerd.run("localhost/vexstream/collector-probe:1", "volume", mounts=mounts)
+    container = containerd.run(uses_image, "volume", mounts=mounts)
     try:
         observer = Observer(containerd, container, bcc)
         observer.uses(*used)
@@ -220,8 +230,8 @@ def test_code_on_a_volume_is_counted_as_lost_and_data_is_not(
         containerd.stop(container)
 
 
-def test_bcc_tells_of_new_cgroups(bcc: BccSource, containerd: Containerd) -> None:
-    container = containerd.run("localhost/vexstream/collector-probe:1", "told")
+def test_bcc_tells_of_new_cgroups(bcc: BccSource, containerd: Containerd, uses_image: str) -> None:
+    container = containerd.run(uses_image, "told")
     try:
         made = [event.path for event in bcc.drain() if isinstance(event, CgroupEvent)]
         assert any(path.endswith(container.id) for path in made)

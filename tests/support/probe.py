@@ -92,12 +92,18 @@ def _image_files() -> dict[str, File]:
     return files
 
 
-@pytest.fixture(scope="module")
-def uses_container(containerd: Containerd, image_cache: Path) -> Iterator[Container]:
-    """A container of an image with ``uses`` in it."""
+@pytest.fixture(scope="session")
+def uses_image(containerd: Containerd, image_cache: Path) -> str:
+    """An image with ``uses`` in it."""
     archive = image.probe_image(image_cache, files=_image_files(), name=NAME)
     containerd.import_image(archive.path, NAME)
-    container = containerd.run(NAME, "uses")
+    return NAME
+
+
+@pytest.fixture(scope="module")
+def uses_container(containerd: Containerd, uses_image: str) -> Iterator[Container]:
+    """A container of it."""
+    container = containerd.run(uses_image, "uses")
     yield container
     containerd.stop(container)
 
