@@ -34,14 +34,14 @@ class Made:
     """A file of the package below the root."""
 
 
-def _six(root: Path, tool: str = "pyinstaller==6.11.1") -> tuple[Path, str]:
-    site = ecosystems.venv(root, "opt/v", "six==1.16.0", tool)
+def _six(root: Path, *tools: str) -> tuple[Path, str]:
+    site = ecosystems.venv(root, "opt/v", "six==1.16.0", *tools)
     ecosystems.write(root / "src", {"app/__main__.py": "import six\nprint(six.__version__)\n"})
     return root / "opt/v", str((site / "six.py").relative_to(root))
 
 
 def pyinstaller(root: Path, work: Path) -> Made:
-    home, own = _six(root)
+    home, own = _six(root, "pyinstaller==6.11.1")
     ecosystems.run([home / "bin/pyinstaller", "--onefile", "--name", "shop", "--distpath",
                     root / "usr/local/bin", "--workpath", work / "w", "--specpath", work,
                     root / "src/app/__main__.py"], work)  # fmt: skip

@@ -3,6 +3,7 @@
 The package's own jar lies beside them and stays closed.
 """
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tests.support import ecosystems, mapped
 pytestmark = pytest.mark.real
 
 LANG = ("org.apache.commons", "commons-lang3", "3.12.0")
+JAR = f"{LANG[1]}-{LANG[2]}.jar"
 MAIN = """
 package com.shop;
 import org.apache.commons.lang3.builder.HashCodeBuilder;
@@ -56,33 +58,51 @@ RELOCATION = """
 """
 
 
-def _shade(root: Path, work: Path, relocations: str, main: str = MAIN) -> list[str]:
-    maven = ecosystems.need("mvn", "apt-get install maven")
-    pom = POM.format(*LANG, relocations=relocations)
-    ecosystems.write(work, {"pom.xml": pom, "src/main/java/com/shop/Main.java": main})
-    ecosystems.run([maven, "--quiet", "--batch-mode", "package"], work)
-    (root / "opt/lib").mkdir(parents=True)
-    (work / "target/shop-1.jar").rename(root / "opt/shop.jar")
-    name = f"{LANG[1]}-{LANG[2]}.jar"
-    (work / "target/dependency" / name).rename(root / "opt/lib" / name)
-    return ["java", "-Xshare:off", "-cp", str(root / "opt/shop.jar"), "com.shop.Main"]
+class Shop:
+    """The program, as Maven makes it: once in each of its ways."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made: dict[tuple[str, str], Path] = {}
+
+    def shade(self, root: Path, relocations: str = "", main: str = MAIN) -> list[str]:
+        """Its jar, the package's jar beside it, and the command that runs it."""
+        key = relocations, main
+        if key not in self._made:
+            self._made[key] = self._make(self._folder / str(len(self._made)), *key)
+        (root / "opt/lib").mkdir(parents=True)
+        shutil.copy(self._made[key] / "shop-1.jar", root / "opt/shop.jar")
+        shutil.copy(self._made[key] / "dependency" / JAR, root / "opt/lib" / JAR)
+        return ["java", "-Xshare:off", "-cp", str(root / "opt/shop.jar"), "com.shop.Main"]
+
+    def _make(self, work: Path, relocations: str, main: str) -> Path:
+        maven = ecosystems.need("mvn", "apt-get install maven")
+        pom = POM.format(*LANG, relocations=relocations)
+        ecosystems.write(work, {"pom.xml": pom, "src/main/java/com/shop/Main.java": main})
+        ecosystems.run([maven, "--quiet", "--batch-mode", "package"], work)
+        return work / "target"
 
 
-def shaded(root: Path, work: Path) -> tuple[list[str], str]:
-    return _shade(root, work, ""), "opt/shop.jar"
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    return Shop(tmp_path_factory.mktemp("shop"))
 
 
-def relocated(root: Path, work: Path) -> tuple[list[str], str]:
-    return _shade(root, work, RELOCATION), "opt/shop.jar"
+def shaded(root: Path, work: Path, shop: Shop) -> tuple[list[str], str]:
+    return shop.shade(root), "opt/shop.jar"
 
 
-def relocated_alone(root: Path, work: Path) -> tuple[list[str], str]:
+def relocated(root: Path, work: Path, shop: Shop) -> tuple[list[str], str]:
+    return shop.shade(root, RELOCATION), "opt/shop.jar"
+
+
+def relocated_alone(root: Path, work: Path, shop: Shop) -> tuple[list[str], str]:
     """A single class was left."""
-    return _shade(root, work, RELOCATION, FEW), "opt/shop.jar"
+    return shop.shade(root, RELOCATION, FEW), "opt/shop.jar"
 
 
-def exploded(root: Path, work: Path) -> tuple[list[str], str]:
-    command = _shade(root, work, "")
+def exploded(root: Path, work: Path, shop: Shop) -> tuple[list[str], str]:
+    command = shop.shade(root)
     classes = root / "srv/shop/WEB-INF/classes"
     classes.mkdir(parents=True)
     ecosystems.run(["jar", "--extract", "--file", root / "opt/shop.jar"], classes)
@@ -91,11 +111,11 @@ def exploded(root: Path, work: Path) -> tuple[list[str], str]:
     return [*command[:3], str(classes), command[-1]], f"srv/shop/WEB-INF/classes/{holder}"
 
 
-def linked(root: Path, work: Path) -> tuple[list[str], str]:
-    _shade(root, work, "")
+def linked(root: Path, work: Path, shop: Shop) -> tuple[list[str], str]:
+    shop.shade(root)
     (root / "opt/shop.jar").unlink()
     (work / "lent").mkdir()
-    ecosystems.run(["jar", "--extract", "--file", root / f"opt/lib/{LANG[1]}-{LANG[2]}.jar"],
+    ecosystems.run(["jar", "--extract", "--file", root / "opt/lib" / JAR],
                    work / "lent")  # fmt: skip
     ecosystems.write(work, {
         "m/lent/module-info.java":
@@ -114,15 +134,16 @@ def linked(root: Path, work: Path) -> tuple[list[str], str]:
 
 @pytest.mark.parametrize("make", [shaded, relocated, relocated_alone, exploded, linked])
 def test_what_holds_a_packages_classes_is_a_file_of_it(
-    make: Callable[[Path, Path], tuple[list[str], str]], syft: Path, tmp_path: Path
-) -> None:
+    make: Callable[[Path, Path, Shop], tuple[list[str], str]],
+    shop: Shop, syft: Path, tmp_path: Path,
+) -> None:  # fmt: skip
     root, work = tmp_path / "root", tmp_path / "work"
     root.mkdir()
     work.mkdir()
     for program in ("javac", "jlink"):
         ecosystems.need(program, "apt-get install default-jdk-headless")
-    command, holder = make(root, work)
-    used, own = mapped.opened(root, work, command), f"/opt/lib/{LANG[1]}-{LANG[2]}.jar".encode()
+    command, holder = make(root, work, shop)
+    used, own = mapped.opened(root, work, command), f"/opt/lib/{JAR}".encode()
     assert f"/{holder}".encode() in used
     assert own not in used
     packages = mapped.packages(root, work, syft)
@@ -133,11 +154,13 @@ def test_what_holds_a_packages_classes_is_a_file_of_it(
     assert not [package for package in runtime if own in package.files]
 
 
-def test_what_an_obfuscator_has_renamed_may_be_anybodys(syft: Path, tmp_path: Path) -> None:
+def test_what_an_obfuscator_has_renamed_may_be_anybodys(
+    shop: Shop, syft: Path, tmp_path: Path
+) -> None:
     root, work = tmp_path / "root", tmp_path / "work"
     for folder in (root, work / "tools"):
         folder.mkdir(parents=True)
-    _shade(root, work, "")
+    shop.shade(root)
     maven = ecosystems.need("mvn", "apt-get install maven")
     ecosystems.write(work, {"tools/pom.xml": PROGUARD})
     ecosystems.run([maven, "--quiet", "--batch-mode", "dependency:copy-dependencies",
