@@ -21,6 +21,11 @@ _PYTHON = "/usr/local/lib/python3.11/dist-packages"
 _NODE = "/opt/app/node_modules"
 
 
+_TELLS = re.compile(
+    r"|/|/(?:etc|usr|usr/lib|var|var/lib|var/lib/dpkg|usr/share|usr/share/doc)/?"
+    r"|/etc/(?:os-release|debian_version)|/usr/lib/os-release|/var/lib/dpkg/.*"
+    r"|/usr/share/doc/[^/]+(?:/copyright)?"
+)
 _STATUS = "/var/lib/dpkg/status"
 _OF_AN_ARCHITECTURE = re.compile(r"(/var/lib/dpkg/info/(?!lib)[^:]+):[a-z0-9]+\.([a-z0-9]+)")
 _NATIVE = re.compile(rb"(?m)^Architecture: (?!all$).*$")
@@ -30,7 +35,7 @@ _PARAGRAPH = re.compile(rb"(?m)^Package: (?!lib)(?:.+\n)+")
 def build(
     cache: Path, folder: Path, go_program: Path, variant: str = "1", architecture: str | None = None
 ) -> ImageArchive:
-    """Debian, and above it Python, npm and Java packages and a Go program.
+    """Debian's packages by name, and Python, npm and Java packages and a Go program.
 
     Another variant has the same files and other digests. One for another architecture says so, and
     so do its deb packages but for libraries, as in the image of a cross compiler; nothing in it
@@ -50,13 +55,22 @@ def build(
         "/usr/local/bin/tool": File(go_program.read_bytes(), 0o755),
     }
     with tempfile.TemporaryDirectory() as work:
-        layer = Path(work, "layer.tar")
+        debian, layer = Path(work, "debian.tar"), Path(work, "layer.tar")
+        _names_alone(base, debian)
         layer_of_files(files, layer)
         config = ImageConfig(
             ("/usr/local/bin/tool",), env={"VARIANT": variant}, architecture=architecture
         )
         archive = folder / f"consumers-{variant}.tar"
-        return write_archive(archive, f"localhost/app:{variant}", [base, layer], config)
+        return write_archive(archive, f"localhost/app:{variant}", [debian, layer], config)
+
+
+def _names_alone(base: Path, layer: Path) -> None:
+    """Of Debian what tells of its packages: every scan of a consumer reads all that is there."""
+    with tarfile.open(base) as whole, tarfile.open(layer, "w", format=tarfile.PAX_FORMAT) as part:
+        for member in whole:
+            if _TELLS.fullmatch(member.name.removeprefix(".")) and not member.islnk():
+                part.addfile(member, whole.extractfile(member) if member.isreg() else None)
 
 
 def _packages_of(base: Path, architecture: str) -> dict[str, File]:
