@@ -14,6 +14,7 @@ pytest_plugins = [
     "tests.support.registry",
     "tests.support.sigstore",
     "tests.support.streams",
+    "tests.support.together",
     "tests.support.trivy",
     "tests.unit.tracking",
 ]
