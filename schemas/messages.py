@@ -8,7 +8,7 @@ import hashlib
 import posixpath
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import zstandard
@@ -110,6 +110,7 @@ def encode_batch(batch: Batch) -> bytes:
             "learning_period_us": batch.learning_period_us,
             "parts": batch.parts,
             "exit_code": batch.exit_code,
+            "layers": batch.image.layers,
         },
     )
 
@@ -276,7 +277,7 @@ def _batch(record: Record, accesses: tuple[Access, ...]) -> Batch:
         sequence=record["sequence"],
         container_id=record["container_id"],
         workload=Workload(**record["workload"]),
-        image=image_of(record["image"]),
+        image=_standing_on(record["layers"], image_of(record["image"])),
         started_at_us=_time(record["started_at_us"]),
         observed_from_us=_time(record["observed_from_us"]),
         observed_to_us=_time(record["observed_to_us"]),
@@ -287,6 +288,10 @@ def _batch(record: Record, accesses: tuple[Access, ...]) -> Batch:
         parts=record["parts"],
         exit_code=record["exit_code"],
     )
+
+
+def _standing_on(layers: str | None, image: Image) -> Image:
+    return image if layers is None else replace(image, layers=parse_digest(layers))
 
 
 def _access(record: Record) -> Access:
@@ -342,6 +347,7 @@ def _scan_record(scan: Scan) -> Record:
             }
             for manifest in scan.manifests
         ],
+        "layers": scan.layers,
     }
 
 
@@ -391,6 +397,7 @@ def _scan(record: Record) -> Scan:
         findings=tuple(_finding(finding) for finding in record["findings"]),
         failure=failure and ScanFailure(FailureReason(failure["reason"]), failure["detail"]),
         manifests=tuple(sorted(_manifest(manifest) for manifest in record["manifests"])),
+        layers=None if record["layers"] is None else parse_digest(record["layers"]),
     )
 
 

@@ -130,6 +130,15 @@ class Evidence:
             accesses=self._merge_accesses(batch),
         )
 
+    def add_losses(self, identifier: str, told: Container) -> bool:
+        """Adds a container that lost something in every interval (vexstream/nameless.py); says
+        whether it changed anything."""
+        known = self.containers.get(identifier)
+        if known is None:
+            known = Container(told.node, told.workload, told.started_at_us)
+            self.containers[identifier] = known
+        return known.add_losses(told)
+
     def restore(self, path: bytes, use: FileUse) -> None:
         """Adds what was held of a file before."""
         known = self.files.get(path)

@@ -1,7 +1,7 @@
 """What identifies an image and a workload: digests and the names that go with them."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NewType
 
 Digest = NewType("Digest", str)
@@ -43,6 +43,9 @@ class Image:
     config_digest: Digest
     manifest_digests: tuple[Digest, ...] = ()
     names: tuple[str, ...] = ()
+    layers: Digest | None = field(default=None, repr=False)
+    """On which ones its container stands (vexstream/layers.py), where nobody can name it and that
+    is known."""
 
     def merged(self, other: "Image") -> "Image":
         """The same image with the aliases of both."""
@@ -54,6 +57,7 @@ class Image:
             self.config_digest,
             tuple(sorted({*self.manifest_digests, *other.manifest_digests})),
             tuple(sorted({*self.names, *other.names})),
+            self.layers or other.layers,
         )
 
 

@@ -111,10 +111,21 @@ class Container:
             changed = self._see((start, end))
         else:
             return self._wait((start, place.run), Open(frozenset({place.sequence})))
-        first = start if self.first_seen_us is None else min(self.first_seen_us, start)
-        last = end if self.last_seen_us is None else max(self.last_seen_us, end)
-        changed |= (first, last) != (self.first_seen_us, self.last_seen_us)
-        self.first_seen_us, self.last_seen_us = first, last
+        return self._hear(start, end) or changed
+
+    def add_losses(self, other: "Container") -> bool:
+        """Adds what is held of an observation that lost something in every interval; says whether
+        it changed anything."""
+        changed = self.identify(
+            other.node, other.workload, other.started_at_us, other.learning_period_us
+        )
+        for interval, (lost, reasons) in sorted(other.lossy.items()):
+            if self.lossy.get(interval) != (lost, reasons):
+                changed |= self.observe(*interval, lost, reasons)
+        if other.first_seen_us is not None and other.last_seen_us is not None:
+            changed |= self._hear(other.first_seen_us, other.last_seen_us)
+        if other.ended is not None:
+            changed |= self.end(*other.ended)
         return changed
 
     def seen_whole_until(self) -> int | None:
@@ -128,6 +139,14 @@ class Container:
     def lost(self) -> int:
         """Events known to be lost, at least."""
         return sum(count for count, _ in self.lossy.values())
+
+    def _hear(self, start: int, end: int) -> bool:
+        """Something was heard of it then, whatever that was."""
+        first = start if self.first_seen_us is None else min(self.first_seen_us, start)
+        last = end if self.last_seen_us is None else max(self.last_seen_us, end)
+        changed = (first, last) != (self.first_seen_us, self.last_seen_us)
+        self.first_seen_us, self.last_seen_us = first, last
+        return changed
 
     def _wait(self, key: tuple[int, str], more: Open) -> bool:
         """Takes note of a part or of the end of an interval that has parts."""

@@ -90,7 +90,8 @@ class ManifestDigest:
 class Scan:
     """One scan of one image. With a ``failure`` it has no packages and no findings.
 
-    ``manifests`` tells of those digests of the image that could be read what they stand for.
+    ``manifests`` tells of those digests of the image that could be read what they stand for, and
+    ``layers`` what its layers are called together (vexstream/layers.py).
     """
 
     image: Image
@@ -100,3 +101,4 @@ class Scan:
     findings: tuple[Finding, ...] = ()
     failure: ScanFailure | None = None
     manifests: tuple[ManifestDigest, ...] = ()
+    layers: Digest | None = None

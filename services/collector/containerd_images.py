@@ -7,11 +7,12 @@ is the image that has these layers.
 
 import re
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Any
 
 from services.collector.containerd_api import ContainerdApi, Found, microseconds, the_one
 from services.collector.runtime import image_of, nameless
-from vexstream.identity import Image
+from vexstream.identity import BadDigestError, Digest, Image, parse_digest
 
 _HEX_ID = re.compile(r"[0-9a-f]{64}\Z")
 _MAX_REMEMBERED = 1000
@@ -33,7 +34,7 @@ class ContainerdImages:
         if image is None and layers:
             image = await self._by_layers(namespace, layers)
         if image is None:
-            return nameless([container.image])
+            return replace(nameless([container.image]), layers=_chain_id(layers))
         self._seen[layers, image.config_digest] = image
         self._seen.move_to_end((layers, image.config_digest))
         if len(self._seen) > _MAX_REMEMBERED:
@@ -91,6 +92,13 @@ class ContainerdImages:
         if not alike:
             alike = {config: image for (of, config), image in self._seen.items() if of == layers}
         return next(iter(alike.values())) if len(alike) == 1 else None
+
+
+def _chain_id(layers: str) -> Digest | None:
+    try:
+        return parse_digest(layers)
+    except BadDigestError:
+        return None
 
 
 def _called(found: Found, names: list[str]) -> Image | None:

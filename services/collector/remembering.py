@@ -106,7 +106,8 @@ class Remembering:
         if info is None:
             return before
         if before is not None and is_nameless(info.image) and _same(before, info):
-            info = replace(info, image=before.image)
+            image = before.image
+            info = replace(info, image=image.merged(info.image) if is_nameless(image) else image)
         self._known.setdefault(container_id, _Known()).info = info
         return info
 

@@ -57,6 +57,16 @@ UNREADABLE = Gauge(
     "vexstream_correlator_unreadable_records",
     "Unreadable records because of which nothing is ruled out of some images",
 )
+REMEMBERED_NAMELESS = Gauge(
+    "vexstream_correlator_remembered_nameless_containers",
+    "Containers of images that nobody can name, remembered for images that come later, on each of "
+    "the worker's partitions",
+)
+NAMELESS_NOT_REMEMBERED = Counter(
+    "vexstream_correlator_nameless_not_remembered",
+    "Records of such containers for which there was no room: dead letters, and nothing is ruled "
+    "out of their partition",
+)
 FORWARDED_RECORDS = Counter(
     "vexstream_correlator_forwarded_records",
     "Records found on another partition than their image's",

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from schemas.codec import CodecError
 from schemas.messages import decode_batch, decode_chunk
 from services.common import metrics
 from services.correlator.partitions import Partitions
@@ -10,7 +11,14 @@ from services.correlator.stages import Stage, minute, stage_of
 from services.correlator.state import State
 from vexstream.evidence import Batch
 from vexstream.identity import Digest
-from vexstream.nameless import as_of, is_nameless, may_be
+from vexstream.nameless import MAX_REMEMBERED, Nameless, is_nameless, may_be, nameless_in
+from vexstream.observation import Container
+
+
+class NotRememberedError(CodecError):
+    """A container of an image that nobody can name is one too many."""
+
+    reason = "nameless_not_remembered"
 
 
 class Intake:
@@ -23,11 +31,14 @@ class Intake:
         self._newest_us: dict[int, int] = {}
 
     async def batch(self, message: Any) -> None:
-        """A record of file-access."""
+        """A record of file-access.
+
+        Raises:
+            NotRememberedError: there is no room for a container of an image that nobody can name.
+        """
         batch = decode_batch(message.value)
         if is_nameless(batch.image):
-            for told in self._told_of(batch, message.partition):
-                self._take(told, message.partition)
+            self._take_nameless(batch, message.partition)
             return
         if self._partitions.of(batch.image.config_digest) != message.partition:
             await self._partitions.pass_on(message, batch.image.config_digest)
@@ -40,33 +51,64 @@ class Intake:
         self._partitions.require(chunk.config_digest, message)
         correlation = self._state.take_chunk(chunk)
         if correlation is not None:
+            self._state.tell_remembered(correlation.digest)  # it may go by more digests now
             self._publisher.changed(correlation.digest)
             self._publisher.evidence_changed(correlation.digest)
 
-    def _told_of(self, batch: Batch, partition: int) -> list[Batch]:
-        """A container of an image that nobody can name: the same of each of the partition's images
-        that it may be."""
+    def _take_nameless(self, batch: Batch, partition: int) -> None:
+        """A container of an image that nobody can name: told to each of the partition's images that
+        it may be, and remembered for those that come later."""
+        self._hear(partition, batch.observed_to_us)
+        metrics.MERGED_BATCHES.inc()
+        told = nameless_in(batch)
+        known = self._state.nameless.take(partition, told)
+        for digest in self._that_may_be(known or told, partition):
+            self._tell(digest, known or told)
+        if known is None:
+            metrics.NAMELESS_NOT_REMEMBERED.inc()
+            raise NotRememberedError(
+                f"{MAX_REMEMBERED} containers of images that nobody can name are remembered: which "
+                f"images that come later {told.identifier[:80]} may be is lost"
+            )
+
+    def _that_may_be(self, told: Nameless, partition: int) -> list[Digest]:
         return [
-            as_of(batch, correlation.evidence.image)
+            digest
             for digest, correlation in self._state.correlations.items()
             if self._partitions.of(digest) == partition
             and correlation.evidence is not None
-            and may_be(batch, correlation.evidence, self._state.manifests(digest))
+            and may_be(told, correlation.evidence, self._state.read(digest))
         ]
 
+    def _tell(self, digest: Digest, told: Nameless) -> None:
+        before = self._stage(digest, told.identifier)
+        if not self._state.tell(digest, told):
+            return
+        after = self._stage(digest, told.identifier)
+        more = self._state.tell_remembered(digest)  # it may have been on one more node
+        if more or before.standing != after.standing:
+            self._publisher.changed(digest)
+        if more or before.progress != after.progress:
+            self._publisher.evidence_changed(digest)
+
     def _take(self, batch: Batch, partition: int) -> None:
-        newest = self._newest_us.get(partition, 0)
-        self._newest_us[partition] = max(newest, batch.observed_to_us)
-        before = self._stage(batch)
+        self._hear(partition, batch.observed_to_us)
+        digest, identifier = batch.image.config_digest, batch.container
+        before, place = self._stage(digest, identifier), self._place(digest, identifier)
         keep = bool(batch.lost) or before.matters or minute(batch.observed_to_us) != before.minute
         correlation, learnt = self._state.observe(batch, keep)
         metrics.ACCESSES.inc(len(batch.accesses))
         metrics.MERGED_BATCHES.inc()
-        after = self._stage(batch)
-        if learnt.accesses or learnt.image or before.standing != after.standing:
+        after = self._stage(digest, identifier)
+        more = learnt.image or place != self._place(digest, identifier)
+        more = more and self._state.tell_remembered(digest)
+        if more or learnt.accesses or learnt.image or before.standing != after.standing:
             self._publisher.changed(correlation.digest)
-        if learnt.accesses or learnt.image or before.progress != after.progress:
+        if more or learnt.accesses or learnt.image or before.progress != after.progress:
             self._publisher.evidence_changed(correlation.digest)
+
+    def _hear(self, partition: int, until_us: int) -> None:
+        self._newest_us[partition] = max(self._newest_us.get(partition, 0), until_us)
 
     def newest_us(self, digest: Digest) -> int | None:
         """Until when the partition of a digest tells of any container."""
@@ -74,15 +116,23 @@ class Intake:
 
     def recall(self) -> None:
         """The state was rebuilt: what it tells is all that is known."""
-        self._newest_us = {}
+        self._newest_us = self._state.nameless.newest_us()
         for digest, correlation in self._state.correlations.items():
             containers = correlation.evidence.containers.values() if correlation.evidence else ()
             last = max((c.last_seen_us or 0 for c in containers), default=0)
-            partition = self._partitions.of(digest)
-            self._newest_us[partition] = max(self._newest_us.get(partition, 0), last)
+            self._hear(self._partitions.of(digest), last)
 
-    def _stage(self, batch: Batch) -> Stage:
-        correlation = self._state.correlations.get(batch.image.config_digest)
+    def _stage(self, digest: Digest, identifier: str) -> Stage:
+        return stage_of(self._container(digest, identifier), self._publisher.policy.rules)
+
+    def _place(self, digest: Digest, identifier: str) -> tuple[object, ...] | None:
+        """What of a container tells whether another one may run its image."""
+        container = self._container(digest, identifier)
+        if container is None:
+            return None
+        return container.node, container.workload, container.started_at_us
+
+    def _container(self, digest: Digest, identifier: str) -> Container | None:
+        correlation = self._state.correlations.get(digest)
         evidence = correlation.evidence if correlation else None
-        container = evidence.containers.get(batch.container) if evidence else None
-        return stage_of(container, self._publisher.policy.rules)
+        return evidence.containers.get(identifier) if evidence else None

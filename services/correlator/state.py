@@ -21,10 +21,12 @@ from services.correlator.assembly import MAX_IN_PARTS, ScanAssembly, supersedes
 from services.correlator.beginnings import NO_ID
 from services.correlator.continuity import Place
 from services.correlator.marks import PREFIX, MarkTable, scope_of
+from services.correlator.remembered import PREFIX as NAMELESS
+from services.correlator.remembered import NamelessTable, partition_of
 from vexstream.correlation import Correlation
 from vexstream.evidence import Batch, FileUse, Learnt
 from vexstream.identity import Digest, parse_digest
-from vexstream.products import confirmed
+from vexstream.nameless import Nameless, Read, tell
 from vexstream.scan import Scan
 from vexstream.unreadable import Unread
 
@@ -52,6 +54,7 @@ class State:
         """The first three are tables of bytes."""
         self._partition_of = partition_of
         self.unreadable = MarkTable(evidence)
+        self.nameless = NamelessTable(evidence)
         self._evidence = evidence
         self._scans = scans
         self._published = published
@@ -85,12 +88,29 @@ class State:
         if learnt.accesses:
             self._write_files(correlation, learnt)
             self._use(correlation)
-        evidence = correlation.evidence
-        if evidence is not None and (learnt.image or (learnt.container and keep_heartbeat)):
-            container = evidence.containers[batch.container]
-            key = store.container_key(digest, batch.container)
-            self._evidence[key] = store.container_bytes(container, evidence.image)
+        if learnt.image or (learnt.container and keep_heartbeat):
+            self._write_container(digest, batch.container)
         return correlation, learnt
+
+    def tell(self, digest: Digest, told: Nameless) -> bool:
+        """Tells an image of a nameless container that it may be; says whether that was new."""
+        evidence = self.correlations[digest].evidence
+        if evidence is None or not evidence.add_losses(told.identifier, told.container):
+            return False
+        self._write_container(digest, told.identifier)
+        return True
+
+    def tell_remembered(self, digest: Digest, *, write: bool = True) -> bool:
+        """The same of all that are remembered. Without ``write`` it is not written down: outside an
+        agent nothing can be, and it follows from what is."""
+        evidence = self.correlations[digest].evidence
+        if evidence is None:
+            return False
+        remembered = self.nameless.of(self._partition_of(digest))
+        new = tell(evidence, remembered, self.read(digest))
+        for told in new if write else ():
+            self._write_container(digest, told.identifier)
+        return bool(new)
 
     def take_chunk(self, chunk: ScanChunk) -> Correlation | None:
         """Takes a part of a scan; the correlation whose scan has changed by it, or None."""
@@ -98,7 +118,7 @@ class State:
         digest, held = correlation.digest, self._held[correlation.digest]
         if chunk.scan_id == held.scan_id:
             self._go_beside(digest)
-            return None
+            return correlation if self._note_read_again(digest) else None
         if chunk.scan_id in held.past:
             return None
         parts = self._assembly.add(chunk)
@@ -123,7 +143,7 @@ class State:
         before, held.scan_id, held.chunks = held.scan_id, chunk.scan_id, parts.count
         held.beside = self._assembly.under_way(digest)
         held.dropped &= parts.begun <= held.dropped_at
-        self._note_manifests(digest, scan)
+        self._note_read(digest, scan)
         pointer = json.dumps([held.scan_id, held.chunks]).encode()
         self._scans[store.pointer_key(digest)] = pointer
         self._note_others(digest, before)
@@ -182,16 +202,22 @@ class State:
             self._evidence.pop(key, None)
         held.noted = value is not None
 
-    def _note_manifests(self, digest: Digest, scan: Scan) -> None:
-        found = confirmed(scan.image, scan.manifests).manifest_digests
-        if found != self._held[digest].manifests:
-            self._held[digest].manifests = found
-            key, value = store.manifests_entry(digest, found)
+    def _note_read(self, digest: Digest, scan: Scan) -> bool:
+        entries = store.read_entries(digest, self._held[digest], scan)
+        for key, value in entries.items():
             self._evidence[key] = value
+        return bool(entries)
 
-    def manifests(self, digest: Digest) -> tuple[Digest, ...]:
-        """By which its scan has found an image."""
-        return self._held[digest].manifests
+    def _note_read_again(self, digest: Digest) -> bool:
+        """A crash may have come between the entry of a scan and those of what it has read."""
+        held = self._held[digest]
+        scan = None if held.manifests and held.layers else self.scan(digest)
+        return scan is not None and self._note_read(digest, scan)
+
+    def read(self, digest: Digest) -> Read:
+        """What its scan tells of an image to those that nobody can name."""
+        held = self._held[digest]
+        return Read(self.correlations[digest].has_scan, held.manifests, held.layers)
 
     def _unread(self, digest: Digest) -> Unread:
         unread = self.unreadable.unread(digest, self._partition_of(digest))
@@ -271,6 +297,7 @@ class State:
 
         self.correlations, self._held, self.topic_ids = {}, {}, {}
         self.unreadable.clear()
+        self.nameless.clear()
         self._assembly, self._recent, self._weight = ScanAssembly(), OrderedDict(), 0
         self._rebuild_evidence(mine, owned)
         self._rebuild_scans(owned)
@@ -280,6 +307,7 @@ class State:
                 self.of(digest).published = store.published_of(value)
         for digest, correlation in self.correlations.items():
             correlation.unread = self._unread(digest)
+            self.tell_remembered(digest, write=False)  # a crash may have come between the two
         metrics.DIGESTS.set(len(self.correlations))
 
     def _rebuild_evidence(
@@ -290,11 +318,14 @@ class State:
                 scope = scope_of(key)
                 if mine(int(scope[1:])) if scope.startswith("#") else owned(Digest(scope)):
                     self.unreadable.restore(key, value)
+            elif key.startswith(NAMELESS):
+                if mine(partition_of(key)):
+                    self.nameless.restore(key, value)
             elif key.startswith(_TOPIC.encode()):
                 _, partition, topic = key.decode().split("|", 2)
                 if mine(int(partition)):
                     self.topic_ids[topic, int(partition)] = value.decode()
-            elif key.startswith((b"s|", b"m|")):
+            elif key.startswith((b"s|", b"m|", b"l|")):
                 digest = Digest(store.digest_of(key).decode())
                 if owned(digest):
                     store.restore_known(self._held[self.of(digest).digest], key, value)
@@ -328,6 +359,12 @@ class State:
             if key.split(b"#")[1].decode() != self._held[self.of(digest).digest].scan_id:
                 chunk = decode_chunk(self._scans[key])
                 self._assembly.restore(digest, chunk.scan_id, chunk.index, chunk.count)
+
+    def _write_container(self, digest: Digest, identifier: str) -> None:
+        evidence = self.correlations[digest].evidence
+        if evidence is not None:
+            value = store.container_bytes(evidence.containers[identifier], evidence.image)
+            self._evidence[store.container_key(digest, identifier)] = value
 
     def _write_files(self, correlation: Correlation, learnt: Learnt) -> None:
         keys = self._held[correlation.digest].files

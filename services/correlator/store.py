@@ -7,7 +7,8 @@ Three tables, all keyed so that every entry of a digest is on the digest's parti
   observation; ``u|...`` -> marks of unreadable records (marks.py); ``t|<partition>|<topic>`` ->
   the id of a source topic (beginnings.py); ``s|<digest>|`` -> what is known of scans that do not
   hold (assembly.py), which an older release leaves aside; so it does ``m|<digest>|`` -> by which
-  manifests the scan that holds has found the image;
+  manifests the scan that holds has found the image, ``l|<digest>|`` -> which layers it has, and
+  ``n|...`` -> nameless containers (remembered.py);
 - scans: ``<digest>#<scan>#<index>`` -> a chunk of a scan, as it was on the wire, and
   ``<digest>#`` -> which scan holds, and how many chunks it has;
 - published: ``<digest>`` -> version and digests of what was last published.
@@ -18,7 +19,7 @@ Entries of files are grow-only and merge in any order, so a redelivered batch is
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import astuple, dataclass, field, fields
+from dataclasses import astuple, dataclass, field, fields, replace
 from itertools import groupby, islice
 from operator import itemgetter
 
@@ -29,6 +30,8 @@ from vexstream.correlation import Correlation, Published
 from vexstream.evidence import Evidence, FileUse, Learnt
 from vexstream.identity import Digest, Image, Workload, parse_digest
 from vexstream.observation import Container, Open
+from vexstream.products import confirmed
+from vexstream.scan import Scan
 
 FILES_PER_ENTRY = 4000
 BYTES_PER_ENTRY = 500_000
@@ -62,6 +65,8 @@ class Held:
     """There is an entry of all that."""
     manifests: tuple[Digest, ...] = ()
     """By which the scan that holds has found the image."""
+    layers: Digest | None = None
+    """Those of the image, as a scan has read them."""
 
 
 def digest_of(key: bytes) -> bytes:
@@ -158,19 +163,25 @@ def container_bytes(container: Container, image: Image) -> bytes:
             ],
             "ended": container.ended,
             "image": image_record(image),
+            "layers": image.layers,
         }
     ).encode()
 
 
 def restore_container(correlation: Correlation, identifier: str, value: bytes) -> None:
     """Puts back what an entry holds of a container."""
-    held = json.loads(value)
-    first, last = held["seen_us"]
-    image = image_of(held["image"])
+    container, image = container_of(value)
     if correlation.evidence is None:
         correlation.evidence = Evidence(image)
     correlation.evidence.image = correlation.evidence.image.merged(image)
-    correlation.evidence.containers[identifier] = Container(
+    correlation.evidence.containers[identifier] = container
+
+
+def container_of(value: bytes) -> tuple[Container, Image]:
+    """The inverse of ``container_bytes``."""
+    held = json.loads(value)
+    first, last = held["seen_us"]
+    container = Container(
         held["node"],
         Workload(*held["workload"]),
         held["started_at_us"],
@@ -182,6 +193,7 @@ def restore_container(correlation: Correlation, identifier: str, value: bytes) -
         open={(a, run): Open(frozenset(seen), b, n) for a, run, seen, b, n in held["open"]},
         ended=tuple(held["ended"]) if held.get("ended") else None,
     )
+    return container, replace(image_of(held["image"]), layers=held.get("layers"))
 
 
 def published_bytes(published: Published) -> bytes:
@@ -212,14 +224,26 @@ def others_bytes(held: Held) -> bytes | None:
     return json.dumps(told).encode()
 
 
-def manifests_entry(digest: Digest, manifests: tuple[Digest, ...]) -> tuple[bytes, bytes]:
-    """Key and value of the manifests by which a scan has found an image."""
-    return f"m|{digest}|".encode(), json.dumps(manifests).encode()
+def read_entries(digest: Digest, held: Held, scan: Scan) -> dict[bytes, bytes]:
+    """Takes note of by which manifests a scan has found the image, and which layers it has; the
+    entries of what is new."""
+    entries = {}
+    found = confirmed(scan.image, scan.manifests).manifest_digests
+    if found != held.manifests:
+        held.manifests = found
+        entries[f"m|{digest}|".encode()] = json.dumps(found).encode()
+    if scan.layers is not None and scan.layers != held.layers:
+        held.layers = scan.layers
+        entries[f"l|{digest}|".encode()] = json.dumps(scan.layers).encode()
+    return entries
 
 
 def restore_known(held: Held, key: bytes, value: bytes) -> None:
-    """The inverse of ``others_bytes`` and of ``manifests_entry``."""
+    """The inverse of ``others_bytes`` and ``read_entries``."""
     told = json.loads(value)
+    if key.startswith(b"l|"):
+        held.layers = parse_digest(told)
+        return
     if key.startswith(b"m|"):
         held.manifests = tuple(parse_digest(one) for one in told)
         return

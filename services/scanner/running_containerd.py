@@ -5,7 +5,6 @@ mean another image by now.
 """
 
 import asyncio
-import hashlib
 import json
 import posixpath
 import tarfile
@@ -18,6 +17,7 @@ from services.scanner.images import Ctr
 from services.scanner.running import LAYER_TYPE, Running, platform_of
 from services.scanner.stores import MAX_DOCUMENT_MIB, sha256
 from vexstream.identity import Image
+from vexstream.layers import chain_id
 
 _LISTING_MIB = 16
 _MAX_CONTAINERS = 500
@@ -34,7 +34,9 @@ class ContainerdContainers:
     async def find(self, image: Image, into: Path) -> Running:
         """A running container whose own layer lies on the image's uppermost one."""
         config = await self._config(image, into)
-        lowest = _chain_id(config)
+        lowest = chain_id(config)
+        if lowest is None:
+            raise ImageUnavailableError("the image's configuration names no layers")
         tasks = await self._tasks(into)
         for container, pid in tasks[:_MAX_CONTAINERS]:
             snapshotter, key = await self._snapshot(container, into)
@@ -107,18 +109,6 @@ def _whiteout(changes: Path) -> str | None:
     except (tarfile.TarError, EOFError, OSError, ValueError) as error:
         raise ImageUnavailableError(f"containerd's list of changes is damaged: {error}") from error
     return None
-
-
-def _chain_id(config: dict[str, Any]) -> str:
-    """What containerd calls the snapshot of all layers (OCI image spec, config.md, "ChainID")."""
-    rootfs = config.get("rootfs")
-    layers = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
-    if not isinstance(layers, list) or not layers:
-        raise ImageUnavailableError("the image's configuration names no layers")
-    chain = str(layers[0])
-    for layer in layers[1:]:
-        chain = "sha256:" + hashlib.sha256(f"{chain} {layer}".encode()).hexdigest()
-    return chain
 
 
 def _object(path: Path) -> dict[str, Any]:

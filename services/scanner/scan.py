@@ -21,7 +21,8 @@ from services.scanner.stores import ImageSource
 from services.scanner.tools import Tools
 from vexstream import findings, given
 from vexstream.given import Given
-from vexstream.identity import Image
+from vexstream.identity import Digest, Image
+from vexstream.layers import chain_id
 from vexstream.products import confirmed
 from vexstream.scan import FailureReason, Package, Scan, ScanFailure
 
@@ -111,7 +112,8 @@ class Scanner:
         if fetched.remark:
             tools["files_of"] = fetched.remark
         return Scan(known_as, self._clock(), tools, found.packages, found.report.findings,
-                    manifests=fetched.manifests)  # fmt: skip
+                    manifests=fetched.manifests,
+                    layers=_chain_id(fetched.layout, image.config_digest))  # fmt: skip
 
     async def _match_again(self, former: Scan, work: Path) -> Scan | None:
         document = await asyncio.to_thread(self._sboms.get, former.image.config_digest, work)
@@ -173,6 +175,17 @@ def _layers(layout: Path) -> list[Path]:
         raise SbomFailedError(
             f"the image has no readable manifest: {type(error).__name__}: {error}"
         ) from error
+
+
+def _chain_id(layout: Path, config: Digest) -> Digest | None:
+    """None where the layout has not the image's own configuration, but one that was made for what a
+    container of it has."""
+    path = layout / "blobs" / "sha256" / config.removeprefix("sha256:")
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return chain_id(document) if isinstance(document, dict) else None
 
 
 def _said_by(found: Given) -> dict[str, str]:

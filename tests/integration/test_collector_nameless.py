@@ -15,7 +15,8 @@ from services.local.image_archive import ImageArchive
 from tests.support.busy import Busy
 from tests.support.collecting import Broker, Records, collecting, eventually
 from tests.support.engines import Engine
-from vexstream.identity import NO_IMAGE
+from tests.support.layers import layers_of
+from vexstream.identity import NO_IMAGE, Image
 from vexstream.nameless import REASON
 
 pytestmark = pytest.mark.real
@@ -83,7 +84,8 @@ async def test_an_image_that_was_removed_is_known_by_its_layers_or_keeps_others_
     async with collecting(node, broker, "nameless.", runtimes=runtimes) as records:
         told = records.batches["nameless/web"]
         await eventually(lambda: len(told) >= 2)
-    assert {(b.image.config_digest, b.image.names) for b in told} == {(NO_IMAGE, (PROBE,))}
+    asked = Image(NO_IMAGE, (), (PROBE,), layers_of(probe_image))
+    assert {batch.image for batch in told} == {asked}
     assert all(REASON in batch.loss_reasons and not batch.accesses for batch in told)
     assert [batch.sequence for batch in told[:2]] == [0, 0], "once on each partition"
     assert not records.seen

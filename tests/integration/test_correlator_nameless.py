@@ -1,5 +1,6 @@
 """Containers of an image that nobody can name, told to real workers on a real broker: every image
-that one may run is open from then on, whichever partition it lies on, and no other image is."""
+that one may run is open from then on, whichever partition it lies on and whenever it is seen first,
+and no other image is."""
 
 import contextlib
 import itertools
@@ -29,6 +30,7 @@ SCAN = scan(
     [package(name, f"/bin/{name}".encode()) for name in NAMES],
     [Finding("CVE-1", name) for name in NAMES],
 )
+LAYERS, OTHER_LAYERS = Digest("sha256:" + "1" * 64), Digest("sha256:" + "2" * 64)
 OPEN = "default/job/app: events were lost (image_unknown)"
 UNREAD = "[evidence_unreadable]"
 
@@ -38,8 +40,8 @@ Wanted = Callable[[str], Mapping[str, str]]
 """What makes it fit -> package -> what is right to say of it."""
 
 
-def fleet(bench: Bench) -> Fleet:
-    digests = (Digest(f"sha256:{number:064x}") for number in itertools.count(1))
+def fleet(bench: Bench, first: int = 1) -> Fleet:
+    digests = (Digest(f"sha256:{number:064x}") for number in itertools.count(first))
 
     def lying_on(partition: int) -> Digest:
         return next(one for one in digests if bench.partition(one) == partition)
@@ -50,6 +52,7 @@ def fleet(bench: Bench) -> Fleet:
         "digest": [Image(lying_on(at), (MANIFEST,)) for at in partitions],
         "scan": [Image(lying_on(at), (INDEX,)) for at in partitions],
         "node": [Image(lying_on(at), (), (f"quay.io/away:{at}",)) for at in partitions],
+        "layers": [Image(lying_on(at), (), (f"quay.io/renamed:{at}",)) for at in partitions],
         "nothing": [Image(lying_on(at), (), (f"quay.io/other:{at}",)) for at in partitions],
     }
 
@@ -64,6 +67,7 @@ def nameless() -> list[Batch]:
             (Image(NO_IMAGE, (MANIFEST,)), "node-9"),
             (Image(NO_IMAGE), "node-2"),
             (Image(NO_IMAGE, (), ("quay.io/third:1",)), "node-1"),
+            (Image(NO_IMAGE, (), ("quay.io/other:0", "quay.io/other:1"), LAYERS), "node-7"),
         )
     ]
 
@@ -88,12 +92,19 @@ async def observe(bench: Bench, images: Fleet, start: int, end: int, path: bytes
     )
 
 
-async def see_whole(bench: Bench, images: Fleet) -> None:
+def newcomers(bench: Bench) -> Fleet:
+    """Other images that it fits as well, which nobody has seen yet."""
+    return fleet(bench, 1 << 32)
+
+
+async def see_whole(bench: Bench, images: Fleet, wanted: Wanted | None = None) -> None:
     for why, image in [(why, image) for why, group in images.items() for image in group]:
         read = replace(image, manifest_digests=(MANIFEST, INDEX)) if why == "scan" else image
-        await bench.scan(replace(SCAN, image=read))
+        layers = LAYERS if why == "layers" else OTHER_LAYERS
+        await bench.scan(replace(SCAN, image=read, layers=layers))
     await observe(bench, images, 0, 10, b"/bin/used")
-    await bench.until(lambda found: is_said(found, images, lambda _: statuses("not_affected")))
+    said = wanted or (lambda _: statuses("not_affected"))
+    await bench.until(lambda found: is_said(found, images, said))
 
 
 def statuses(rest: str, *used: str) -> dict[str, str]:
@@ -164,6 +175,7 @@ async def test_every_image_that_it_may_be_is_open_on_whichever_partition_it_lies
         await tell(bench, nameless())
         await observe(bench, images, 10, 11, b"/bin/late")  # used after what came again
         after = await bench.until(lambda found: is_said(found, images, opened("late")))
+        await see_whole(bench, newcomers(bench), opened())
     assert set((counted(after) - counted(found)).values()) == {1}, "what came again changed some"
 
 
@@ -183,6 +195,7 @@ async def test_it_is_known_after_a_crash_and_to_whoever_takes_over(
         await bench.until_committed()
         kill(two)
     with correlator(bench.settings, tmp_path / "three"):
+        await see_whole(bench, newcomers(bench), opened())
         await observe(bench, images, 11, 12, b"/bin/later")
         await bench.until(lambda found: is_said(found, images, opened("late", "later")))
 

@@ -27,6 +27,7 @@ from services.local.image import DEMO, unreadable_image
 from services.local.image_archive import ImageArchive
 from services.scanner.service import run
 from services.scanner.settings import ScannerSettings, Source
+from tests.support.layers import layers_of
 from vexstream.identity import Digest, Image
 from vexstream.scan import FailureReason, Scan
 
@@ -123,6 +124,7 @@ async def test_a_seen_image_is_scanned_once_and_published_beside_its_evidence(
         assert partition == where
         assert scan.failure is None
         assert scan.image == image
+        assert scan.layers == layers_of(demo_image)
         assert scan.tools["syft"].startswith("1.")
         assert scan.tools["grype_db_built"] == "2026-01-01T00:00:00Z"
         assert {"CVE-2023-30861"} <= {alias for f in scan.findings for alias in f.aliases}

@@ -31,6 +31,7 @@ from services.scanner.settings import ScannerSettings, Source
 from services.scanner.sources import image_sources
 from services.scanner.tools import Tools
 from tests.support.engines import NAME, Engine
+from tests.support.layers import layers_of
 from vexstream.identity import Digest, Image
 from vexstream.rootfs import RootFs
 from vexstream.scan import FailureReason, Scan
@@ -200,6 +201,7 @@ async def test_a_container_of_docker_or_podman_gives_its_image(
         assert found.tools["files_of"] == f"running container {container} with what it has changed"
         assert found.packages == whole.packages
         assert found.manifests == ()
+        assert (whole.layers, found.layers) == (layers_of(probe_image), None)
         engine.call("exec", NAME, "rm", "/usr/bin/env")
         less = await scanner.scan(image)
         assert less.failure is not None

@@ -10,7 +10,7 @@ from services.collector.containerd import ContainerdRuntime
 from services.collector.containerd_api import Found, chain_id
 from services.collector.containerd_images import ContainerdImages
 from services.collector.runtime import ContainerInfo
-from vexstream.identity import NO_IMAGE, Image, Workload
+from vexstream.identity import NO_IMAGE, Digest, Image, Workload
 
 MANIFEST, OTHER_MANIFEST = "sha256:" + "1" * 64, "sha256:" + "2" * 64
 CONFIG, OTHER_CONFIG = "sha256:" + "3" * 64, "sha256:" + "4" * 64
@@ -121,7 +121,7 @@ async def test_the_layers_say_it_where_the_name_is_another_images(store: Store) 
     store.records = {NAME: (OTHER_MANIFEST, CREATED - 50), OTHER_NAME: (MANIFEST, 1)}
     assert (await _image(store)).config_digest == CONFIG
     del store.records[OTHER_NAME]
-    assert await _image(store) == Image(NO_IMAGE, (), (NAME,))
+    assert await _image(store) == Image(NO_IMAGE, (), (NAME,), Digest(LAYERS))
 
 
 async def test_what_ran_before_is_remembered_by_its_layers(store: Store) -> None:

@@ -31,12 +31,13 @@ from tests.unit.factories import (
 from vexstream.correlation import Correlation, Policy, fingerprint
 from vexstream.evidence import Batch, FileUse
 from vexstream.identity import Digest, Image
+from vexstream.nameless import Read
 from vexstream.rules import Rules
 from vexstream.scan import FailureReason, Finding, Scan, ScanFailure
 
 POLICY = Policy(Rules(PERIOD))
 OTHER = Image(Digest("sha256:" + "d" * 64))
-UNREAD = Digest("sha256:" + "e" * 64)
+UNREAD, LAYERS = Digest("sha256:" + "e" * 64), Digest("sha256:" + "5" * 64)
 PATHS = [f"/bin/p{n}".encode() for n in range(6)]
 SCAN = scan(
     [package(p.decode()[5:], p) for p in PATHS], [Finding("CVE-1", "p0"), Finding("CVE-1", "p3")]
@@ -122,14 +123,33 @@ def test_a_worker_that_died_anywhere_goes_on_with_what_is_delivered_again(
     assert verdicts(second) == verdicts(reference)
 
 
-def test_by_which_manifests_a_scan_has_found_an_image_is_known_after_a_restart() -> None:
+def test_what_a_scan_has_read_of_an_image_is_known_after_a_restart() -> None:
     held = tables()
     first = state(held)
-    for chunk in split_scan(replace(SCAN, image=Image(CONFIG, (MANIFEST, INDEX, UNREAD)))):
+    for chunk in split_scan(
+        replace(SCAN, image=Image(CONFIG, (MANIFEST, INDEX, UNREAD)), layers=LAYERS)
+    ):
         first.take_chunk(chunk)
     second = state(held)
     second.rebuild(lambda _: True)
-    assert first.manifests(CONFIG) == second.manifests(CONFIG) == (MANIFEST, INDEX)
+    assert first.read(CONFIG) == second.read(CONFIG) == Read(True, (MANIFEST, INDEX), LAYERS)
+
+
+def test_what_a_scan_has_read_is_noted_when_it_comes_again_after_a_crash() -> None:
+    """The changelog of scans may have it where that of evidence does not."""
+    held = tables()
+    first, chunks = state(held), split_scan(replace(SCAN, layers=LAYERS))
+    for chunk in chunks:
+        first.take_chunk(chunk)
+    for key in [key for key in held[0] if key.startswith((b"m|", b"l|"))]:
+        del held[0][key]
+    again = state(held)
+    again.rebuild(lambda _: True)
+    assert again.read(CONFIG) == Read(is_there=True)
+    assert again.take_chunk(chunks[-1]) is not None, "it may be a nameless container's image now"
+    assert again.take_chunk(chunks[-1]) is None
+    again.rebuild(lambda _: True)
+    assert again.read(CONFIG) == Read(True, (MANIFEST,), LAYERS)
 
 
 def test_many_entries_become_one_and_nothing_is_lost() -> None:

@@ -61,7 +61,7 @@ def batches(draw: st.DrawFn) -> Batch:
         sequence=draw(st.integers(0, 2**63 - 1)),
         container_id=draw(texts),
         workload=Workload(draw(texts), draw(texts), draw(texts)),
-        image=draw(images),
+        image=dataclasses.replace(draw(images), layers=draw(st.none() | digests)),
         started_at_us=draw(times),
         observed_from_us=start,
         observed_to_us=end,
@@ -90,7 +90,10 @@ def scans(draw: st.DrawFn) -> Scan:
     finding = st.builds(Finding, texts, ids, strings, texts, texts, strings, texts)
     findings = draw(st.lists(finding, max_size=4 if packages else 0))
     tools = draw(st.dictionaries(texts, texts, max_size=3))
-    return Scan(image, scanned_at_us, tools, tuple(packages), tuple(findings))
+    return Scan(
+        image, scanned_at_us, tools, tuple(packages), tuple(findings),
+        layers=draw(st.none() | digests),
+    )  # fmt: skip
 
 
 def _by_directory(files: set[bytes]) -> tuple[bytes, ...]:
