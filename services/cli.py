@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from services import cli_ci, cli_dead_letter, cli_documents, cli_output, cli_read
+from services import cli_ci, cli_dead_letter, cli_documents, cli_output, cli_read, cli_vendor
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,6 +20,7 @@ cli_ci.register(app)
 cli_dead_letter.register(app)
 cli_documents.register(app)
 cli_read.register(app)
+cli_vendor.register(app)
 
 # Each service is imported when it is asked for: an installation may hold only one of them.
 

@@ -72,7 +72,7 @@ def get(
     """
     wanted = _statuses(fail_on)
     chosen = format_ or "openvex"
-    with _client(url, token) as client:
+    with api_client(url, token) as client:
         answer = _get(client, f"/vex/{digest}", format=chosen)
         document = answer if chosen == "openvex" else None
         if document is None and wanted:
@@ -80,7 +80,7 @@ def get(
     if format_ or as_json:
         sys.stdout.flush()
         sys.stdout.buffer.write(answer.content)  # to the byte: the signature is over them
-    statements = _read(document)["statements"] if document is not None else []
+    statements = read_object(document)["statements"] if document is not None else []
     if not format_ and not as_json:
         _print_document(statements)
     if wanted & {statement["status"] for statement in statements}:
@@ -106,9 +106,9 @@ def diff(
     4 the API cannot be used.
     """
     versions = {name: value for name, value in (("from", from_), ("to", to)) if value}
-    with _client(url, token) as client:
+    with api_client(url, token) as client:
         answer = _get(client, f"/vex/{digest}/diff", **versions)
-    found = _read(answer)
+    found = read_object(answer)
     if as_json:
         sys.stdout.write(answer.text + "\n")
     else:
@@ -137,7 +137,7 @@ def watch(
     """
     console = Console(highlight=False, soft_wrap=True)
     try:
-        with _client(url, token) as client, _limited(timeout):
+        with api_client(url, token) as client, _limited(timeout):
             for kind, data in _events(client, digest):
                 if kind == _OPENED:
                     # What became so before the stream was open is told by nobody.
@@ -177,7 +177,8 @@ def _limited(seconds: float | None) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _client(url: str, token: str | None) -> "httpx.Client":
+def api_client(url: str, token: str | None) -> "httpx.Client":
+    """A client of the API; a token goes along with every request."""
     import httpx
 
     headers = {"User-Agent": "vexstream"} | ({"Authorization": f"Bearer {token}"} if token else {})
@@ -190,35 +191,40 @@ def _get(client: "httpx.Client", path: str, **parameters: str | int) -> "httpx.R
     try:
         answer = client.get(path, params=parameters)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        _fail(UNUSABLE, f"{client.base_url} cannot be reached ({error}): check --url")
+        fail(UNUSABLE, f"{client.base_url} cannot be reached ({error}): check --url")
     if not answer.is_success:
-        _refuse(answer)
+        refuse(answer)
     return answer
 
 
-def _read(answer: "httpx.Response") -> dict[str, Any]:
+def read_object(answer: "httpx.Response") -> dict[str, Any]:
     """The JSON in an answer; what is no object is from somebody else."""
     try:
         found = answer.json()
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        _fail(UNUSABLE, f"{answer.url} {_STRANGER}")
+        fail(UNUSABLE, f"{answer.url} {_STRANGER}")
     return found
 
 
-def _refuse(answer: "httpx.Response") -> NoReturn:
+def refuse(answer: "httpx.Response") -> NoReturn:
+    """Ends with what the API says against the request."""
+    fail(ABSENT if answer.status_code in (404, 406, 422) else UNUSABLE, refusal(answer))
+
+
+def refusal(answer: "httpx.Response") -> str:
+    """What the API says against a request, and what to do."""
     try:
         detail = str(answer.json()["detail"])
     except (ValueError, KeyError, TypeError):
         detail = f"HTTP {answer.status_code}"
-    if answer.status_code in (401, 403):
-        detail += " Set VEXSTREAM_TOKEN."
-    _fail(ABSENT if answer.status_code in (404, 406, 422) else UNUSABLE, detail)
+    return detail + (" Set VEXSTREAM_TOKEN." if answer.status_code in (401, 403) else "")
 
 
-def _fail(status: int, why: str) -> NoReturn:
-    typer.echo(_plain(why), err=True)
+def fail(status: int, why: str) -> NoReturn:
+    """Ends with this exit status and reason."""
+    typer.echo(plain(why), err=True)
     raise typer.Exit(status)
 
 
@@ -237,12 +243,12 @@ def _is_learnt(client: "httpx.Client", digest: str) -> bool:
     try:
         answer = client.get(f"/images/{digest}")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        _fail(UNUSABLE, f"{client.base_url} cannot be reached ({error}): check --url")
+        fail(UNUSABLE, f"{client.base_url} cannot be reached ({error}): check --url")
     if answer.status_code == 404:
         return False
     if not answer.is_success:
-        _refuse(answer)
-    return bool(_read(answer)["learning"]["complete"])
+        refuse(answer)
+    return bool(read_object(answer)["learning"]["complete"])
 
 
 def _events(client: "httpx.Client", digest: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -257,9 +263,9 @@ def _events(client: "httpx.Client", digest: str | None) -> Iterator[tuple[str, d
             with client.stream("GET", "/stream", params=parameters, headers=headers) as answer:
                 if not answer.is_success:
                     answer.read()
-                    _refuse(answer)
+                    refuse(answer)
                 if not answer.headers.get("Content-Type", "").startswith("text/event-stream"):
-                    _fail(UNUSABLE, f"{answer.url} {_STRANGER}")
+                    fail(UNUSABLE, f"{answer.url} {_STRANGER}")
                 for event in _parsed(answer.iter_lines()):
                     reached = True
                     last = event.get("id", last)
@@ -269,7 +275,7 @@ def _events(client: "httpx.Client", digest: str | None) -> Iterator[tuple[str, d
                         yield event.get("event", "message"), json.loads(event["data"])
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             if not reached:
-                _fail(UNUSABLE, f"{client.base_url} cannot be reached ({error}): check --url")
+                fail(UNUSABLE, f"{client.base_url} cannot be reached ({error}): check --url")
         time.sleep(RECONNECT_S)
 
 
@@ -353,9 +359,9 @@ def _status(status: str) -> Text:
 
 
 def _text(text: str) -> Text:
-    return Text(_plain(text))
+    return Text(plain(text))
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Without what moves a terminal's cursor or turns its text round: names come from strangers."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)

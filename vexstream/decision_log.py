@@ -5,8 +5,8 @@ restart. So what holds must follow from the last record of each key alone, or be
 
 1. Of a vendor's decisions the newest holds (decisions.py). An older one may have been written
    behind it, by somebody who did not know it: whoever knows the newer one writes it again.
-2. A new edition of a document takes what it no longer says back; whoever sees such a decision
-   withdraws it.
+2. A new edition of a document takes what it no longer says back, and one that is withdrawn all
+   that it said; whoever sees such a decision withdraws it.
 3. A record that cannot be read took the place of something, nobody knows of what. What its key
    names is *in doubt* until a record that can be read, or a withdrawal, comes behind it.
 
@@ -116,8 +116,8 @@ class Decisions:
     def take(self, key: bytes, record: Record, at: int = 0, mends: int | None = None) -> bool:
         """The next record of the topic; says whether it may have changed anything."""
         said = self._said.setdefault(key, Said())
-        if isinstance(record, Decision) and not record.is_edition and record.edition_key:
-            self._of_document[record.edition_key].add(key)
+        if isinstance(record, Decision) and record.edition_key:
+            self._of_document[record.edition_key].update(() if record.is_edition else (key,))
         before = (said.newest, said.in_doubt)
         said.take(record, at, mends)
         changed = before != (said.newest, said.in_doubt)
@@ -134,11 +134,24 @@ class Decisions:
         key = decision.edition_key
         return self.said(key).newest if key else None
 
+    def documents(self) -> Iterable[bytes]:
+        """The keys of the editions of all documents that ever said something."""
+        return self._of_document.keys()
+
+    def of_document(self, key: bytes) -> list[Decision]:
+        """The newest of a document under each key that can be read, its edition first."""
+        keys = (key, *sorted(self._of_document.get(key, ())))
+        newest = [said.newest for said in map(self.said, keys)]
+        return [d for d in newest if d and d.edition_key == key]
+
+    def in_doubt_of(self, key: bytes) -> list[bytes]:
+        """Keys under which a document said something before a record that cannot be read."""
+        return [one for one in sorted(self._of_document.get(key, ())) if self.said(one).in_doubt]
+
     def outdated_by(self, edition: Decision) -> list[Decision]:
         """What holds of a document and would not beside this edition of it."""
-        key = edition.edition_key
-        newest = [self.said(one).newest for one in sorted(self._of_document.get(key, ()))]
-        return [d for d in newest if d and d.edition_key == key and not d.outlives(edition)]
+        said = self.of_document(edition.edition_key)
+        return [d for d in said if not d.is_edition and not d.outlives(edition)]
 
     def to_mend(self, keys: Iterable[bytes]) -> list[Mending]:
         """What has to be written so that the last records of these keys say what holds."""

@@ -11,7 +11,8 @@ Of a person's it is the one that came last.
 
 A new version of a document takes the place of the whole of it: what the older one says and the
 newer one does not, holds no longer. So every document has a record of its own beside its
-statements, the *edition*, under the vulnerability ``*``. Which decisions hold: decision_log.py.
+statements, the *edition*, under the vulnerability ``*``. One that is *withdrawn* ends the document
+as a whole (withdrawals.py). Which decisions hold: decision_log.py.
 """
 
 import re
@@ -65,6 +66,7 @@ class Decision:
     source_id: str = ""
     issued_at_us: int = 0
     document_version: str = ""
+    withdrawn: bool = False
 
     @property
     def key(self) -> bytes:
@@ -88,15 +90,25 @@ class Decision:
 
     def outlives(self, edition: "Decision") -> bool:
         """It holds beside this edition of its document: it is of it or of a newer one, or it warns
-        and not all of the edition was understood (``text`` says what not)."""
-        newer = _version(edition.document_version) > _version(self.document_version)
+        and not all of the edition was understood (``text`` says what not). Beside a withdrawal
+        holds what was not meant by it: of a higher version, or issued later."""
+        if edition.withdrawn:
+            return self.issued_at_us > edition.issued_at_us or version_order(
+                self.document_version
+            ) > version_order(edition.document_version)
+        newer = version_order(edition.document_version) > version_order(self.document_version)
         replaced = newer and edition.issued_at_us >= self.issued_at_us
         return not replaced or (bool(edition.text) and self.status not in RULES_OUT)
 
 
+def own_id(decision: Decision) -> str:
+    """The id that a vendor's document bears: its ``@id`` (OpenVEX) or its tracking id (CSAF)."""
+    return decision.source_id.rpartition(" version ")[0]
+
+
 def document_id(decision: Decision) -> str:
     """The id of a vendor's document, or nothing; publishers of CSAF number their own."""
-    identifier = decision.source_id.rpartition(" version ")[0]
+    identifier = own_id(decision)
     if decision.source is DecisionSource.HUMAN or not 0 < len(identifier) <= _LONGEST_ID:
         return ""
     if decision.source is DecisionSource.CSAF:
@@ -120,6 +132,8 @@ def problem(decision: Decision) -> str | None:
     if decision.is_edition:
         vendors = decision.source is not DecisionSource.HUMAN and decision.scope == EVERY
         return None if vendors and decision.package else "'*' is no name of a vulnerability"
+    if decision.withdrawn:
+        return "a document is withdrawn as a whole, and a statement by a record without a value"
     if not _VULNERABILITY.fullmatch(decision.vulnerability):
         return f"{decision.vulnerability[:80]!r} is no name of a vulnerability"
     if not decision.author.strip():
@@ -215,20 +229,21 @@ _VERSION = re.compile(r"\d{1,18}(?:\.\d{1,18}){0,2}")
 
 def _rank(decision: Decision) -> tuple[object, ...]:
     """Of two with the same key the higher one holds; equal ones are the same."""
-    version = _version(decision.document_version)
+    version = version_order(decision.document_version)
     return (
         version if decision.is_edition else (),
-        decision.issued_at_us or decision.decided_at_us,
+        decision.issued_at_us or (0 if decision.is_edition else decision.decided_at_us),
         version,
+        decision.decided_at_us,  # of an edition that of its withdrawal, else when it was issued
         decision.is_edition and not decision.text,  # a later release understood more of it
-        decision.decided_at_us,
         -BADNESS[decision.status],
         repr(decision),
     )
 
 
-def _version(text: str) -> tuple[object, ...]:
-    """A whole number (OpenVEX, CSAF) or a semantic version (CSAF); the lowest for anything else."""
+def version_order(text: str) -> tuple[object, ...]:
+    """By which versions are compared: a whole number (OpenVEX, CSAF) or a semantic version (CSAF);
+    the lowest for anything else."""
     core, _, early = text.partition("+")[0].partition("-")
     if not _VERSION.fullmatch(core):
         return ((), False, "")

@@ -21,6 +21,7 @@ from services.api import (
     page_routes,
     problems,
     stream,
+    vendor_vex,
     versions,
     vex,
     vex_repository,
@@ -54,7 +55,7 @@ Errors are problem documents (RFC 9457, `application/problem+json`); their `type
 _ROUTED = (
     vex, versions, evidence, attestation, vex_repository, images, image_statements, fleet,
     vulnerabilities, stream,
-    writes, comments, whoami, ops, page_routes,
+    writes, vendor_vex, comments, whoami, ops, page_routes,
 )  # fmt: skip
 
 

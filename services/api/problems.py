@@ -54,6 +54,25 @@ SUPERSEDED = Kind(
     "Of every statement in the document a newer one is known: of a document that was issued later, "
     "or of a higher version of this one. Nothing was changed. The member superseded lists them.",
 )  # fmt: skip
+WITHDRAWN = Kind(
+    "withdrawn", 409, "This version of the document was withdrawn",
+    "Who withdrew it, and when, is in the detail. Nothing was changed. What is newer is taken; the "
+    "same again, or what is older, with again=true.",
+)  # fmt: skip
+UNKNOWN_DOCUMENT = Kind(
+    "unknown-document", 404, "No such document of a vendor is known",
+    "A document is known by its @id (OpenVEX) or its publisher and tracking id (CSAF) once it was "
+    "handed in. One without an id cannot be withdrawn as a whole.",
+)  # fmt: skip
+AMBIGUOUS_DOCUMENT = Kind(
+    "ambiguous-document", 409, "Several documents bear this id",
+    "Each publisher of CSAF numbers its own. The detail names those that there are.",
+)  # fmt: skip
+NEWER_VERSION = Kind(
+    "newer-version", 409, "Another version of the document is known",
+    "What was meant to be withdrawn is not the newest of it, or a newer one was handed in at the "
+    "same time and holds. The detail says which.",
+)  # fmt: skip
 SCAN_PENDING = Kind(
     "scan-pending", 404, "The image has not been scanned yet",
     "Containers of the image were seen; its packages and vulnerabilities are not known before the "
@@ -135,6 +154,10 @@ CATALOGUE = {
         UNKNOWN_DIGEST,
         AMBIGUOUS_DIGEST,
         SUPERSEDED,
+        WITHDRAWN,
+        UNKNOWN_DOCUMENT,
+        AMBIGUOUS_DOCUMENT,
+        NEWER_VERSION,
         SCAN_PENDING,
         SCAN_FAILED,
         NO_FINDINGS,

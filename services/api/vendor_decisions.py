@@ -1,5 +1,6 @@
 """Hands a vendor's document in: those of its decisions alone that are newer than what holds, and
-last the record that this version of it was issued, which withdraws what it no longer says.
+last the record that this version of it was issued, which withdraws what it no longer says. Or takes
+a document back as a whole, by one record (vexstream/withdrawals.py).
 
 The topic is compacted: an older decision that is written behind a newer one would be all that stays
 of the two. So the topic is read first. Another replica may write a newer one meanwhile; readers go
@@ -12,8 +13,10 @@ from dataclasses import dataclass
 
 from schemas.decisions import encode_decision
 from services.api.decision_follower import DecisionFollower
-from services.api.outbox import Outbox, Outgoing
+from services.api.outbox import Outbox, Outgoing, kafka_unavailable
+from services.common.mending import mending_headers
 from services.common.topics import Topic
+from vexstream import withdrawals
 from vexstream.decision_log import Decisions
 from vexstream.decisions import Decision
 from vexstream.vendor_vex import Parsed
@@ -28,16 +31,38 @@ class HandedIn:
     edition of the document."""
     withdrawn: Sequence[Decision]
     """What older versions of it said."""
+    withdrawn_by: Decision | None = None
+    """The record that withdrew this version of it: nothing was taken."""
 
 
-async def hand_in(follower: DecisionFollower, outbox: Outbox, parsed: Parsed) -> HandedIn:
-    """Puts a document on the topic.
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """What came of the withdrawal of a document."""
+
+    document: str
+    """Its id and the version up to which it is withdrawn."""
+    decisions: Sequence[Decision]
+    """Those of it that held until now."""
+    in_doubt: Sequence[bytes]
+    """Keys that stay in doubt: of a record in its place nobody knows what it says."""
+    left: Sequence[Decision]
+    """What holds of it still: it came meanwhile and was not meant."""
+
+
+async def hand_in(
+    follower: DecisionFollower, outbox: Outbox, parsed: Parsed, *, again: bool = False
+) -> HandedIn:
+    """Puts a document on the topic; ``again``: also one that was withdrawn.
 
     Raises:
         ProblemError: 503; some of it may have arrived. Sending it again does no harm.
     """
     known = await follower.caught_up()
+    if again:
+        known = await _lift(follower, outbox, known, parsed)
     superseded = _superseded(known, parsed)
+    if (withdrawal := _withdrawal(known, parsed)) is not None:
+        return HandedIn(superseded, (), withdrawal)
     fresh = _fresh(known, parsed)
     edition = parsed.edition
     withdrawn: list[Decision] = []
@@ -51,6 +76,49 @@ async def hand_in(follower: DecisionFollower, outbox: Outbox, parsed: Parsed) ->
         )
         await follower.caught_up()
     return HandedIn(superseded, withdrawn)
+
+
+async def take_back(
+    follower: DecisionFollower, outbox: Outbox, known: Decisions, made: Decision
+) -> Withdrawn:
+    """Withdraws a document by the record for it. What ``caught_up`` finds outdated by that record
+    it writes tombstones for; where that is cut off, it does whenever it is asked again.
+
+    Raises:
+        ProblemError: 503; it may be withdrawn. Sending it again does no harm.
+    """
+    key = made.edition_key
+    held = withdrawals.holding(known, key)
+    if not withdrawals.is_withdrawn(known, key):
+        await outbox.send(Topic.VEX_DECISION, [Outgoing(key, encode_decision(made))])
+        known = await follower.caught_up()
+    left = withdrawals.holding(known, key)
+    return Withdrawn(made.source_id, held, known.in_doubt_of(key), left)
+
+
+async def _lift(
+    follower: DecisionFollower, outbox: Outbox, known: Decisions, parsed: Parsed
+) -> Decisions:
+    """Takes the record away that withdrew the document. What it had withdrawn has tombstones by
+    then, and what else was said since stays, for ours says what it had seen."""
+    withdrawal = _withdrawal(known, parsed)
+    if withdrawal is None:
+        return known
+    key = withdrawal.key
+    if any(not known.said(d.key).in_doubt for d in known.outdated_by(withdrawal)):
+        raise kafka_unavailable()
+    lifted = Outgoing(key, None, mending_headers(known.said(key).at))
+    await outbox.send(Topic.VEX_DECISION, [lifted])
+    return await follower.caught_up()
+
+
+def _withdrawal(known: Decisions, parsed: Parsed) -> Decision | None:
+    """The record that withdrew this version of the document."""
+    edition = parsed.edition
+    before = known.said(edition.key).newest if edition is not None else None
+    if edition is None or before is None or not before.withdrawn or edition.outlives(before):
+        return None
+    return before
 
 
 def _fresh(known: Decisions, parsed: Parsed) -> list[Decision]:

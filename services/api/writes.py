@@ -1,6 +1,5 @@
-"""What people ask for by token: a rescan, a decision, a vendor's VEX. All of it goes to topics."""
+"""What people ask for by token of an image: a rescan, a decision. All of it goes to topics."""
 
-import asyncio
 import time
 from typing import Annotated, Any
 
@@ -19,25 +18,17 @@ from services.api.openapi import WRITE_RESPONSES
 from services.api.outbox import Outgoing
 from services.api.problems import ProblemError
 from services.api.state import State, digest_of, state_of
-from services.api.vendor_decisions import hand_in
 from services.api.vex import DigestPath, unknown_digest
 from services.common.topics import Topic
 from vexstream.decisions import EVERY, JUSTIFICATIONS, Decision, DecisionSource
 from vexstream.status import Status
-from vexstream.times import instant
-from vexstream.vendor_vex import VendorVexError, parse
 
-_bearer = HTTPBearer(auto_error=False, description="A token with the scope")
+bearer = HTTPBearer(auto_error=False, description="A token with the scope")
 
-router = APIRouter(tags=["writes"], dependencies=[Security(_bearer)])
-
-MAX_VENDOR_BYTES = 32 * 1024 * 1024
-MAX_LISTED = 100
-MAX_AHEAD_US = 24 * 3600 * 1_000_000
-"""How far the clock of a vendor may be ahead of ours."""
+router = APIRouter(tags=["writes"], dependencies=[Security(bearer)])
 
 
-def _authorized(right: Right) -> Any:
+def authorized(right: Right) -> Any:
     """Checks the token before anything else of the request is looked at."""
 
     def authorize(request: Request) -> Token:
@@ -46,9 +37,8 @@ def _authorized(right: Right) -> Any:
     return Depends(authorize)
 
 
-Rescanner = Annotated[Token, _authorized(Right.RESCAN)]
-Decider = Annotated[Token, _authorized(Right.DECIDE)]
-Vendor = Annotated[Token, _authorized(Right.VENDOR_VEX)]
+Rescanner = Annotated[Token, authorized(Right.RESCAN)]
+Decider = Annotated[Token, authorized(Right.DECIDE)]
 
 
 class Accepted(BaseModel):
@@ -82,19 +72,6 @@ class DecisionModel(BaseModel):
     )
     author: str | None = Field(
         default=None, max_length=300, description="Who says so; the name of the token by default"
-    )
-
-
-class VendorVexAccepted(BaseModel):
-    """What was understood of a vendor's document."""
-
-    decisions: int = Field(description="How many of its statements hold now")
-    skipped: list[str] = Field(description="What was left out, and why; at most 100")
-    superseded: list[str] = Field(
-        description="What does not hold because something newer is known, and what; at most 100"
-    )
-    withdrawn: list[str] = Field(
-        description="What older versions of the document said and this one does not; at most 100"
     )
 
 
@@ -138,7 +115,7 @@ async def decide(
         justification=decision.justification,
         source_id=f"token {token.name}",
     )
-    await state.outbox.send(Topic.VEX_DECISION, [Outgoing(made.key, _encoded(made))])
+    await state.outbox.send(Topic.VEX_DECISION, [Outgoing(made.key, encoded(made))])
     return _accepted(state, known)
 
 
@@ -164,83 +141,6 @@ async def withdraw(
     return _accepted(state, known)
 
 
-@router.post(
-    "/vendor-vex",
-    status_code=202,
-    summary="Hand in a vendor's VEX (scope vendor-vex)",
-    responses=WRITE_RESPONSES,
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {
-                    "schema": {"type": "object", "description": "OpenVEX, or CSAF 2.0 (csaf_vex)"}
-                }
-            },
-        }
-    },
-)
-async def vendor_vex(request: Request, _: Vendor) -> VendorVexAccepted:
-    """Takes an OpenVEX or CSAF document. What it says overrides observation, marked as its own.
-
-    Documents may come in any order: of two statements on the same holds the one of the document
-    that was issued last, or of the higher version. A higher version of a document replaces it:
-    what it leaves out is withdrawn. Where none of this one holds, the answer is 409.
-    """
-    state = state_of(request)
-    body = await _body(request)
-    try:
-        parsed = await asyncio.to_thread(parse, body)
-    except (VendorVexError, RecursionError) as error:
-        detail = f"The body is no VEX document that can be used: {error}"
-        raise ProblemError(problems.INVALID_REQUEST, detail) from error
-    for decision in (*parsed.decisions, *([parsed.edition] if parsed.edition else [])):
-        _require_usable(decision)
-    done = await hand_in(state.decisions, state.outbox, parsed)
-    older = done.superseded
-    superseded = [_superseded(*pair) for pair in older[:MAX_LISTED]]
-    if older and len(older) == len(parsed.decisions) and not done.withdrawn:
-        detail = f"Nothing of it was taken, for what holds is newer: {superseded[0]}"
-        raise ProblemError(problems.SUPERSEDED, detail, members={"superseded": superseded})
-    return VendorVexAccepted(
-        decisions=len(parsed.decisions) - len(older),
-        skipped=list(parsed.skipped[:MAX_LISTED]),
-        superseded=superseded,
-        withdrawn=[_about(decision) for decision in done.withdrawn[:MAX_LISTED]],
-    )
-
-
-def _require_usable(decision: Decision) -> None:
-    _encoded(decision)
-    issued_at_us = decision.issued_at_us or decision.decided_at_us
-    if issued_at_us > time.time_ns() // 1000 + MAX_AHEAD_US:
-        # It would hold against all that its author says until then.
-        detail = f"The document was issued at {instant(issued_at_us)}, which is yet to come."
-        raise ProblemError(problems.INVALID_REQUEST, detail)
-
-
-def _superseded(decision: Decision, newer: Decision) -> str:
-    issued = instant(newer.issued_at_us or newer.decided_at_us)
-    what = "has a newer version" if newer.is_edition else f"says {newer.status}"
-    return f"{_about(decision)}: {newer.author} {what} in {newer.source_id} of {issued}"
-
-
-def _about(decision: Decision) -> str:
-    return f"{decision.vulnerability}, {decision.package}"
-
-
-async def _body(request: Request) -> bytes:
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_VENDOR_BYTES:
-            raise ProblemError(
-                problems.TOO_LARGE,
-                f"The document has more than {MAX_VENDOR_BYTES} bytes: split it.",
-            )
-    return bytes(body)
-
-
 async def _image(state: State, digest: str) -> StoredImage:
     wanted = digest_of(digest)
     found = await image_reads.find_document(state.database, wanted, Body.NONE)
@@ -257,7 +157,12 @@ async def _image(state: State, digest: str) -> StoredImage:
     return image
 
 
-def _encoded(decision: Decision) -> bytes:
+def encoded(decision: Decision) -> bytes:
+    """A decision as a record.
+
+    Raises:
+        ProblemError: 422, no correlator would accept it.
+    """
     try:
         return encode_decision(decision)
     except (BadRecordError, UnicodeEncodeError) as error:

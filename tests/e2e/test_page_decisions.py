@@ -2,16 +2,17 @@
 
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from benchmarks.api.fill import HOSTILE
 from benchmarks.page.browser import settle
-from tests.support.page import DECIDER, READER, Site, opened
+from tests.support.page import DECIDER, IDLE, READER, Site, opened
 from tests.support.page_steps import close_evidence, go, open_evidence, sign_in
 from tests.unit.factories import CONFIG
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Dialog
 
 pytestmark = pytest.mark.real
 
@@ -81,6 +82,37 @@ def test_decisions_are_written_shown_and_withdrawn(where: Site, chromium: "Brows
         row.get_by_text("not affected").wait_for()
         assert "decided" not in row.inner_text()
         assert page.evaluate("localStorage.getItem('token')") is None
+
+
+def test_a_vendors_document_is_withdrawn(where: Site, chromium: "Browser") -> None:
+    given = {
+        "@context": "https://openvex.dev/ns/v0.2.0", "@id": "https://vendor.example/1",
+        "author": "Vendor", "timestamp": "2024-01-01T00:00:00Z", "version": 1,
+        "statements": [{"vulnerability": {"name": "CVE-2099-0002"}, "status": "fixed",
+                        "products": [{"@id": IDLE}]}],
+    }  # fmt: skip
+    bearer = {"Authorization": f"Bearer {DECIDER}"}
+    httpx.post(f"{where.url}/vendor-vex", json=given, headers=bearer).raise_for_status()
+    with opened(chromium) as page:
+        go(page, where, "fleet")
+        sign_in(page, DECIDER)
+        go(page, where, f"#/image/{CONFIG}")
+        row = page.locator("tr.statement", has_text="CVE-2099-0002")
+        row.get_by_text("fixed").first.wait_for()
+        box = open_evidence(page, "CVE-2099-0002")
+        box.locator(".facts").get_by_text("https://vendor.example/1 version 1").wait_for()
+        assert box.get_by_role("button", name="Withdraw the decision").count() == 0
+        asked: list[str] = []
+
+        def accept(dialog: "Dialog") -> None:
+            asked.append(dialog.message)
+            dialog.accept()
+
+        page.on("dialog", accept)
+        box.get_by_role("button", name="Withdraw the vendor's document").click()
+        close_evidence(page, "CVE-2099-0002")
+        row.get_by_text("not affected").wait_for()
+        assert "https://vendor.example/1" in asked[0]
 
 
 def test_who_may_not_decide_is_told_so(where: Site, chromium: "Browser") -> None:

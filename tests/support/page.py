@@ -134,7 +134,7 @@ def _api(settings: CommonSettings, postgres_url: str, folder: Path) -> Iterator[
     port = free_port()
     url = make_url(postgres_url).set(drivername="postgresql+asyncpg")
     tokens = [
-        f"alice decide,read {hashlib.sha256(DECIDER.encode()).hexdigest()}",
+        f"alice decide,vendor-vex,read {hashlib.sha256(DECIDER.encode()).hexdigest()}",
         f"bob read {hashlib.sha256(READER.encode()).hexdigest()}",
     ]
     daemon = Daemon(

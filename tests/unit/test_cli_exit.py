@@ -39,6 +39,8 @@ _ANSWERS: dict[str, bytes] = {
     f"/vex/{_OTHER}": _DOCUMENT,
     f"/vex/{_OTHER}/attestation": bundle_bytes(attest(_DOCUMENT, TWO_DIGESTS, _SIGNER)),
 }
+_TAKEN = b'{"decisions": 1, "skipped": ["a"], "superseded": [], "withdrawn": []}'
+_GONE = b'{"document": "known version 2", "decisions": 1, "withdrawn": ["a"], "in_doubt": []}'
 
 
 class _Api(BaseHTTPRequestHandler):
@@ -46,10 +48,23 @@ class _Api(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = unquote(self.path).replace("?format=openvex", "")
-        body = _ANSWERS.get(path.lower())
+        self._answer(_ANSWERS.get(path.lower()))
+
+    def do_POST(self) -> None:
+        sent = self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer(
+            _TAKEN, {b"{}": 422, b"old": 0 if "again=true" in self.path else 409}.get(sent)
+        )
+
+    def do_DELETE(self) -> None:
+        known = "document=known" in self.path
+        self._answer(_GONE if known else None, 409 if "version=1" in self.path else None)
+
+    def _answer(self, body: bytes | None, refused: int | None = None) -> None:
         if self.path.startswith("/portal"):
-            body = b"<!doctype html><title>Sign in</title>"
+            body, refused = b"<!doctype html><title>Sign in</title>", None
         status = 403 if self.path.startswith("/refused") else 404 if body is None else 200
+        status = refused or status
         body = body or b'{"detail": "there is none"}'
         self.send_response(status)
         if self.path.startswith("/stream"):
@@ -72,6 +87,8 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     signature = Signature("", _SIGNER.sign(to_sign(no_document.payload)))
     (folder / "other.json").write_bytes(bundle_bytes(replace(no_document, signatures=(signature,))))
     stranger = LocalSigner(ec.generate_private_key(ec.SECP256R1()))
+    for name in ("new", "old", "{}"):
+        (folder / name).write_text(name)
     (folder / "stranger.pem").write_bytes(stranger.public_key_pem)
     with ThreadingHTTPServer(("127.0.0.1", 0), _Api) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -86,6 +103,8 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
             # Other spellings of the address of another image's document.
             "ESCAPED": f"{url}/vex/{_OTHER.replace(':', '%3A')}",
             "SHOUTED": f"{url}/VEX/{_OTHER.upper()}",
+            "GIVEN": str(folder / "new"), "WITHDRAWN": str(folder / "old"),
+            "JUNK": str(folder / "{}"),
             "BUNDLE": str(folder / "bundle.json"), "NOT-OURS": str(folder / "other.json"),
             "STRANGER": str(folder / "stranger.pem"), "NO-KEY": str(folder / "none.pem"),
         }  # fmt: skip
@@ -131,6 +150,21 @@ _COMMANDS = {
         "BUNDLE --key KEY --image shop",
     ],
     ("verify", 3): ["NOTHING --key KEY"],
+    ("vendor-vex", 0): [
+        "give GIVEN API",
+        "give WITHDRAWN API --again --json",
+        "withdraw known API",
+        "withdraw known API --publisher ACME --version 2 --json",
+    ],
+    ("vendor-vex", 1): ["give WITHDRAWN API", "withdraw known API --version 1"],
+    ("vendor-vex", 2): ["give JUNK API", "give /no/file API", "withdraw API"],
+    ("vendor-vex", 3): ["withdraw unknown API"],
+    ("vendor-vex", 4): [
+        "give GIVEN AWAY",
+        "give GIVEN REFUSED",
+        "withdraw known REFUSED",
+        "withdraw known PORTAL",
+    ],
     ("verify", 4): ["NOWHERE --key KEY", "FORBIDDEN --key KEY"],
 }
 
@@ -148,7 +182,7 @@ def test_the_command_ends_as_the_page_tells(
 
 def test_the_page_tells_of_these_and_no_other() -> None:
     header, rows = re.findall(r"\| exit status \|(.*)\|\n\|.*\n((?:\| \d .*\n)+)", _PAGE)[0]
-    commands = re.findall(r"`(\w+)`", header)
+    commands = re.findall(r"`([\w-]+)`", header)
     told = {
         (command, int(cells[0]))
         for row in rows.splitlines()

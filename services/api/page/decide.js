@@ -30,6 +30,12 @@ export function decisionBox(digest, statement) {
   return place;
 }
 
+/** The id of the vendor's document that a statement follows; null where a person decided, by a token. */
+function vendorsDocument(statement) {
+  const said = statement.decided ?? "";
+  return said.includes("(token ") ? null : /\(([^()]+) version [^()]*\)/.exec(said)?.[1] ?? null;
+}
+
 function refusal(mine, draw) {
   const said = mine.why || (mine.name ? `The token ${mine.name} has no scope decide.` : token.get() ? "The API does not know this token." : "Deciding and commenting need a token with the scope decide.");
   window.addEventListener("token", draw, { once: true });
@@ -61,6 +67,7 @@ function form(digest, statement, mine, commented) {
   const fields = { status: field("Status", status), justification: field("Justification", justification), reach: field("For", reach) };
   const warning = h("p", { class: "sub" }, "From then on this statement follows the decision and not the observation, until it is withdrawn: a later use of the package does not change it.");
   const send = h("button", { type: "submit", class: "main" }, "Accept");
+  const document_ = vendorsDocument(statement);
   const kind = () => radios.map((one) => one.firstChild).find((one) => one.checked).value;
 
   function adapt() {
@@ -93,6 +100,22 @@ function form(digest, statement, mine, commented) {
     }
   }
 
+  function undo() {
+    const button = (click, text) => h("button", { type: "button", class: "withdraw", on: { click } }, text);
+    if (!document_) return statement.decided ? button(takeBack, "Withdraw the decision") : null;
+    return mine.scopes.includes("vendor-vex") ? button(withdrawDocument, "Withdraw the vendor's document") : null;
+  }
+
+  async function withdrawDocument() {
+    if (!window.confirm(`Withdraw ${document_}? What it says of any other image is taken back too.`)) return;
+    try {
+      await withdraw(`vendor-vex?${new URLSearchParams({ document: document_ })}`);
+      toast("Withdrawn: its statements follow observation again.");
+    } catch (error) {
+      toast(error.message);
+    }
+  }
+
   async function takeBack() {
     try {
       const asked = new URLSearchParams({ vulnerability: statement.vulnerability, package: reach.value });
@@ -110,7 +133,7 @@ function form(digest, statement, mine, commented) {
     h("div", { class: "fields" }, fields.status, fields.justification, fields.reach, field("Author", author)),
     field("Reason", reason), warning,
     h("div", { class: "actions" }, send,
-      statement.decided ? h("button", { type: "button", class: "withdraw", on: { click: takeBack } }, "Withdraw the decision") : null));
+      undo()));
   adapt();
   return made;
 }
