@@ -84,6 +84,10 @@ class DeadLetter:
     reason: str
     detail: str
     failed_at_us: int
+    topic_id: str = ""
+    """Kafka's id of the topic; empty where it is not known."""
+    cut: bool = False
+    """Not all of the key and value is here."""
 
 
 def encode_batch(batch: Batch) -> bytes:

@@ -1,7 +1,7 @@
 """Shows the records that could not be used, sends them again after a fix, or dismisses them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -18,16 +18,22 @@ from services.common.kafka import (
 from services.common.origin import (
     MAX_TEXT,
     Dismissed,
+    Headers,
     dismissal_headers,
     origin_headers,
 )
 from services.common.settings import CommonSettings
+from services.common.topic_ids import topic_ids
 from services.common.topics import Topic
 from vexstream.times import instant
 from vexstream.unreadable import Dismissal, RecordPlace, parse_place
 
-_NEWEST_COUNTS = (Topic.VEX_DOCUMENT, Topic.IMAGE_EVIDENCE)
-"""Topics whose last record of a key is what holds, whatever time it tells."""
+_NEWEST_COUNTS = {
+    Topic.VEX_DOCUMENT: "`vexstream rebuild` reads that again",
+    Topic.IMAGE_EVIDENCE: "`vexstream rebuild` reads that again",
+    Topic.VEX_DECISION: "correlator and API read that again when they start; else decide again",
+}
+"""Topics whose last record of a key is what holds, whatever time it tells; and what to do."""
 
 
 class DeadLetterError(Exception):
@@ -61,7 +67,8 @@ def replay(settings: CommonSettings, wanted: Filter) -> tuple[int, list[str]]:
 
     They stay on the dead-letter topic until it forgets them. To send one twice does no harm:
     evidence only grows, and what is known changes nothing. A record that was buried several times
-    is sent once.
+    is sent once. Only one of the topic as it is now says where it lay: on one that was made anew
+    another record lies there.
     """
     return asyncio.run(_replay(settings, wanted))
 
@@ -98,12 +105,13 @@ async def _show(settings: CommonSettings, wanted: Filter) -> list[str]:
 
 async def _replay(settings: CommonSettings, wanted: Filter) -> tuple[int, list[str]]:
     letters = {
-        (letter.topic, letter.partition, letter.offset, letter.value): letter
+        (letter.topic, letter.topic_id, letter.partition, letter.offset, letter.value): letter
         async for letter in _letters(settings)
         if wanted.fits(letter)
     }
     sent, left = 0, []
     async with producer(settings) as sender:
+        ids = await topic_ids(sender.client, {letter.topic for letter in letters.values()})
         for letter in letters.values():
             why = _obstacle(letter, settings)
             if why is not None:
@@ -112,7 +120,7 @@ async def _replay(settings: CommonSettings, wanted: Filter) -> tuple[int, list[s
             # Not by its key: chunks of a scan lie on the partition of their image.
             await sender.send_and_wait(
                 letter.topic, key=letter.key, value=letter.value, partition=letter.partition,
-                headers=origin_headers(_place(letter)),
+                headers=_origin(letter, ids),
             )  # fmt: skip
             sent += 1
     return sent, left
@@ -141,16 +149,23 @@ def _place(letter: DeadLetter) -> RecordPlace:
     return RecordPlace(letter.topic, letter.partition, letter.offset)
 
 
+def _origin(letter: DeadLetter, ids: Mapping[str, str]) -> Headers:
+    """Where a record lay, for who is to take its mark away; nothing if that is another's now."""
+    same = letter.topic_id == ids.get(letter.topic, "")
+    return origin_headers(_place(letter)) if same else []
+
+
 def _obstacle(letter: DeadLetter, settings: CommonSettings) -> str | None:
     """Why a letter cannot be sent again; None when it can."""
-    if letter.topic in {topic.name_in(settings) for topic in _NEWEST_COUNTS}:
+    instead = {topic.name_in(settings): todo for topic, todo in _NEWEST_COUNTS.items()}
+    if letter.topic in instead:
         return (
             "it would take the place of what came since; where nothing has, it is on its topic "
-            "still: `vexstream rebuild` reads that again"
+            f"still: {instead[letter.topic]}"
         )
     if letter.value is None or letter.partition < 0:
         return "it holds no record, only a report"
-    if len(letter.value) >= MAX_DEAD_VALUE_BYTES:
+    if letter.cut or len(letter.value) >= MAX_DEAD_VALUE_BYTES:
         return "the record was cut when it was buried"
     if letter.key is not None and len(letter.key) >= MAX_DEAD_KEY_BYTES:
         return "its key was cut when it was buried"

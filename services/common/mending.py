@@ -2,8 +2,8 @@
 record of the topic vex-decision says.
 
 ``vexstream-mends`` is the offset of the last record under the key that whoever wrote this one knew.
-A dead letter that is sent again says no more than the record did at its first place (origin.py):
-what was decided since then counts.
+A dead letter that an earlier release sent again says no more than the record did at its first place
+(origin.py): what was decided since then counts.
 """
 
 from collections.abc import Sequence

@@ -4,6 +4,9 @@
 With a value, the record is the same one, sent again. Without a value, it says that the one before
 need not be read: by whom (``vexstream-dismissed-by``) and why (``vexstream-dismissed-because``);
 ``vexstream-dismissed-older`` takes those before it on its partition with it.
+
+``vexstream-too-large`` is the place of a record on another partition than its image's that the
+broker does not take a second time: this one is on the right partition in its stead.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,6 +20,7 @@ _ORIGIN = "vexstream-origin"
 _BY = "vexstream-dismissed-by"
 _BECAUSE = "vexstream-dismissed-because"
 _OLDER = "vexstream-dismissed-older"
+_TOO_LARGE = "vexstream-too-large"
 MAX_TEXT = 200
 """Characters of an author's name or a reason: they stand in every statement of the image."""
 
@@ -45,13 +49,19 @@ def dismissal_headers(said: Dismissed) -> Headers:
     return [*headers, (_OLDER, b"1")] if said.older else headers
 
 
+def stand_in_headers(place: RecordPlace) -> Headers:
+    """The headers of a record in the stead of one that is too large."""
+    return [(_TOO_LARGE, str(place).encode())]
+
+
+def stands_in_for(headers: object) -> RecordPlace | None:
+    """In which record's stead this one is; None when it is in none's."""
+    return _place(headers, _TOO_LARGE)
+
+
 def origin_of(headers: object) -> RecordPlace | None:
     """Which record was sent again; None when the headers do not say."""
-    text = _text(headers, _ORIGIN)
-    try:
-        return parse_place(text)
-    except ValueError:
-        return None
+    return _place(headers, _ORIGIN)
 
 
 def dismissed_by(headers: object) -> Dismissed | None:
@@ -61,6 +71,13 @@ def dismissed_by(headers: object) -> Dismissed | None:
         return None
     dismissal = Dismissal(author[:MAX_TEXT], reason[:MAX_TEXT])
     return Dismissed(place, dismissal, bool(_text(headers, _OLDER)))
+
+
+def _place(headers: object, name: str) -> RecordPlace | None:
+    try:
+        return parse_place(_text(headers, name))
+    except ValueError:
+        return None
 
 
 def _text(headers: object, name: str) -> str:

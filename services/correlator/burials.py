@@ -9,9 +9,9 @@ import structlog
 
 from services.common.kafka import DeadLetterBox
 from services.common.origin import dismissed_by, origin_of
-from services.correlator.beginnings import Anew, BegunAnewError
+from services.correlator.beginnings import NO_ID, Anew, BegunAnewError
 from services.correlator.continuity import Place, RecordsGoneError
-from services.correlator.partitions import Partitions
+from services.correlator.partitions import Partitions, StandInError, TooLargeError
 from services.correlator.state import State
 from vexstream.identity import NO_IMAGE, BadDigestError, Digest, parse_digest
 from vexstream.unreadable import RecordPlace
@@ -43,9 +43,17 @@ class Burials:
         Raises:
             NotPassedOnError: it belongs on another partition, and is not there.
         """
+        topic_id = self._topic_id(message)
         digest = _digest_in(message.key) if message.topic == self._file_access else None
         if digest is not None and self._partitions.of(digest) != message.partition:
-            await self._partitions.pass_on(message, digest)
+            try:
+                if not isinstance(error, TooLargeError):
+                    await self._partitions.pass_on(message, digest)
+                    return
+            except TooLargeError as too_large:
+                error = too_large
+        if isinstance(error, TooLargeError):  # its image is marked where it belongs
+            await self._dead.bury(message, error, topic_id=topic_id)
             return
         # A record that was sent again and is still of no use goes by its first place.
         place = self._origin(message) or RecordPlace(
@@ -53,7 +61,10 @@ class Burials:
         )
         if message.topic == self._file_access:
             self._mark(place, digest)
-        await self._dead.bury(message, error, place=place)
+        if isinstance(error, StandInError):
+            await self._report(place, error)
+            return
+        await self._dead.bury(message, error, place=place, topic_id=topic_id)
 
     async def give_up(self, place: Place, error: RecordsGoneError) -> None:
         """Of records that are not there any more there is only a report."""
@@ -106,6 +117,10 @@ class Burials:
     def _marked(self, partition: int) -> None:
         for digest in self._state.marked(partition):
             self._changed(digest)
+
+    def _topic_id(self, message: Any) -> str:
+        known = self._state.topic_ids.get((message.topic, message.partition), NO_ID)
+        return "" if known == NO_ID else known
 
     def _origin(self, message: Any) -> RecordPlace | None:
         """The record that this one is, sent again; only on the partition that has its mark."""

@@ -5,7 +5,7 @@ from typing import Any
 from schemas.codec import CodecError
 from schemas.messages import decode_batch, decode_chunk
 from services.common import metrics
-from services.correlator.partitions import Partitions
+from services.correlator.partitions import Partitions, require_itself
 from services.correlator.publisher import Publisher
 from services.correlator.stages import Stage, minute, stage_of
 from services.correlator.state import State
@@ -36,6 +36,7 @@ class Intake:
         Raises:
             NotRememberedError: there is no room for a container of an image that nobody can name.
         """
+        require_itself(message)
         batch = decode_batch(message.value)
         if is_nameless(batch.image):
             self._take_nameless(batch, message.partition)

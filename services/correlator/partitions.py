@@ -8,16 +8,42 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from aiokafka.partitioner import murmur2
 
-from schemas.codec import BadRecordError
+from schemas.codec import BadRecordError, CodecError
 from services.common import metrics
-from services.common.kafka import MAX_DEAD_VALUE_BYTES
+from services.common.origin import Headers, stand_in_headers, stands_in_for
 from vexstream.identity import Digest
+from vexstream.unreadable import RecordPlace
 
 log = structlog.get_logger()
+
+_STAND_IN = b"too large"
+"""No batch, also for a release that does not know the header."""
 
 
 class NotPassedOnError(Exception):
     """A record has not come to where it belongs: whoever buried it here would mark no image."""
+
+
+class TooLargeError(CodecError):
+    """The broker does not take a record on the partition where it belongs. Its image is marked
+    there, by a record in its stead."""
+
+    reason = "too_large"
+
+
+class StandInError(CodecError):
+    """This record is in the stead of one that is too large."""
+
+    reason = "too_large"
+
+
+def require_itself(message: Any) -> None:
+    """Raises StandInError: it is in another record's stead."""
+    place = stands_in_for(message.headers)
+    if place is not None:
+        raise StandInError(
+            f"the broker did not take the record {place} on this partition, for its size"
+        )
 
 
 class Partitions:
@@ -41,23 +67,35 @@ class Partitions:
 
         Raises:
             NotPassedOnError: it is not there, and has to be read again here.
+            TooLargeError: it never will be; its image is marked there.
         """
         wanted = self.of(digest)
         try:
-            try:
-                await self._send(message.topic, digest, message.value)
-            except MessageSizeTooLargeError:
-                # No part of it can be read, so its image is marked where it belongs.
-                await self._send(message.topic, digest, message.value[:MAX_DEAD_VALUE_BYTES])
+            await self._send(message.topic, digest, message.value)
+        except MessageSizeTooLargeError as error:
+            await self._stand_in(message, digest)
+            raise TooLargeError(
+                f"a record of {digest} belongs on partition {wanted}, and the broker does not take "
+                f"it there: {error}; raise the topic's max.message.bytes"
+            ) from error
         except KafkaError as error:
             raise NotPassedOnError(f"a record of {digest} cannot be passed on: {error}") from error
         metrics.FORWARDED_RECORDS.inc()
         log.warning("a record was on the wrong partition", digest=digest, wanted=wanted,
                     partition=message.partition, offset=message.offset)  # fmt: skip
 
-    async def _send(self, topic: str, digest: Digest, value: bytes) -> None:
+    async def _stand_in(self, message: Any, digest: Digest) -> None:
+        place = RecordPlace(message.topic, message.partition, message.offset)
+        try:
+            await self._send(message.topic, digest, _STAND_IN, stand_in_headers(place))
+        except KafkaError as error:
+            raise NotPassedOnError(f"{digest} cannot be marked: {error}") from error
+
+    async def _send(
+        self, topic: str, digest: Digest, value: bytes, headers: Headers | None = None
+    ) -> None:
         await self._sender.send_and_wait(
-            topic, key=digest.encode(), value=value, partition=self.of(digest)
+            topic, key=digest.encode(), value=value, partition=self.of(digest), headers=headers
         )
 
     def _placed(self, digest: str) -> int:

@@ -1,14 +1,22 @@
 """Records that cannot be used are buried with the reason, and their images stay open."""
 
 import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from typer.testing import CliRunner
 
 from schemas.messages import decode_dead_letter, encode_batch
 from services.cli import app
-from services.common.kafka import DeadLetterBox
+from services.common.kafka import DeadLetterBox, connection
+from services.common.settings import CommonSettings
+from services.common.topic_ids import topic_ids
 from services.common.topics import Topic
 from tests.support.correlators import SCAN, Bench, correlator, is_written, kill
 from tests.unit.factories import CONFIG, batch
@@ -95,17 +103,23 @@ async def test_what_could_not_be_read_keeps_the_image_open_until_it_is_read_or_d
         # Nothing is ruled out by what comes after, nor by a replay that is as bad.
         await bench.batch(batch(0, 10, container="c2"))
         assert "1 records sent again" in await said("replay")
+        # Nor by one that lay at the same place of the topic that was there before this one.
+        box = DeadLetterBox("correlator", Topic.DEAD_LETTER.name_in(bench.settings), bench.sender)
+        letter: dict[str, Any] = {
+            "topic": topic, "partition": partition, "offset": int(record.split("@")[1]),
+            "key": None, "value": encode_batch(batch(10, 11)),
+            "error": ValueError("a fault that is fixed now"),
+        }  # fmt: skip
+        await box.put(**letter, topic_id="0" * 32)
+        assert "1 records sent again" in await said("replay", "--reason", "internal_error")
         await bench.batch(batch(0, 10, [b"/late"], container="c2", sequence=1))
         found = await bench.until(lambda found: found[-1].counts["affected"] == 2)
         assert open_(found)
         assert found[-1].counts["not_affected"] == 0
         # The very record, of use now: as after a fix of ours.
-        box = DeadLetterBox("correlator", Topic.DEAD_LETTER.name_in(bench.settings), bench.sender)
-        await box.put(
-            topic=topic, partition=partition, offset=int(record.split("@")[1]), key=None,
-            value=encode_batch(batch(10, 11)), error=ValueError("a fault that is fixed now"),
-        )  # fmt: skip
-        assert "1 records sent again" in await said("replay", "--reason", "internal_error")
+        ids = await topic_ids(bench.sender.client, [topic])
+        await box.put(**letter, topic_id=ids[topic])
+        assert "2 records sent again" in await said("replay", "--reason", "internal_error")
         await bench.until(lambda found: found[-1].counts["not_affected"] == 1)
         record = await garbage(None)
         await bench.until(open_)
@@ -130,3 +144,42 @@ async def test_a_record_on_the_wrong_partition_goes_to_the_right_one(
         await bench.until(lambda found: found[-1].counts["affected"] == 1)
         await bench.sender.send_and_wait(topic, b"garbage", key=CONFIG.encode(), partition=wrong)
         await bench.until(lambda found: b"[evidence_unreadable]" in found[-1].body)
+
+
+async def test_a_record_that_the_broker_does_not_take_again_marks_its_image(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """The limit of the topic was lowered, and a record lies on another partition than its own."""
+    topic = Topic.FILE_ACCESS.name_in(bench.settings)
+    wrong = (bench.partition(CONFIG) + 1) % bench.settings.partitions
+    await bench.scan(SCAN)
+    await bench.batch(batch(0, 10))
+    paths = [b"/bin/used", *(b"/" + secrets.token_hex(200).encode() for _ in range(100))]
+    used = encode_batch(batch(10, 11, paths))
+    await bench.sender.send_and_wait(topic, used, key=b"k", partition=wrong)
+    async with _admin(bench.settings) as admin:
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": "2000"})
+        await admin.alter_configs([resource])
+    with correlator(bench.settings, tmp_path):
+        found = await bench.until(
+            lambda found: bool(found) and b"[evidence_unreadable]" in found[-1].body
+        )
+        assert "not_affected" not in found[-1].counts or not found[-1].counts["not_affected"]
+        # And the stream goes on behind it.
+        await bench.sender.send_and_wait(
+            topic, encode_batch(batch(11, 12, [b"/bin/used"])), key=b"k", partition=wrong
+        )
+        await bench.until(lambda found: found[-1].counts["affected"] == 1)
+    letters = [decode_dead_letter(value) for value in await bench.read(Topic.DEAD_LETTER)]
+    assert {letter.reason for letter in letters} == {"too_large"}
+    assert {letter.value for letter in letters} == {used, None}
+
+
+@asynccontextmanager
+async def _admin(settings: CommonSettings) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(**connection(settings))
+    await admin.start()
+    try:
+        yield admin
+    finally:
+        await admin.close()

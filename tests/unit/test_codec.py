@@ -241,7 +241,7 @@ def test_a_length_that_lies_allocates_nothing(kind: Kind, number: bytes) -> None
 def test_a_record_that_does_not_fit_is_not_encoded(change: Record) -> None:
     record = {
         "service": "", "topic": "", "partition": 0, "offset": 0, "key": None, "value": None,
-        "reason": "", "detail": "", "failed_at_us": 0,
+        "reason": "", "detail": "", "failed_at_us": 0, "topic_id": "", "cut": False,
     }  # fmt: skip
     encode(Kind.DEAD_LETTER, record)
     with pytest.raises(BadRecordError, match=r"dead-letter\.avsc"):

@@ -72,7 +72,8 @@ class Worker:
 
     async def use(self, told: Batch | Scan) -> None:
         if isinstance(told, Batch):
-            await self._intake.batch(SimpleNamespace(value=encode_batch(told), partition=0))
+            message = SimpleNamespace(value=encode_batch(told), partition=0, headers=())
+            await self._intake.batch(message)
             return
         for chunk in split_scan(told):
             await self._intake.chunk(SimpleNamespace(value=encode_chunk(chunk), partition=0))

@@ -8,8 +8,8 @@ import pytest
 from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 from faust.types import TP
 
-from schemas.messages import encode_batch
-from services.common.kafka import MAX_DEAD_VALUE_BYTES, DeadLetterBox
+from schemas.messages import decode_dead_letter, encode_batch
+from services.common.kafka import DeadLetterBox
 from services.correlator import stream
 from services.correlator.burials import Burials
 from services.correlator.intake import Intake
@@ -33,17 +33,24 @@ class Sender:
 
     def __init__(self, room: int, *, away: bool = False) -> None:
         self.sent: list[tuple[str, int, bytes]] = []
+        self.headers: list[Any] = []
         self._room = room
         self._away = away
 
     async def send_and_wait(
-        self, topic: str, value: bytes, key: bytes | None = None, partition: int = -1
+        self,
+        topic: str,
+        value: bytes,
+        key: bytes | None = None,
+        partition: int = -1,
+        headers: Any = None,
     ) -> None:
         if len(value) > self._room:
             raise MessageSizeTooLargeError
         if self._away and topic == PLACE.topic:
             raise KafkaTimeoutError
         self.sent.append((topic, partition, value))
+        self.headers.append(headers)
 
 
 class Worker:
@@ -148,18 +155,34 @@ async def test_a_misplaced_record_that_cannot_be_passed_on_is_not_buried(
         await _taken(message, sender)
 
 
-async def test_what_is_left_of_a_misplaced_record_that_is_too_large_marks_its_image() -> None:
+@pytest.mark.parametrize("key", [b"no digest", CONFIG.encode()])
+async def test_a_record_in_the_stead_of_one_that_is_too_large_marks_its_image(key: bytes) -> None:
     """A worker that died of it would do so again after each start."""
-    paths = [b"/%d" % n + b"x" * 4000 for n in range(300)]
-    sender = Sender(1_000_000)
-    message = _misplaced(encode_batch(batch(0, 1, paths)))
-    assert await _taken(message, sender) == [ALL_READ, ALL_READ]
-    wanted = Worker().partitions.of(Digest(CONFIG))
-    assert sender.sent == [(PLACE.topic, wanted, message.value[:MAX_DEAD_VALUE_BYTES])]
-    left = _misplaced(message.value[:MAX_DEAD_VALUE_BYTES])
-    left.partition = wanted
-    marked = Unread((RecordPlace(PLACE.topic, wanted, 3),))
-    assert await _taken(left, Sender(10**6)) == [marked, ALL_READ]
+    sender = Sender(1_000)
+    message = _misplaced(encode_batch(batch(0, 1, [b"/%d" % n for n in range(900)])))
+    message.key = key
+    assert await _taken(message, sender) == [ALL_READ, ALL_READ]  # none of the wrong partition
+    own = Worker().partitions.of(Digest(CONFIG))
+    (stand_in, letter) = sender.sent
+    assert stand_in[:2] == (PLACE.topic, own)
+    assert letter[0] == "dead"
+    buried = decode_dead_letter(letter[2])
+    assert (buried.reason, buried.offset, buried.cut) == ("too_large", 3, True)
+    there = _misplaced(stand_in[2])
+    there.partition, there.offset, there.headers = own, 8, sender.headers[0]
+    again = Sender(1_000)
+    marked = Unread((RecordPlace(PLACE.topic, own, 8),))
+    assert await _taken(there, again) == [marked, ALL_READ]
+    report = decode_dead_letter(again.sent[0][2])
+    assert (report.reason, report.value, report.offset) == ("too_large", None, 8)
+    assert f"{PLACE.topic}[{message.partition}]@3" in report.detail
+
+
+async def test_garbage_that_is_too_large_marks_its_image_too() -> None:
+    sender = Sender(1_000)
+    assert await _taken(_misplaced(b"garbage" * 1000), sender) == [ALL_READ, ALL_READ]
+    assert [topic for topic, *_ in sender.sent] == [PLACE.topic, "dead"]
+    assert decode_dead_letter(sender.sent[1][2]).reason == "too_large"
 
 
 async def test_a_nameless_record_that_cannot_be_read_marks_all_images_of_its_partition() -> None:
