@@ -22,6 +22,10 @@ _ALONE = re.compile(
     rb".*\.(?:[jwesnp]ar|kar|lpkg|[jh]pi|node|dll)\Z|.*\.so(?:\.[0-9.]+)?\Z|[^.]+\Z", re.DOTALL
 )
 """Names that tell a file by themselves: archives, libraries, programs."""
+_INTERPRETER = re.compile(
+    rb"(python|pypy|perl|ruby|php(?:-fpm|-cgi)?|lua|tclsh|guile|node)(\d+(?:\.\d+)*)?\Z"
+)
+"""Those that have their version in their name, of which ``venv --copies`` leaves a part."""
 
 
 _COMPILED = re.compile(rb"\.[a-z]+-?\d+(?:-[^/]+)?(?:\.opt-\w+)?\.pyc\Z|(?<=\.php)\.bin\Z")
@@ -82,6 +86,30 @@ def tails(path: bytes) -> Iterator[bytes]:
         yield b"//" + path[place.end() :]
     elif len(names) < _NAMES:
         yield b"/" + path
+
+
+def interpreter(path: bytes) -> Iterator[bytes]:
+    """By what an interpreter is alike under the names that one of its version may have
+    (``python3.11``: ``python3`` and ``python``); nothing of another file."""
+    for number, name in enumerate(_names(path)):
+        yield (b"<" if number else b"=") + name
+
+
+def interpreter_like(path: bytes) -> Iterator[bytes]:
+    """By what one that was run is alike with ``interpreter`` of an owned one."""
+    for number, name in enumerate(_names(path)):
+        yield b"=" + name
+        if number == 0:
+            yield b"<" + name
+
+
+def _names(path: bytes) -> list[bytes]:
+    """Its own, then those of less and less of the version."""
+    match = _INTERPRETER.match(posixpath.basename(path))
+    if match is None:
+        return []
+    numbers = match[2].split(b".") if match[2] else []
+    return [match[1] + b".".join(numbers[:length]) for length in range(len(numbers), -1, -1)]
 
 
 def _source(path: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 from vexstream.carriers import Carriers
@@ -9,7 +10,7 @@ from vexstream.claims import JAVA_TYPES
 from vexstream.evidence import FileUse, Use
 from vexstream.filekinds import BYTECODE, Kind, is_shared_classes, kind, owner_path
 from vexstream.identity import Workload
-from vexstream.relocated import is_code, tails
+from vexstream.relocated import interpreter, interpreter_like, is_code, tails
 from vexstream.scan import Package, Scan
 from vexstream.twins import twins
 
@@ -83,9 +84,10 @@ class FileIndex:
     def of_use(self, path: bytes, use: int) -> "Owned | None":
         """The same with the kind of the file; None where it is evidence of nothing."""
         found = self._owned.get(path) if not path.endswith(BYTECODE) else self._of_bytecode(path)
-        if found is None and use & _NOT_OF_IMAGE and is_code(path, run=bool(use & _RUN)):
-            return self._of_copy(path)
-        if found is None or (found.kind is _METADATA and not use & _RUN):
+        run = bool(use & _RUN)
+        if found is None and use & _NOT_OF_IMAGE and is_code(path, run=run):
+            return self._of_copy(path, run=run)
+        if found is None or (found.kind is _METADATA and not run):
             return None
         return found
 
@@ -94,18 +96,19 @@ class FileIndex:
         source = self._owned.get(owner_path(path))
         return None if source is None else Owned(kind(path), source.owners)
 
-    def _of_copy(self, path: bytes) -> "Owned | None":
+    def _of_copy(self, path: bytes, *, run: bool) -> "Owned | None":
         """A file that is not of the image, and named like one that is."""
         if self._copies is None:
             self._copies = self._by_tail()
-        found = {owner for tail in tails(path) for owner in self._copies.get(tail, ())}
+        alike = chain(tails(path), interpreter_like(path) if run else ())
+        found = {owner for tail in alike for owner in self._copies.get(tail, ())}
         return Owned(_CODE, tuple(sorted(found))) if found else None
 
     def _by_tail(self) -> dict[bytes, tuple[str, ...]]:
         alone: dict[bytes, tuple[str, ...]] = {}
         several: dict[bytes, set[str]] = {}
         for owned, (what, owners) in self._owned.items():
-            for tail in tails(owned) if what is not _METADATA else ():
+            for tail in chain(tails(owned), interpreter(owned)) if what is not _METADATA else ():
                 if alone.setdefault(tail, owners) is not owners:
                     several.setdefault(tail, set(alone[tail])).update(owners)
         return alone | {tail: tuple(owners) for tail, owners in several.items()}
@@ -160,6 +163,8 @@ class Usage:
         """By the group of the carriers."""
         self._doubt_of_all: Doubt | None = None
         """Of files that may be any carrier: held once, not by each group, for both may be many."""
+        self._unknown: dict[bytes, Doubt] = {}
+        """By their paths, those that may be one as long as no more is known of them."""
         self.shared_classes: bytes | None = None
         """An archive of Java's classes that was used and is not of the image."""
 
@@ -168,13 +173,13 @@ class Usage:
         packages, of_use = self._packages, self._index.of_use
         has_carriers = bool(self._index.carriers)
         for path, use in files:
-            if has_carriers:
-                self._doubt(path, use)
             if use.use & _NOT_OF_IMAGE and is_shared_classes(path):
                 # Also where a file of the image is called so: ``bundle7/version0.0/bundle.jar`` is
                 # no copy of another ``bundle.jar``.
                 self.shared_classes = min(self.shared_classes or path, path)
             found = of_use(path, use.use)
+            if has_carriers:
+                self._doubt(path, use, copy=found is not None)
             if found is None:
                 continue
             first, workloads = use.first_seen_us, use.workloads
@@ -195,18 +200,22 @@ class Usage:
                     known.latest = workloads
                 known.code |= code
 
-    def _doubt(self, path: bytes, use: FileUse) -> None:
+    def _doubt(self, path: bytes, use: FileUse, *, copy: bool) -> None:
         new, carriers = Doubt(use.first_seen_us, path), self._index.carriers
-        if carriers.may_be_any(path, use.use):
+        self._unknown.pop(path, None)
+        if carriers.may_be_any(path, use.use, copy=copy):
             self._doubt_of_all = min(new, self._doubt_of_all or new)
             return
+        if carriers.may_be_script(path, use.use):
+            self._unknown[path] = new
         for group in carriers.groups(path):
             self._doubts[group] = min(new, self._doubts.get(group, new))
 
     def doubts(self) -> dict[str, Doubt]:
         """Package id -> the first that was used of the files that may hold it."""
-        carriers, of_all = self._index.carriers, self._doubt_of_all
-        doubts = self._doubts
+        carriers, doubts = self._index.carriers, self._doubts
+        known = () if self._doubt_of_all is None else (self._doubt_of_all,)
+        of_all = min((*known, *self._unknown.values()), default=None)
         if of_all is not None:
             doubts = {group: min(of_all, doubts.get(group, of_all)) for group in carriers.all()}
         return {

@@ -36,9 +36,9 @@ _COUNTS = {_LOST: "ring_buffer", _NARROW: "narrow_call"}
 _BLIND = {_URING: "io_uring", _SHARED: "path_gone", _IMPLIED: "code_elsewhere"}
 _INTERPRETER = re.compile(
     r"(?:(?:ba|da|a|z|k|mk)?sh|python|pypy|node(?:js)?|deno|bun|ruby|php|perl|java|dotnet|mono|pwsh"
-    r"|lua(?:jit)?|tclsh|R|julia|guile|beam|busybox|toybox)(?![a-zA-Z_])"
+    r"|lua(?:jit)?|tclsh|R|julia|guile|beam|ld|busybox|toybox)(?![a-zA-Z_])"
 )
-"""As `is_interpreter` in probe.bpf.c."""
+"""As `runs_what_it_reads` in probe.bpf.c."""
 _START_SECONDS = 60.0
 _REMEMBERED = 65536
 _MAX_IGNORED = 4000
@@ -306,12 +306,14 @@ class BccSource:
         self._add(cgroup, pid, view, path, Use.OPENED)
 
     def _interprets(self, pid: int) -> bool:
-        """Also when it is not known any more."""
+        """By its program or the name under which that was started; also when it is not known any
+        more."""
         try:
             program = os.path.basename(os.readlink(self._proc / str(pid) / "exe"))
+            started = (self._proc / str(pid) / "comm").read_text("utf-8", "replace")
         except OSError:
             return True
-        return _INTERPRETER.match(program) is not None
+        return any(_INTERPRETER.match(name) is not None for name in (program, started))
 
     def _is_guest(self, cgroup: int, pid: int, view: ContainerView) -> bool:
         """Whether a task lives among the files of another container, which loses what it does."""

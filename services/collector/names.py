@@ -174,16 +174,20 @@ class ContainerView:
             target = script
         return used
 
-    def scripts(self, pid: int, name: bytes) -> list[bytes]:
-        """What was executed by this name and is no longer open: the chain without its program.
+    def scripts(self, pid: int, name: bytes) -> list[tuple[bytes, Use]]:
+        """What was executed by this name and is no longer open: the chain without its program. Of a
+        script on a volume, which may be one of the image's that was copied there, the name that it
+        has for the container.
 
         Raises:
             NotResolvedError: the name cannot be told any more.
         """
-        used = [
-            path
-            for path, use in self.executed(pid, name)
-            if use is Use.EXECUTED and isinstance(path, bytes)
+        chain = self.executed(pid, name)
+        if chain and chain[0][0] is Elsewhere.VOLUME:
+            path = os.path.normpath(self._absolute(pid, _CWD, name))
+            return [(path, Use.EXECUTED | Use.REWRITTEN)]
+        used: list[tuple[bytes, Use]] = [
+            (path, use) for path, use in chain if use is Use.EXECUTED and isinstance(path, bytes)
         ]
         return used[:-1] or used
 

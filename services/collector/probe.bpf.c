@@ -131,6 +131,8 @@ struct task_struct {
 	struct fs_struct *fs;
 	struct files_struct *files;
 	struct nsproxy *nsproxy;
+	struct task_struct *group_leader;
+	char comm[16];
 };
 struct linux_binprm {
 	struct file *executable;
@@ -757,24 +759,29 @@ static __always_inline bool is_shell(__u64 name)
 	       is_called(name, "mksh");
 }
 
-// Runs what it reads. Scanners, which read everything, are compiled programs.
-static __noinline bool is_interpreter(struct task_struct *task)
+// Runs what it reads. `ld` is a program that was started through its dynamic linker.
+static __noinline bool runs_what_it_reads(__u64 name)
 {
-	__u64 name = 0, comm[2] = {};
-
-	bpf_probe_read_kernel_str(&name, sizeof(name),
-				  BPF_CORE_READ(task, mm, exe_file, f_path.dentry, d_name.name));
-	if (is_called(name, "busybox") || is_called(name, "toybox")) {
-		bpf_get_current_comm(comm, sizeof(comm));
-		return is_shell(comm[0]);
-	}
 	return is_shell(name) || is_called(name, "python") || is_called(name, "pypy") ||
 	       is_called(name, "node") || is_called(name, "nodejs") || is_called(name, "deno") ||
 	       is_called(name, "bun") || is_called(name, "ruby") || is_called(name, "php") ||
 	       is_called(name, "perl") || is_called(name, "java") || is_called(name, "dotnet") ||
 	       is_called(name, "mono") || is_called(name, "pwsh") || is_called(name, "lua") ||
 	       is_called(name, "luajit") || is_called(name, "tclsh") || is_called(name, "R") ||
-	       is_called(name, "julia") || is_called(name, "guile") || is_called(name, "beam");
+	       is_called(name, "julia") || is_called(name, "guile") || is_called(name, "beam") ||
+	       is_called(name, "ld");
+}
+
+// By the name of its program, which a bind mount takes from the host, or by that under which it was
+// started. Scanners, which read everything, are compiled programs.
+static __noinline bool is_interpreter(struct task_struct *task)
+{
+	__u64 program = 0, started = 0;
+
+	bpf_probe_read_kernel_str(&program, sizeof(program),
+				  BPF_CORE_READ(task, mm, exe_file, f_path.dentry, d_name.name));
+	BPF_CORE_READ_STR_INTO(&started, task, group_leader, comm);
+	return runs_what_it_reads(program) || runs_what_it_reads(started);
 }
 
 static __always_inline int report_dentry(struct task_struct *task, struct dentry *dentry, __u32 use,
@@ -1247,7 +1254,8 @@ int BPF_PROG(on_exec, struct task_struct *unused, int old_pid, struct linux_binp
 
 	if (in_host_namespace(task))
 		return 0;
-	report(task, BPF_CORE_READ(bprm, file), USE_EXECUTED);
+	// The last of the chain, which the kernel maps: by that it is told from a script.
+	report(task, BPF_CORE_READ(bprm, file), USE_EXECUTED | USE_MAPPED);
 	if (BPF_CORE_READ(bprm, interp) != BPF_CORE_READ(bprm, filename))
 		send_script(task, bprm);
 	if (passed) // binfmt_misc hands the program to its interpreter as an open file

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from services.collector.events import FileEvent, ScriptEvent
 from services.collector.names import ContainerView, NotResolvedError
-from vexstream.evidence import Use
 
 _REMEMBERED = 4096
 _PER_DRAIN = 256
@@ -52,13 +51,13 @@ class ScriptResolver:
         except NotResolvedError:
             return None
         try:
-            paths = view.scripts(event.pid, event.path)
+            used = view.scripts(event.pid, event.path)
         except NotResolvedError:
             return None
         finally:
             view.close()
         root = view.root
         return [
-            FileEvent(event.cgroup, path, Use.EXECUTED, root.device, root, True, True, event.pid)
-            for path in paths
+            FileEvent(event.cgroup, path, use, root.device, root, True, True, event.pid)
+            for path, use in used
         ]

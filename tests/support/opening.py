@@ -20,7 +20,7 @@ from vexstream.evidence import Use
 
 MAPPED = {Use.OPENED, Use.MAPPED}
 EXECUTED = {Use.OPENED, Use.EXECUTED}
-PROGRAM = EXECUTED | MAPPED
+PROGRAM = {Use.EXECUTED | Use.MAPPED, *MAPPED}
 ACTS: list[tuple[str, str, set[Use]]] = [
     ("open", "open", {Use.OPENED}),
     ("openat2", "openat2", {Use.OPENED}),
@@ -58,7 +58,7 @@ def _image(folder: Path) -> None:
     program.write_bytes(compiled(uses, "-static", "-no-pie", "-pthread"))
     shutil.copy(shutil.which("busybox") or "/usr/bin/busybox", folder / "lower/bin/busybox")
     for _, name, use in ACTS:
-        if name not in ("made", "no-such-file") and Use.EXECUTED not in use:
+        if name not in ("made", "no-such-file") and use not in (PROGRAM, EXECUTED):
             (folder / "lower/opt" / name).write_bytes(b"x" * 5000)
     shutil.copy(program, folder / "lower/opt/program")
     (folder / "lower/opt/script").write_text("#!/opt/uses nothing\n")

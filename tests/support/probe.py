@@ -163,11 +163,12 @@ class Observer:
         self._lost: Counter[str] = self._totals()
 
     def by_kernel(self, use: Use, *, program: bool = False) -> Use:
-        """Of what the kernel opens, and of a program maps, itself, at an exec: these uses too where
-        they are observed."""
-        if not isinstance(self.source, CoreSource) or self.source.opened_by is None:
+        """Of what the kernel opens, and of a program maps, itself, at an exec: the first where it
+        is observed, the second wherever programs are told from scripts."""
+        if not isinstance(self.source, CoreSource):
             return use
-        return use | Use.OPENED | (Use.MAPPED if program else Use(0))
+        mapped = Use.MAPPED if program else Use(0)
+        return use | mapped | (Use(0) if self.source.opened_by is None else Use.OPENED)
 
     def uses(self, *argv: str) -> dict[bytes, Use]:
         """Runs a program as kubectl exec does."""

@@ -140,6 +140,7 @@ def test_so_do_they_where_another_file_of_that_name_is_a_packages() -> None:
         (b"/data/moved.mjs", Use.OPENED | Use.REWRITTEN, True),
         (b"/data/cli", Use.OPENED | Use.REWRITTEN, True),
         (b"/data/tool", Use.EXECUTED | Use.REWRITTEN, True),
+        (b"/data/tool", Use.EXECUTED | Use.MAPPED | Use.REWRITTEN, False),
         (b"/data/tool", Use.OPENED | Use.REWRITTEN, False),
         (b"/data/shop.json", Use.OPENED | Use.REWRITTEN, False),
     ],

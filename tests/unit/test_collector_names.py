@@ -16,6 +16,7 @@ from services.collector.names import (
     _elf_interpreter,
     _implies_execution,
 )
+from vexstream.evidence import Use
 
 PROC = Path("/proc")
 PAGE = mmap.PAGESIZE
@@ -178,3 +179,18 @@ def test_a_program_without_a_harmless_stack_runs_what_it_reads_on_old_kernels(
     assert _implies_execution(program, "5.4.0-42-generic") is implies
     assert not _implies_execution(program, "5.10.0")
     assert not _implies_execution(b"#!/bin/sh", "4.19")
+
+
+def test_a_script_on_a_volume_has_the_name_that_it_was_executed_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be a copy of the image's, which nothing in its name has to say."""
+    view = ContainerView(_proc(tmp_path, ""), 7)
+    there: list[tuple[Found, Use]] = [(Elsewhere.VOLUME, Use.EXECUTED)]
+    monkeypatch.setattr(ContainerView, "executed", lambda *_: there)
+    assert view.scripts(7, b"/volume/a/../tool") == [
+        (b"/volume/tool", Use.EXECUTED | Use.REWRITTEN)
+    ]
+    there.insert(0, (b"/opt/script", Use.EXECUTED))
+    assert view.scripts(7, b"/opt/script") == [(b"/opt/script", Use.EXECUTED)]
+    view.close()

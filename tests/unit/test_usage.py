@@ -59,6 +59,12 @@ _SCANS = st.lists(st.lists(_PATHS, max_size=5), max_size=4).map(
         ("/opt/lib/log4j-core-2.14.1.jar", "/var/lib/felix/log4j-core-2.14.1.jar", Use.OPENED),
         ("/usr/share/jenkins/ref/plugins/git.jpi", "/jobs/plugins/git.jpi", Use.OPENED),
         ("/usr/bin/tool", "/data/tool", Use.EXECUTED),
+        ("/usr/bin/python3.11", "/data/venv/bin/python3.11", Use.EXECUTED),
+        ("/usr/bin/python3.11", "/data/venv/bin/python3", Use.EXECUTED),
+        ("/usr/bin/python3.11", "/data/venv/bin/python", Use.EXECUTED),
+        ("/opt/conda/bin/python3", "/host/python3.12", Use.EXECUTED),
+        ("/usr/bin/php8.2", "/data/php", Use.MAPPED),
+        ("/usr/bin/perl", "/host/perl5.36.0", Use.EXECUTED),
         ("/usr/lib/libssl.so.3", "/data/lib/libssl.so.3", Use.MAPPED),
     ],
 )  # fmt: skip
@@ -66,6 +72,16 @@ def test_code_that_runs_from_a_copy_on_a_volume_is_in_use(owned: str, copy: str,
     index = FileIndex(scan([package("p", owned.encode())], []))
     assert index.owners(copy.encode(), use | Use.REWRITTEN) == ("p",)
     assert index.owners(copy.encode(), use) == ()
+
+
+@pytest.mark.parametrize(
+    ("path", "use"),
+    [("/host/python3.12", Use.EXECUTED), ("/host/python2", Use.EXECUTED),
+     ("/host/pythonx", Use.EXECUTED), ("/host/python3.11", Use.OPENED)],
+)  # fmt: skip
+def test_an_interpreter_of_another_version_is_no_copy(path: str, use: Use) -> None:
+    index = FileIndex(scan([package("p", b"/usr/bin/python3.11")], []))
+    assert index.owners(path.encode(), use | Use.REWRITTEN) == ()
 
 
 @pytest.mark.parametrize(
