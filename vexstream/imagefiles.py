@@ -50,7 +50,7 @@ class Image:
         scripts: Mapping[bytes, int] | None = None,
         sources: Mapping[bytes, bytes] | None = None,
         assemblies: Mapping[bytes, int] | None = None,
-        node_archives: Mapping[bytes, Set[bytes]] | None = None,
+        node_archives: Mapping[bytes, Set[bytes] | None] | None = None,
         php: Mapping[bytes, bytes] | None = None,
         *,
         php_unread: bool = False,
@@ -62,8 +62,8 @@ class Image:
         layer) go by the paths of the layers, which may lead through symlinks; ``sources`` has the
         path by which the layer has the content, where that is another one of the file's names.
         ``headers`` are those of C that define code; ``node_archives`` have the npm packages in
-        them, ``php`` lines of its sources (vexstream/php_sources.py), or of some of them
-        where ``php_unread``."""
+        them (None: too many), ``php`` lines of its sources (vexstream/php_sources.py), or of some
+        of them where ``php_unread``."""
         self.root = root
         self.contents = contents or {}
         self.bundles = bundles or {}

@@ -43,7 +43,7 @@ from vexstream.claims import OS_TYPES, claim
 from vexstream.claims_directories import npm_homes
 from vexstream.filekinds import Kind, kind, owner_path
 from vexstream.imagefiles import Claim, Image
-from vexstream.rootfs import RootFs
+from vexstream.rootfs import Alike, RootFs
 from vexstream.sbom import Artifact
 from vexstream.scan import Package
 
@@ -121,8 +121,9 @@ def assign(artifacts: Sequence[Artifact], image: Image) -> tuple[Package, ...]:
     bundles = beside(artifacts, owned, image)
     holders = holders_of(artifacts, owned, image)
     _give_moved(artifacts, found, image.root, room)
-    _give_alike(artifacts, found, image.root)
-    _give_data(artifacts, owned, image.root)
+    alike = image.root.alike()
+    _give_alike(artifacts, found, image.root, alike)
+    _give_data(artifacts, owned, alike)
     _give_orphans(owned, _of_same_code(image), room)
     _give_bytecode(owned, image.root, room)
     _give_beams(owned, image.root, room)
@@ -246,8 +247,12 @@ def _give_moved(
                 room.give(files, (path,))
 
 
-def _give_alike(artifacts: Sequence[Artifact], found: Sequence[_Resolved], root: RootFs) -> None:
-    groups = root.alike()
+def _give_alike(
+    artifacts: Sequence[Artifact],
+    found: Sequence[_Resolved],
+    root: RootFs,
+    groups: Sequence[Alike],
+) -> None:
     former = {path for group in groups for path in group.former}
     known = former.union(*(group.paths for group in groups))
     owners_of: dict[bytes, list[int]] = defaultdict(list)
@@ -276,11 +281,13 @@ def _give_alike(artifacts: Sequence[Artifact], found: Sequence[_Resolved], root:
                     found[number].files.add(path)
 
 
-def _give_data(artifacts: Sequence[Artifact], owned: Sequence[set[bytes]], root: RootFs) -> None:
+def _give_data(
+    artifacts: Sequence[Artifact], owned: Sequence[set[bytes]], groups: Sequence[Alike]
+) -> None:
     claimed = set().union(*owned)
     copies: list[set[bytes]] = []
     numbers: dict[bytes, int] = {}
-    for group in root.alike():
+    for group in groups:
         orphans = {p for p in group.paths if p not in claimed and kind(p) is not Kind.METADATA}
         data = [p for p in group.paths if p in claimed and _is_data(p)]
         if orphans and data:

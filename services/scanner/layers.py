@@ -84,8 +84,8 @@ class Unpacked:
     """Headers of C that define code."""
     assemblies: dict[bytes, int] = field(default_factory=dict)
     """Programs and libraries in the form of Windows, as .NET's are: in which layer."""
-    node_archives: dict[bytes, set[bytes]] = field(default_factory=dict)
-    """Zip archives with npm packages, and the names of these."""
+    node_archives: dict[bytes, set[bytes] | None] = field(default_factory=dict)
+    """Zip archives with npm packages, and the names of these, unless there are too many."""
     php: dict[bytes, bytes] = field(default_factory=dict)
     """Sources of PHP: some of their lines (vexstream/php_sources.py)."""
     php_unread: bool = False
@@ -134,7 +134,7 @@ class _Budget:
     entries: int = MAX_ENTRIES
     name_bytes: int = MAX_NAME_BYTES
     content_bytes: int = MAX_CONTENT_BYTES
-    archived: int = field(init=False, default_factory=lambda: plugnplay.MAX_NAMES)
+    node_names: int = field(init=False, default_factory=lambda: plugnplay.MAX_NAMES)
 
     def take(self, entry: Entry) -> None:
         self.entries -= 1
@@ -302,15 +302,13 @@ def _read(
     script = None if _is_packaged(path) else Script(path, size)
     php = _php(path, unpacked)
     checksum = 0
-    archive, node_archive = ClassArchive(), NodeArchive()
+    archive, node_archive = ClassArchive(), NodeArchive(budget.node_names)
     for part in tape.parts(size):
         checksum = zlib.crc32(part, checksum)
         holder.feed(part)
         content.feed(part)
         archive.feed(part)
         node_archive.feed(part)
-        if len(node_archive.names) > budget.archived:
-            raise TooLargeError("the image's archives hold too many npm packages")
         if header is not None:
             header.feed(part)
         if wanted:
@@ -332,9 +330,9 @@ def _read(
         unpacked.php[path] = php.sketch()
     if archive.begins_with(WINDOWS):
         unpacked.assemblies[path] = number
-    if node_archive.names:
-        budget.archived -= len(node_archive.names)
+    if node_archive.names or node_archive.names is None:
         unpacked.node_archives[path] = node_archive.names
+        budget.node_names -= len(node_archive.names or ())
     if archive.is_one():
         unpacked.class_archives[path] = number
     if header is not None and header.has_code():

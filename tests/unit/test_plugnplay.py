@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from services.scanner.errors import TooLargeError
 from services.scanner.layers import unpack
 from tests.unit.images import artifact, deb
 from vexstream import plugnplay
 from vexstream.own import distributed_files
 from vexstream.ownership import assign
-from vexstream.plugnplay import with_archives
+from vexstream.plugnplay import MAGIC, NodeArchive, with_archives
 from vexstream.sbom import Artifact
 from vexstream.scan import Package
 
@@ -80,6 +79,46 @@ def test_an_archive_of_another_package_counts_not(tmp_path: Path) -> None:
     assert b"/opt/x.zip" not in found.files
 
 
+def test_more_names_than_there_is_room_for_may_be_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plugnplay, "MAX_NAMES", 9)
+    for count in (9, 10):
+        content = zipped(*(f"p{n}" for n in range(count)))
+        found = scanned(tmp_path, "opt/x.zip", content)
+        reason = (
+            "the archive /opt/x.zip names too many npm packages to tell of which it holds a copy"
+        )
+        assert found.unobservable == (reason if count == 10 else None)
+        brought = scanned(tmp_path, "opt/x.zip", content, "ms", deb("x", "/opt/x.zip"))
+        assert brought.unobservable is None
+
+
+def test_names_of_all_archives_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugnplay, "MAX_NAMES", 9)
+    layers = []
+    for number in range(3):
+        layers.append(tmp_path / str(number))
+        with tarfile.open(layers[-1], "w") as tar:
+            content = zipped(*(f"p{number}-{n}" for n in range(4)))
+            info = tarfile.TarInfo(f"{number}.zip")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    found = unpack(layers, PLENTY).node_archives
+    assert {path: names and len(names) for path, names in found.items()} == {
+        b"/0.zip": 4, b"/1.zip": 4, b"/2.zip": None}  # fmt: skip
+
+
+def test_an_archive_of_a_million_names_is_given_up_early() -> None:
+    archive, most = NodeArchive(), 0
+    for start in range(0, 1_000_000, 10_000):
+        names = (b"node_modules/p%d/package.json" % n for n in range(start, start + 10_000))
+        archive.feed((MAGIC if start == 0 else b"") + b"\0".join(names) + b"\0")
+        most = max(most, len(archive.names or ()))
+    assert archive.names is None
+    assert most <= plugnplay.MAX_NAMES
+
+
 def test_modules_of_python_in_it_are_no_python_archive(tmp_path: Path) -> None:
     layer = tmp_path / "layer"
     content = io.BytesIO()
@@ -90,15 +129,6 @@ def test_modules_of_python_in_it_are_no_python_archive(tmp_path: Path) -> None:
         info.size = len(content.getvalue())
         tar.addfile(info, io.BytesIO(content.getvalue()))
     assert unpack([layer], PLENTY).holders == {}
-
-
-def test_archives_of_too_many_packages_are_too_large(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(plugnplay, "MAX_NAMES", 2)
-    content = zipped("a", "b", "c")
-    with pytest.raises(TooLargeError):
-        scanned(tmp_path, f"{CACHE}/all.zip", content)
 
 
 def test_packages_that_too_many_archives_may_hold_are_open(
