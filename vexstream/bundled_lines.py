@@ -17,10 +17,12 @@ from vexstream.claims import OS_TYPES
 from vexstream.imagefiles import Image
 from vexstream.npm_manifests import NAME
 from vexstream.scan import Package
+from vexstream.sieve import Sieve
 
 MIN_LINES = 3
 MAX_LINES = 1_500_000
-"""Of all scripts of an image that no package owns, with the packages that their comments name."""
+"""Of all scripts of an image that no package owns, with the packages that their comments name;
+where there are more, of those alone that packages have as well."""
 MAX_SHARED = 5_000_000
 """Lines that packages share with them, each once for each package."""
 MAX_PAIRS = 20_000_000
@@ -80,6 +82,11 @@ class Lines:
     """The lines of scripts, and which packages have them."""
 
     too_many: bool = False
+    overfull: bool = False
+    """There was no room for the lines of all own scripts: after the packages' scripts these have to
+    come once more (``again``), and then those of the packages."""
+    _sieve: Sieve | None = None
+    """The lines of packages, when there are too many others; and their names."""
     _scripts: dict[int, list[bytes]] = field(default_factory=lambda: defaultdict(list))
     """By a line's hash."""
     _packages: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
@@ -90,6 +97,8 @@ class Lines:
 
     def add(self, path: bytes, content: bytes) -> None:
         """A script of the image's own."""
+        if self.overfull:
+            return
         for name in scripts.names(content):
             if not self._note(self._named, name, path):
                 return
@@ -97,11 +106,25 @@ class Lines:
             if scripts.is_telling(line) and not self._note(self._scripts, line, path):
                 return
 
+    def again(self, packages: Sequence[Package]) -> None:
+        """Own scripts come once more, and then those of packages."""
+        sieve = self._sieve or Sieve()
+        for package in packages:
+            if package.type == "npm":
+                sieve.add(map(hash, _names(package)))
+        self.overfull, self._sieve, self._left = False, sieve, MAX_LINES
+
     def _note(self, seen: dict[int, list[bytes]], what: bytes, path: bytes) -> bool:
         """Whether there is room for more."""
+        if self._sieve is not None and hash(what) not in self._sieve:
+            return True
         self._left -= 1
         if self._left < 0:
-            self.too_many = True
+            self.too_many = self._sieve is not None
+            self.overfull = not self.too_many
+            self._sieve = self._sieve or Sieve()
+            self._scripts.clear()
+            self._named.clear()
             return False
         known = seen[hash(what)]
         if path not in known[-1:]:
@@ -110,6 +133,9 @@ class Lines:
 
     def compare(self, packages: Sequence[int], content: bytes) -> None:
         """A script of packages."""
+        if self.overfull and self._sieve is not None:
+            self._sieve.add(map(hash, scripts.lines(content)))
+            return
         for line in scripts.lines(content):
             if (number := hash(line)) in self._scripts:
                 self._shared_left -= len(packages)
@@ -127,6 +153,7 @@ class Lines:
 
     def held(self, packages: Sequence[Package]) -> Iterator[tuple[bytes, int]]:
         """Scripts, and packages of which they hold lines."""
+        self.too_many = self.too_many or self.overfull
         seen: Counter[tuple[bytes, int]] = Counter()
         left = MAX_PAIRS
         for (paths, numbers), count in self._shared().items():

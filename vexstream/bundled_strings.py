@@ -9,10 +9,12 @@ there with it (vexstream/script_strings.py). So:
    properties do not count: who calls a package writes them as well.
 2. Own scripts with signs of a package and much of one of its scripts, names of the language aside,
    are files of it, unless they load it by its name, for that may be all that is there.
-3. A package of which a minified bundle has signs and no more is perhaps in it (once the bundle was
-   used, no silence shows that it is unused); so is one of which it has none, unless nearly all of
-   its code is in scripts that would show, and each of those that others load and that come alone;
-   and so is what a package needs that is in it or has signs there (vexstream/bundled_needs.py).
+3. A package of which a bundle has signs and no more is perhaps in it (once the bundle was used, no
+   silence shows that it is unused); so is one of which it has none, unless nearly all of its code
+   is in scripts that would show, and each of those that others load and that come alone; and so is
+   what a package needs that is in it or has signs there (vexstream/bundled_needs.py). In a bundle
+   that was not minified a script shows by its lines as well (vexstream/bundled_lines.py); one with
+   comments that name its modules holds no others.
 """
 
 import re
@@ -21,29 +23,22 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
-from vexstream import script_strings
+from vexstream import script_strings, scripts
 from vexstream.bundled import places_of
-from vexstream.bundled_lines import is_installed
+from vexstream.bundled_lines import MIN_LINES, is_installed
 from vexstream.bundled_needs import Needs
+from vexstream.bundled_signs import BYTES_A_TRACE, Shown, Source, Trace, near, numbers, tells
+from vexstream.bundled_words import Words
 from vexstream.claims import OS_TYPES
 from vexstream.filekinds import Kind, kind
 from vexstream.imagefiles import Image
 from vexstream.npm_manifests import NAME
 from vexstream.scan import Package
 from vexstream.script_strings import OF_LANGUAGE
+from vexstream.sieve import Sieve
 
-WINDOW = 5
-MIN_TRACES = 3
 HELD_SHARE, HELD_TRACES = 0.3, 6
 """Of a script's traces; fewer may be of something that both hold, or there by chance."""
-BYTES_A_TRACE = 500
-"""A script with fewer traces would not show if a part of it were taken."""
-MAX_SILENT_SHARE = 0.1
-"""Of a package's code, what may be in scripts that would not show."""
-SMALL_BYTES = 100
-"""A script of less code hands on what others export."""
-MAX_WORD_BYTES = 192 << 20
-"""What is held of the words of own scripts, and of the names that they load."""
 MAX_CARRIERS = 1_000_000
 """Bundles in which packages may be, once for all packages with the same ones, and files that hold
 packages."""
@@ -53,7 +48,6 @@ MAX_WORK = 100_000_000
 """Traces and packages looked at for own scripts with signs."""
 _BITS = 12
 """So many own scripts (a power of two) are looked at in the time of one."""
-_BYTES_A_WORD = 128
 _MAX_NAMES = 3
 _ASIDE = re.compile(
     rb".*/(?:tests?|__tests__|spec|examples?|docs?|bench(?:marks?)?|fixtures?|perf)/"
@@ -67,21 +61,6 @@ _TYPES = re.compile(rb".*\.d\.[cm]?ts\Z", re.DOTALL)
 _TOO_MANY = "the image's own scripts have too many strings to be compared with its own"
 
 
-_Trace = tuple[int, int]
-"""And the own scripts that have it: a number, with a bit for each."""
-
-
-@dataclass(slots=True)
-class _Source:
-    """A script of packages."""
-
-    packages: Sequence[int]
-    traces: script_strings.Traces
-    path: bytes
-    alone: bool
-    """It loads no other script of its package."""
-
-
 @dataclass(slots=True)
 class Found:
     """What the comparison came to, by the packages' numbers: own scripts as bits."""
@@ -89,9 +68,11 @@ class Found:
     held: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     """Own scripts that hold something of it."""
     perhaps: dict[int, int] = field(default_factory=lambda: defaultdict(int))
-    """Minified bundles that have signs of it, and no more."""
-    silent: Set[int] = frozenset()
-    """Packages that would not show in a bundle."""
+    """Bundles that have signs of it, and no more."""
+    silent: set[int] = field(default_factory=set)
+    """Packages that would not show in a minified bundle."""
+    silent_in_plain: set[int] = field(default_factory=set)
+    """Nor in one that was not minified."""
 
 
 @dataclass(slots=True)
@@ -99,39 +80,62 @@ class Strings:
     """What own scripts hold, and the scripts of packages."""
 
     too_many: bool = False
+    overfull: bool = False
+    """There was no room for the words of all own scripts: after the packages' scripts these have to
+    come once more (``again``)."""
     needs: Needs = field(default_factory=Needs)
     minified: int = 0
     """Bits of the own scripts that were."""
+    plain: int = 0
+    """Of the bundles that were not, and that do not name what is in them."""
+    _begun: bool = False
+    _own: Words = field(default_factory=Words)
     _paths: list[bytes] = field(default_factory=list)
-    _words: dict[int, int] = field(default_factory=dict)
-    _loaded: dict[int, int] = field(default_factory=dict)
-    """Own scripts by the packages that they load by name."""
+    _packages: Sequence[Package] | None = None
+    """To compare with what comes once more."""
+    _found: Found = field(default_factory=Found)
     _exported: set[int] = field(default_factory=set)
-    _sources: list[_Source] = field(default_factory=list)
-    _room: int = field(default_factory=lambda: MAX_WORD_BYTES)
+    _sources: list[Source] = field(default_factory=list)
     _left: int = field(default_factory=lambda: MAX_TRACES)
     _work: int = field(default_factory=lambda: MAX_WORK)
 
-    def begin(self, path: bytes, *, minified: bool) -> None:
+    def without_scripts(self) -> "Strings":
+        """The same packages, and no own scripts yet."""
+        return replace(self, needs=replace(self.needs), minified=0, plain=0, _own=Words(),
+                       _paths=[], _found=Found())  # fmt: skip
+
+    def begin(self, path: bytes, *, minified: bool, bundle: bool = True) -> None:
         """An own script; its content comes in parts."""
+        if self._packages is not None and self._own.is_full:
+            self._look(self._packages)
+            self._own = self._own.next()
+        self._own.begin()
+        self._begun = True
         self._paths.append(path)
         self.minified |= minified << len(self._paths) - 1
+        self.plain |= (bundle and not minified) << len(self._paths) - 1
 
     def add(self, content: bytes) -> None:
         """A part of it; words at its borders have to be in another part as well."""
-        if self.too_many:
+        if self.too_many or self.overfull:
             return
-        bit = 1 << len(self._paths) - 1
-        for known, seen in (
-            (self._loaded, script_strings.externals(content)),
-            (self._words, script_strings.words(content)),
-        ):
-            for word in seen:
-                before = known.get(word, 0)
-                known[word] = before | bit
-                grown = (bit.bit_length() - before.bit_length() + 7) // 8
-                self._room -= max(grown, 0) if before else _BYTES_A_WORD + grown
-        self.too_many = self._room < 0
+        if self._begun and self.plain and scripts.names_all(content):
+            self.plain &= ~(1 << len(self._paths) - 1)
+        self._begun = False
+        self._own.add(content)
+        if self._own.is_over:
+            self._own = Words()
+            self.overfull = self._packages is None
+            self.too_many = not self.overfull
+
+    def again(self, packages: Sequence[Package]) -> None:
+        """The scripts of packages are all there; own scripts come once more."""
+        sieve = Sieve()
+        for source in self._sources:
+            sieve.add(source.traces.all)
+        sieve.add(_loaded_as(package.name) for package in packages)
+        self.overfull, self.minified, self.plain = False, 0, 0
+        self._own, self._paths, self._packages = Words(sieve=sieve), [], packages
 
     def compare(self, packages: Sequence[int], path: bytes, content: bytes, more: int = 0) -> None:
         """A script of packages; ``more`` bytes of it were not kept."""
@@ -140,8 +144,12 @@ class Strings:
         self._left += len(self._exported)
         self._exported.update(script_strings.exported(content))
         alone = not script_strings.hands_on(content)
-        source = _Source(packages, script_strings.traces(content), path, alone)
+        source = Source(packages, script_strings.traces(content), path, alone)
         source.traces.code += more
+        if self.plain:
+            source.lines = len(
+                {line for line in scripts.lines(content) if scripts.is_telling(line)}
+            )
         self._left -= len(source.traces.all) + len(self._exported)
         self.too_many = self._left < 0
         self._sources.append(source)
@@ -152,48 +160,53 @@ class Strings:
 
     def paths(self, bits: int) -> Iterator[bytes]:
         """Those of own scripts."""
-        return map(self.path, _numbers(bits))
+        return map(self.path, numbers(bits))
 
     def found(self, packages: Sequence[Package]) -> Found:
         """Which packages own scripts hold."""
-        found, common = Found(), self._common(packages)
-        code: Counter[int] = Counter()
-        shown: Counter[int] = Counter()
-        hidden: set[int] = set()
+        self._look(packages)
+        self._open_needed(self._found, packages)
+        self.too_many = self.too_many or self.overfull or self.needs.too_many
+        return self._found
+
+    def _look(self, packages: Sequence[Package]) -> None:
+        """Compares the own scripts that there are now."""
+        if self.too_many:
+            return
+        common = self._common(packages)
+        minified, plain = Shown(self.needs), Shown(self.needs)
         for source in self._sources:
             traces = self._counting(source.traces.all, common)
             strings = self._counting(source.traces.strings, common)
-            self._pay(len(traces) * (1 + (len(self._paths) >> _BITS)))
+            self._pay(len(traces) * (1 + (self._own.count >> _BITS)))
             if self.too_many:
                 break
-            signs = _near(traces) & self.minified | _near(strings)
+            signs = near(traces) & self._minified() | near(strings)
             held = self._holding(signs, dict(traces), len(source.packages))
-            tells = _tells(traces, source.traces.code)
             for number in source.packages:
-                self._name(found, number, packages[number].name, signs, held)
-                if source.alone and not tells and self.needs.is_entry(number, source.path):
-                    hidden.add(number)
-                if tells or source.traces.code >= SMALL_BYTES:
-                    code[number] += source.traces.code
-                    shown[number] += source.traces.code * tells
-        found.silent = {
-            number
-            for number in range(len(packages))
-            if number in hidden
-            or not shown[number]
-            or code[number] - shown[number] > MAX_SILENT_SHARE * code[number]
-        }
-        self._open_needed(found, packages)
-        self.too_many = self.too_many or self.needs.too_many
-        return found
+                self._name(number, packages[number].name, signs, held)
+            minified.add(source, tells=tells(traces, source.traces.code))
+            if self.plain:
+                by_lines = MIN_LINES <= source.lines >= source.traces.code / BYTES_A_TRACE
+                plain.add(source, tells=by_lines or tells(strings, source.traces.code))
+        self._found.silent.update(minified.silent(len(packages)))
+        self._found.silent_in_plain.update(plain.silent(len(packages)) if self.plain else ())
+
+    def _minified(self) -> int:
+        """Bits of the own scripts that there are now."""
+        return self.minified >> self._own.first
 
     def _open_needed(self, found: Found, packages: Sequence[Package]) -> None:
         """What packages need is where they are, perhaps in parts that do not show."""
-        seen = {
-            number: bits
-            for number in found.held.keys() | found.perhaps.keys()
-            if (bits := (found.held.get(number, 0) | found.perhaps.get(number, 0)) & self.minified)
-        }
+        bundles = self.minified | self.plain
+        place = {self._paths[number]: 1 << number for number in numbers(self.plain)}
+        seen: dict[int, int] = {}
+        for number, package in enumerate(packages):
+            bits = found.held.get(number, 0) | found.perhaps.get(number, 0)
+            for path in place.keys() & package.files if place else ():  # which hold lines of it
+                bits |= place[path]
+            if bits & bundles:
+                seen[number] = bits & bundles
         for number, bits in self.needs.along(packages, seen).items():
             found.perhaps[number] |= bits
 
@@ -209,16 +222,17 @@ class Strings:
         seen: Counter[int] = Counter()
         if signs and not self.too_many:
             for found in traces.values():
-                seen.update(_numbers(found & signs))
+                seen.update(numbers(found & signs))
         enough = max(HELD_TRACES, HELD_SHARE * len(traces))
         return sum(1 << place for place, count in seen.items() if count >= enough)
 
-    def _name(self, found: Found, number: int, name: str, signs: int, held: int) -> None:
-        held &= ~self._loaded.get(hash(name.encode("utf-8", "replace")), 0)
+    def _name(self, number: int, name: str, signs: int, held: int) -> None:
+        held &= ~self._own.loaded.get(_loaded_as(name), 0)
         if held:
-            found.held[number] |= held
-        if rest := signs & self.minified & ~held:
-            found.perhaps[number] |= rest
+            self._found.held[number] |= held << self._own.first
+        bundles = (self.minified | self.plain) >> self._own.first
+        if rest := signs & bundles & ~held:
+            self._found.perhaps[number] |= rest << self._own.first
 
     def _common(self, packages: Sequence[Package]) -> Set[int]:
         """Traces that are found, and are in packages of too many names."""
@@ -226,48 +240,22 @@ class Strings:
         for source in self._sources:
             owners = {packages[number].name for number in source.packages}
             few = sorted(owners)[: _MAX_NAMES + 1]
-            for trace in self._words.keys() & set(source.traces.all):
+            for trace in self._own.words.keys() & set(source.traces.all):
                 if len(names[trace]) <= _MAX_NAMES:
                     names[trace].update(few)
         return {trace for trace, own in names.items() if len(own) > _MAX_NAMES}
 
-    def _counting(self, traces: "array[int]", common: Set[int]) -> list[_Trace]:
+    def _counting(self, traces: "array[int]", common: Set[int]) -> list[Trace]:
         """The traces that count, each with the own scripts that have it."""
         return [
-            (trace, self._words.get(trace, 0))
+            (trace, self._own.words.get(trace, 0))
             for trace in traces
             if trace not in common and trace not in self._exported
         ]
 
 
-def _tells(traces: Sequence[_Trace], size: int) -> bool:
-    """Whether a script of so much code would show in a bundle."""
-    distinct = {trace for trace, _ in traces}
-    return len(distinct) * BYTES_A_TRACE >= size and _near([(one, 1) for one, _ in traces]) > 0
-
-
-def _near(traces: Sequence[_Trace]) -> int:
-    """The own scripts that have enough of some that follow one another."""
-    found = 0
-    places = [place for place, (_, bits) in enumerate(traces) if bits]
-    for first, third in zip(places, places[MIN_TRACES - 1 :], strict=False):
-        if third - first < WINDOW:
-            once = twice = thrice = 0
-            for bits in dict(traces[first : first + WINDOW]).values():
-                thrice |= twice & bits
-                twice |= once & bits
-                once |= bits
-            found |= thrice
-    return found
-
-
-def _numbers(bits: int) -> Iterator[int]:
-    """Of those that are set."""
-    text = bin(bits)[:1:-1]
-    at = text.find("1")
-    while at >= 0:
-        yield at
-        at = text.find("1", at + 1)
+def _loaded_as(name: str) -> int:
+    return hash(name.encode("utf-8", "replace"))
 
 
 def with_bundles(
@@ -314,7 +302,7 @@ class _Doubts:
         self._strings, self._found, self._image = strings, found, image
         self._compiled = sum(
             1 << number
-            for number in _numbers(strings.minified)
+            for number in numbers(strings.minified)
             if strings.path(number).endswith(script_strings.COMPILED)
         )
         self._places: dict[tuple[int, tuple[bytes, ...]], tuple[bytes, ...]] = {}
@@ -339,6 +327,8 @@ class _Doubts:
             bundles |= self._found.perhaps.get(number, 0)
         if not self._found.silent.isdisjoint(numbers):
             bundles |= self._strings.minified
+        if not self._found.silent_in_plain.isdisjoint(numbers):
+            bundles |= self._strings.plain
         places = self._places.get((bundles, beside))
         if places is None and self._room >= 0:
             named = places_of(self._image, self._strings.paths(bundles))

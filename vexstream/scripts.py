@@ -26,6 +26,11 @@ _BUNDLE = re.compile(
 _INTERPRETED = re.compile(rb"#![^\n]{0,200}\b(?:node|nodejs|bun|deno)\b")
 _COMMENT = re.compile(rb"^[ \t]*(?://|/?\*|!\*)[^\n]*node_modules/[^\n]*", re.MULTILINE)
 _NAME = re.compile(rb"node_modules/((?:@[\w.-]+/)?\w[\w.-]*)/")
+_ORDERLY = re.compile(
+    rb"(?:#![^\n]*\n)?(?:[\"']use strict[\"'];\s{0,9})?(?:var __\w+ = Object\.|/\*{6}/ )"
+)
+"""How esbuild begins a script of CommonJS, and webpack one that it does not minify."""
+_ESM = re.compile(rb"^(?:import|export)\b", re.MULTILINE)
 _NO_MATTER = b" \t\r\v\f;,'\"`"
 _HELPER = re.compile(
     rb"__|[gG]enerator|adopt\(|\bop=?\[|_={label|_\.(?:label|ops|trys)|verb\(|_typeof|Symbol\.iterator"
@@ -93,6 +98,16 @@ def lines(content: bytes) -> Iterator[bytes]:
 def is_telling(line: bytes) -> bool:
     """Somebody wrote it for this script."""
     return _HELPER.search(line) is None
+
+
+def names_all(beginning: bytes) -> bool:
+    """Whether a bundle that begins like this has a comment above each module that it holds. One of
+    Rollup's may have such comments as well, of a package that esbuild has bundled before."""
+    return (
+        _ORDERLY.match(beginning) is not None
+        and _ESM.search(beginning) is None
+        and next(names(beginning), None) is not None
+    )
 
 
 def names(content: bytes) -> Iterator[bytes]:

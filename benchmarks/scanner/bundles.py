@@ -3,9 +3,9 @@ word and by the scanner's.
 
 Every entry loads one package, whole or a function of it, and is bundled and minified. The bundler
 says which modules it took; the scanner sees an image with the packages in one place and one bundle
-in another, and goes by its strings, and by its lines where it was not minified. What Next.js writes
-for an application is looked at as well (bundle_next.py). Needs npm, Node.js and the network;
-packages stay in the cache.
+in another, and goes by its strings, and by its lines where it was not minified. What Next.js, Nuxt
+and SvelteKit write for an application is looked at as well (bundle_next.py, bundle_vite.py). Needs
+npm, Node.js and the network; packages stay in the cache.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from benchmarks.scanner import bundle_next
+from benchmarks.scanner import bundle_next, bundle_vite
 from benchmarks.scanner.bundle_entries import BUNDLERS, ENTRIES, PACKAGES, Bundler
 from tests.support import mapped
 from vexstream import bundled_lines
@@ -153,7 +153,7 @@ def _lines(
 
 def _strings(contents: Mapping[bytes, bytes], owners: Mapping[bytes, Sequence[int]]) -> Strings:
     """What the scanner keeps of the packages."""
-    known = Strings()
+    known = Strings(plain=1)  # the lines of packages count
     for path, numbers in owners.items():
         content = contents[path]
         if path.endswith(NAME):
@@ -174,11 +174,16 @@ def _compare(
 ) -> None:
     path = _path(name)
     script = _script(path, bundle)
-    strings = replace(known, needs=replace(known.needs), _paths=[], _words={}, _loaded={})
-    strings.begin(path, minified=script.is_minified())
+    strings = known.without_scripts()
+    strings.begin(path, minified=script.is_minified(), bundle=script.bundle)
     strings.add(bundle)
-    found = strings.found(packages)
-    silent = found.silent if script.is_minified() else ()
+    found = strings.found([
+        replace(package, files=(*package.files, path)) if number in by_lines else package
+        for number, package in enumerate(packages)
+    ])  # fmt: skip
+    silent: Set[int] = set()
+    if script.bundle:
+        silent = found.silent if script.is_minified() else found.silent_in_plain
     names = {packages[number].name for number in true}
     for number, package in enumerate(packages):
         if not is_bundled(package):
@@ -211,13 +216,21 @@ def _places(arguments: argparse.Namespace) -> Iterator[tuple[str, Path, Path]]:
         if not arguments.again:
             bundle_next.build(installed(home, bundle_next.PACKAGES), out)
         yield bundle_next.NAME, home, out
+    for application in bundle_vite.APPLICATIONS:
+        if arguments.bundler in (None, application.name):
+            out = cache / f"out-{application.name}"
+            if not arguments.again:
+                home = installed(cache / application.folder, application.packages)
+                bundle_vite.build(application, home, out)
+            yield application.name, out / "packages", out
 
 
 def main() -> None:
     """Bundles, compares and prints."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache/bundles")
-    parser.add_argument("--bundler", choices=[*(one.name for one in BUNDLERS), bundle_next.NAME])
+    applications = (bundle_next.NAME, *(one.name for one in bundle_vite.APPLICATIONS))
+    parser.add_argument("--bundler", choices=[*(one.name for one in BUNDLERS), *applications])
     parser.add_argument("--only", default="", help="part of an entry's name")
     parser.add_argument("--again", action="store_true", help="look at bundles that are there")
     arguments = parser.parse_args()

@@ -36,23 +36,11 @@ def with_bundles(
     own = bundled_lines.own_scripts(packages, image, distributed) if owners else {}
     if not own:
         return packages
+    reader = _Reader(own, image.bundles, _Scripts(image.root, owners), blobs, max_unpacked_bytes)
     lines, strings = Lines(), Strings()
-    for path, parts in rereading.each(own, blobs, max_unpacked_bytes):
-        strings.begin(path, minified=image.bundles.get(path, False))
-        for content in _chunks(_noted(parts, strings)):
-            lines.add(path, content)
-    scripts = _Scripts(image.root, owners)
-    for blob in blobs:
-        for path, parts in layers.contents(blob, scripts, max_unpacked_bytes):
-            kept = _Kept()
-            if path.endswith(npm_manifests.NAME):
-                content = b"".join(kept.of(parts))
-                strings.needs.describe(scripts.owners(path), path, content)
-                continue
-            for content in _chunks(kept.of(parts)):
-                lines.compare(scripts.owners(path), content)
-            if not bundled_strings.is_aside(path):
-                strings.compare(scripts.owners(path), path, b"".join(kept.parts), kept.more)
+    reader.take(lines, strings)
+    reader.compare(lines, strings)
+    _read_again(reader, packages, lines, strings)
     compared = {
         number for path, numbers in owners.items() if path.endswith(SUFFIXES) for number in numbers
     }
@@ -60,12 +48,64 @@ def with_bundles(
     return bundled_strings.with_bundles(packages, image, strings)
 
 
-def _noted(parts: Iterator[bytes], strings: Strings) -> Iterator[bytes]:
+def _read_again(
+    reader: "_Reader", packages: Sequence[Package], lines: Lines, strings: Strings
+) -> None:
+    """The image's own scripts once more, where there were too many of them for one reading."""
+    fewer = lines if lines.overfull else None
+    if fewer is not None:
+        fewer.again(packages)
+    if strings.overfull:
+        strings.again(packages)
+        reader.take(fewer, strings)
+    elif fewer is not None:
+        reader.take(fewer, None)
+    if fewer is not None:
+        reader.compare(fewer, None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Reads the scripts out of the layers."""
+
+    own: Mapping[bytes, Mapping[bytes, Sequence[int]]]
+    bundles: Mapping[bytes, bool]
+    packaged: "_Scripts"
+    blobs: Sequence[Path]
+    max_unpacked_bytes: int
+
+    def take(self, lines: Lines | None, strings: Strings | None) -> None:
+        """The image's own."""
+        for path, parts in rereading.each(self.own, self.blobs, self.max_unpacked_bytes):
+            if strings is not None:
+                minified = self.bundles.get(path)
+                strings.begin(path, minified=minified is True, bundle=minified is not None)
+            for content in _chunks(_noted(parts, strings)):
+                if lines is not None:
+                    lines.add(path, content)
+
+    def compare(self, lines: Lines, strings: Strings | None) -> None:
+        """Those of packages."""
+        for blob in self.blobs:
+            for path, parts in layers.contents(blob, self.packaged, self.max_unpacked_bytes):
+                owners, kept = self.packaged.owners(path), _Kept()
+                if path.endswith(npm_manifests.NAME):
+                    if strings is not None:
+                        strings.needs.describe(owners, path, b"".join(kept.of(parts)))
+                    continue
+                for content in _chunks(kept.of(parts)):
+                    lines.compare(owners, content)
+                if strings is not None and not bundled_strings.is_aside(path):
+                    strings.compare(owners, path, b"".join(kept.parts), kept.more)
+
+
+def _noted(parts: Iterator[bytes], strings: Strings | None) -> Iterator[bytes]:
     """The parts, after their strings were taken: with the end of the one before, for the words at
     their borders."""
     end = b""
     for part in parts:
-        strings.add(end + part)
+        if strings is not None:
+            strings.add(end + part)
         end = part[-OVERLAP:]
         yield part
 

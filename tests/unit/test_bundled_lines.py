@@ -139,6 +139,9 @@ def test_too_many_lines_prove_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("vexstream.bundled_lines.MAX_LINES", 2)
     files = {f"{MS[1:]}/package.json": "{}", f"{MS[1:]}/index.js": "", "a.js": "".join(LINES)}
     [found] = scanned(tmp_path, files, [ms()])
+    assert found.unobservable is None, "no line of it is among them"
+    files[f"{MS[1:]}/index.js"] = "".join(LINES)
+    [found] = scanned(tmp_path, files, [ms()])
     assert found.unobservable is not None
     assert "too many lines" in found.unobservable
 

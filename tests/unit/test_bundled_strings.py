@@ -4,6 +4,7 @@ import io
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -184,6 +185,47 @@ def test_packages_anywhere_may_be_in_a_bundle_anywhere(tmp_path: Path, home: str
         assert found["qs"].perhaps_in == ((bundle,) if beside else ())
 
 
+MARK = "function getDefaultExportFromCjs (x) {\n\treturn x.default;\n}\n"
+NAMED = "// node_modules/qs/lib/index.js\nlet own;\n"
+ESBUILD = (
+    "#!/usr/bin/env node\nvar __getOwnPropNames = Object.getOwnPropertyNames;\n__commonJS();\n"
+)
+LINES = "".join(f"  if (value === {n}) return asManyOfThem({n} * each);\n" for n in range(9))
+
+
+@pytest.mark.parametrize(
+    ("source", "bundle", "open_"),
+    [
+        ("export function r(e) { return e ? r : 0 }\n" * 3, MARK, True),
+        ("export function r(e) { return e ? r : 0 }\n" * 3, "let own;\n", False),
+        (LINES, MARK, False),
+        (LINES + "f(a * b);\n" * 900, MARK, True),
+        (SOURCE, MARK, False),
+        ("".join(f"a.{n}Customers.serve();\n" for n in NUMBERS), MARK, True),
+        (SOURCE, MARK + ERRORS[3], True),
+        ("f(a * b);\n" * 90, MARK + NAMED, True),
+        ("f(a * b);\n" * 90, ESBUILD + NAMED, False),
+        ("f(a * b);\n" * 90, "/******/ (() => { // webpackBootstrap\n" + MARK + NAMED, False),
+        ("f(a * b);\n" * 90, ESBUILD + NAMED + "export { a };\n", True),
+        ("f(a * b);\n" * 90, ESBUILD, True),
+    ],
+)
+def test_a_bundle_that_was_not_minified_tells_by_lines_as_well(
+    tmp_path: Path, source: str, bundle: str, open_: bool
+) -> None:
+    """As what SvelteKit and Nuxt write for the server, with clsx and its like in it."""
+    assert verdict(tmp_path, source, bundle) == ("open" if open_ else "not in it")
+
+
+def test_what_a_package_needs_is_perhaps_in_a_bundle_with_lines_of_it(tmp_path: Path) -> None:
+    files = package(LINES) | package(SOURCE, "qs")
+    files[f"{HOME}/ms/package.json"] = '{"dependencies": {"qs": "1"}}'
+    for mark, places in ((MARK, (BUNDLE,)), ("let own;\n", ())):
+        found = scanned(tmp_path, {**files, "srv/shop.js": mark + LINES}, ("ms", "qs"))
+        assert BUNDLE in found["ms"].files
+        assert found["qs"].perhaps_in == places
+
+
 def test_names_of_the_language_prove_no_package(tmp_path: Path) -> None:
     """minimist was held by each bundle of lodash, in an image of these two."""
     names = ("forEach", "indexOf", "concat", "filter", "charCodeAt", "prototype", "hasOwnProperty")
@@ -253,13 +295,63 @@ def test_a_bundle_of_another_package_counts_not(tmp_path: Path) -> None:
     assert found["ms"].perhaps_in == ()
 
 
-@pytest.mark.parametrize("limit", ["MAX_WORD_BYTES", "MAX_TRACES", "MAX_WORK"])
+@pytest.mark.parametrize(
+    "limit",
+    ["bundled_words.MAX_WORD_BYTES", "bundled_strings.MAX_TRACES", "bundled_strings.MAX_WORK"],
+)
 def test_too_many_prove_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
-    monkeypatch.setattr(f"vexstream.bundled_strings.{limit}", 2)
+    monkeypatch.setattr(f"vexstream.{limit}", 2)
     files = {**package(SOURCE), "srv/shop.js": f"let {LONG};" + ";".join(ERRORS)}
     assert scanned(tmp_path, files)["ms"].unobservable is not None
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"bundled_words.MAX_WORD_BYTES": 20_000},
+        {"bundled_words.MAX_WORD_BYTES": 20_000, "bundled_words.BLOCK": 1},
+        {"bundled_words.MAX_WORD_BYTES": 20_000, "bundled_words.BLOCK": 2},
+        {"bundled_lines.MAX_LINES": 40},
+        {"bundled_words.MAX_WORD_BYTES": 20_000, "bundled_lines.MAX_LINES": 40},
+    ],
+)
+def test_too_many_scripts_are_read_twice_and_tell_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: Mapping[str, int]
+) -> None:
+    names = ("ms", "qs", "ajv", "got", "none")
+    files: dict[str, str] = {}
+    for name in names[:4]:
+        errors = [f"throw Error('{name}however {name}only {name}{n} {name}waited {name}outside')"
+                  for n in NUMBERS]  # fmt: skip
+        files |= package(";\n".join(errors) + ";\n" + "\n".join(
+            f"  if (value === {n}) return as{name}Many({n});" for n in range(9)), name)  # fmt: skip
+        files[f"srv/{name}-whole.js"] = f"let {LONG};" + ";".join(errors)
+        files[f"srv/{name}-part.js"] = f"let {LONG};" + errors[3]
+        files[f"srv/{name}-plain.js"] = "\n".join(
+            f"\tif (value === {n}) return as{name}Many({n});" for n in range(4))  # fmt: skip
+        files[f"srv/{name}-loads.js"] = f"let {LONG};require('{name}');" + ";".join(errors)
+        files[f"srv/{name}-own.js"] = "\n".join(
+            f"  let {name}Number{n} = prepare{n}Something('of {n} words');" for n in range(60)
+        )
+    files |= package("function f(a, b) { return a * b + a }\n" * 9, "none")
+    whole = scanned(tmp_path, files, names)
+    assert {f"/srv/ms-{one}.js".encode() for one in ("whole", "plain")} <= set(whole["ms"].files)
+    assert whole["ms"].perhaps_in == (b"/srv/ms-loads.js", b"/srv/ms-part.js")
+    assert len(whole["none"].perhaps_in) == 12
+    readings: list[bool] = []
+    take = scripts._Reader.take
+
+    def taken(reader: scripts._Reader, *into: Any) -> None:
+        readings.append(True)
+        take(reader, *into)
+
+    monkeypatch.setattr(scripts._Reader, "take", taken)
+    for limit, value in limits.items():
+        monkeypatch.setattr(f"vexstream.{limit}", value)
+    assert scanned(tmp_path, files, names) == whole
+    assert len(readings) == 2
 
 
 def test_a_long_script_of_a_package_is_read_in_part(

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from tests.unit.images import artifact, image
-from vexstream import bundled, bundled_lines, bundled_needs, bundled_strings
+from vexstream import bundled, bundled_lines, bundled_needs, bundled_strings, bundled_words
 from vexstream.bundled import beside, holders_of, places_of
 from vexstream.bundled_lines import Lines
 from vexstream.bundled_needs import Needs
@@ -22,12 +22,17 @@ def packages(count: int) -> list[Package]:
 
 
 def test_short_names_that_a_script_loads_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundled_strings, "MAX_WORD_BYTES", 1000 * 128)
+    monkeypatch.setattr(bundled_words, "MAX_WORD_BYTES", 1000 * 128)
     for count in (500, 2000):
-        strings = Strings()
+        strings, content = Strings(), b";".join(b'from"%x"' % n for n in range(count))
         strings.begin(b"/a.js", minified=True)
-        strings.add(b";".join(b'from"%x"' % n for n in range(count)))
-        assert strings.too_many is (count > 1000)
+        strings.add(content)
+        assert strings.overfull is (count > 1000)
+        for names in ([], [f"{n:x}" for n in range(count)]):
+            strings.again([Package(name, name, "1", "npm", "") for name in names])
+            strings.begin(b"/a.js", minified=True)
+            strings.add(content)
+            assert strings.too_many is (len(names) > 1000)
 
 
 def test_names_that_packages_export_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,8 +47,31 @@ def test_names_in_comments_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundled_lines, "MAX_LINES", 1000)
     for count in (500, 2000):
         lines = Lines()
-        lines.add(b"/a.js", b"".join(b"// node_modules/a%x/i.js\n" % n for n in range(count)))
-        assert lines.too_many is (count > 1000)
+        content = b"".join(b"// node_modules/a%x/i.js\n" % n for n in range(count))
+        lines.add(b"/a.js", content)
+        assert lines.overfull is (count > 1000)
+        for names in ([], [f"a{n:x}" for n in range(count)]):
+            lines.again([Package(name, name, "1", "npm", "") for name in names])
+            lines.add(b"/a.js", content)
+            assert lines.too_many is (len(names) > 1000)
+
+
+def test_lines_for_which_there_was_no_room_prove_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundled_lines, "MAX_LINES", 5)
+    lines, made = Lines(), packages(1)
+    lines.add(b"/a.js", b"".join(LINES))
+    lines.compare([0], b"".join(LINES))
+    [found] = bundled_lines.with_bundles(made, image(b"/a.js"), lines, [0])
+    assert found.unobservable is not None
+
+
+def test_strings_for_which_there_was_no_room_prove_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundled_words, "MAX_WORD_BYTES", 5)
+    strings = Strings()
+    strings.begin(b"/a.js", minified=True)
+    strings.add(b"let customers")
+    strings.found([])
+    assert strings.too_many
 
 
 def test_lines_that_many_packages_share_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:

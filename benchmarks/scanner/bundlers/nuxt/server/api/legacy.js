@@ -1,0 +1,3 @@
+import jwt from 'jsonwebtoken';
+
+export default defineEventHandler(() => ({ token: jwt.sign({ id: 1 }, 'secret') }));

@@ -1,0 +1,11 @@
+import { json } from '@sveltejs/kit';
+import { SignJWT } from 'jose';
+import { satisfies } from 'semver';
+import { v4 } from 'uuid';
+import { z } from 'zod';
+
+export async function POST({ request }) {
+  const order = z.object({ name: z.string() }).parse(await request.json());
+  const token = await new SignJWT({ id: v4() }).setProtectedHeader({ alg: 'HS256' }).sign(new Uint8Array(32));
+  return json({ order, token, new: satisfies('1.2.3', '^1') });
+}
