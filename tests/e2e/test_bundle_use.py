@@ -12,7 +12,6 @@ import pytest
 
 from services.local import grype_db
 from services.local.containerd import Containerd
-from services.local.containerd_pods import Mount
 from services.local.image_archive import ImageArchive
 from services.local.ports import free_port
 from services.scanner.service import run
@@ -33,10 +32,11 @@ BACK = "console.log(require('lodash').template('<%= a %>')({ a: 1 }))"
 
 @pytest.fixture
 def shop(tmp_path: Path) -> ImageArchive:
-    """The packages lie elsewhere, as in an image of one stage. Node.js is the host's: a program
-    that runs from a volume is no script that may be any bundle."""
+    """The packages lie elsewhere, as in an image of one stage. Node.js is in the image, without a
+    Debian to scan around it: of a container whose every program lies on a volume nothing is ruled
+    out."""
     root = tmp_path / "root"
-    scripted.put_libraries(root)
+    scripted.put_node(root)
     home = ecosystems.npm(root, "build", {"minimist": "1.2.5", "lodash": "4.17.20"})
     ecosystems.write(home, {"src/front.js": FRONT, "src/back.js": BACK})
     for bundle, options in {"front": (), "back": ("--minify",)}.items():
@@ -98,8 +98,7 @@ async def test_the_packages_of_a_bundle_are_judged_by_its_use(
         async with scanning(scanner), collecting(node, broker, settings.topic_prefix, **collected):
             await seeing(port)
             front = [scripted.NODE, "/srv/front.js"]
-            mounts = [Mount(scripted.node_here(), scripted.NODE, readonly=True)]
-            container = await asyncio.to_thread(node.run, IMAGE, "shop", args=front, mounts=mounts)
+            container = await asyncio.to_thread(node.run, IMAGE, "shop", args=front)
             idle = {"minimist": {"affected"}, "lodash": {"not_affected"}}
             await bench.until(lambda found: statuses(found) == idle)
             done = await asyncio.to_thread(node.exec, container, [scripted.NODE, "/srv/back.js"])

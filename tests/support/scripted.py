@@ -1,4 +1,4 @@
-"""Images with scripts for the Node.js of this machine, which is mounted."""
+"""Images with scripts for the Node.js of this machine, which is in the image or mounted."""
 
 import re
 import shutil
@@ -22,13 +22,14 @@ def node_here() -> Path:
     return Path(ecosystems.need("node", "apt-get install nodejs")).resolve()
 
 
-def put_libraries(root: Path) -> None:
-    """Those that it is linked to, for one that is mounted."""
+def put_node(root: Path) -> None:
+    """It, and the libraries that it is linked to."""
     linked = subprocess.run(["ldd", node_here()], capture_output=True, text=True, check=True)
-    for library in re.findall(r"(?:=> |^\s+)(/\S+)", linked.stdout, re.MULTILINE):
-        place = Path(f"{root}{library}")
+    libraries = re.findall(r"(?:=> |^\s+)(/\S+)", linked.stdout, re.MULTILINE)
+    for source, target in [(node_here(), NODE), *((one, one) for one in libraries)]:
+        place = Path(f"{root}{target}")
         place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(library, place)
+        shutil.copy(source, place)
 
 
 def image(root: Path, name: str, folder: Path, *below: Path) -> ImageArchive:
