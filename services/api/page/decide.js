@@ -106,8 +106,12 @@ function form(digest, statement, mine, commented) {
     return mine.scopes.includes("vendor-vex") ? button(withdrawDocument, "Withdraw the vendor's document") : null;
   }
 
-  async function withdrawDocument() {
-    if (!window.confirm(`Withdraw ${document_}? What it says of any other image is taken back too.`)) return;
+  async function withdrawDocument(event) {
+    const sure = `Withdraw ${document_} for every image`;
+    if (event.currentTarget.textContent !== sure) {
+      event.currentTarget.textContent = sure;
+      return;
+    }
     try {
       await withdraw(`vendor-vex?${new URLSearchParams({ document: document_ })}`);
       toast("Withdrawn: its statements follow observation again.");
