@@ -21,6 +21,7 @@ from tests.unit.telling import (
     told_of,
 )
 from tests.unit.tracking import CREATED, ID, IMAGE, OTHER_ID, container
+from vexstream.identity import Digest
 
 
 @pytest.fixture
@@ -43,6 +44,19 @@ async def test_one_that_came_and_went_is_listed_as_ended(runtime: FakeRuntime, n
     assert remembered.owns("/mine")
     await remembered.close()
     assert runtime.closed
+
+
+async def test_of_one_that_nobody_can_name_its_layers_are_remembered(runtime: FakeRuntime) -> None:
+    """Its event does not tell them."""
+    remembered = Remembering(runtime)
+    runtime.names = False
+    await told_of(remembered, runtime, MADE)
+    described = replace(EVENT, image=replace(NAMELESS, layers=Digest("sha256:" + "1" * 64)))
+    runtime.there = {ID: described}
+    assert await remembered.describe(ID) == described
+    runtime.there = {}
+    assert await remembered.describe(ID) == described
+    await remembered.close()
 
 
 async def test_one_that_was_only_made_is_not_taken_for_started(runtime: FakeRuntime) -> None:
