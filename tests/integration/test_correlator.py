@@ -108,16 +108,13 @@ async def test_evidence_that_a_stop_kept_from_being_published_follows_once(
         await bench.until(bool)
     assert await bench.read(Topic.IMAGE_EVIDENCE) == []
     async with in_process(bench.settings, tmp_path, evidence_interval_seconds=0.5):
-        for _ in range(60):
-            if found := await bench.read(Topic.IMAGE_EVIDENCE):
-                break
+        found = await bench.read(Topic.IMAGE_EVIDENCE, at_least=1)
     assert [decode_evidence(value).totals.files for value in found] == [1]
     async with in_process(bench.settings, tmp_path, evidence_interval_seconds=0.5):
         await bench.scan(SCAN)
         await bench.until(lambda documents: documents[-1].version == 1)
-        for _ in range(60):
-            if len(found := await bench.read(Topic.IMAGE_EVIDENCE)) > 1:
-                break
+        await bench.read(Topic.IMAGE_EVIDENCE, at_least=2)
+    found = await bench.read(Topic.IMAGE_EVIDENCE)
     assert [decode_evidence(value).scanned_at_us for value in found] == [None, 0]
 
 
@@ -134,8 +131,8 @@ async def test_a_document_that_does_not_fit_a_record_is_said_not_to_be_there(
         await bench.batch(batch(0, 5, [b"/bin/idle"]))
         found = await bench.until(lambda found: bool(found) and bool(found[-1].failure))
         assert "document_too_large" in str(found[-1].failure)
-        (letter,) = [decode_dead_letter(value) for value in await bench.read(Topic.DEAD_LETTER)]
-        assert letter.reason == "too_large"
+        (dead,) = await bench.read(Topic.DEAD_LETTER, at_least=1)
+        assert decode_dead_letter(dead).reason == "too_large"
         await bench.scan(replace(SCAN, scanned_at_us=huge.scanned_at_us + 1))
         found = await bench.until(lambda found: found[-1].state is DocumentState.DOCUMENT)
         assert found[-1].counts["under_investigation"] == 3

@@ -41,7 +41,8 @@ async def test_what_cannot_be_read_is_buried_with_its_reason(bench: Bench, tmp_p
         await bench.scan(SCAN)
         await bench.raw(Topic.FILE_ACCESS, good)
         await bench.until(is_written)
-        letters = [decode_dead_letter(value) for value in await bench.read(Topic.DEAD_LETTER)]
+        dead = await bench.read(Topic.DEAD_LETTER, at_least=2 * len(poison))
+    letters = [decode_dead_letter(value) for value in dead]
     accesses = [letter for letter in letters if letter.topic.endswith("file-access")]
     assert {letter.value: letter.reason for letter in accesses} == poison
     assert all(letter.offset >= 0 and letter.detail for letter in letters)

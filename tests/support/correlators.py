@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 
 from schemas.documents import decode_document
@@ -77,16 +77,19 @@ class Bench:
         ]
         await asyncio.gather(*sent)
 
-    async def read(self, topic: Topic) -> list[bytes]:
-        """Everything on a topic, from its beginning."""
-        consumer = AIOKafkaConsumer(
-            topic.name_in(self.settings), **connection(self.settings), auto_offset_reset="earliest"
-        )
-        async with consumer:
-            found = []
-            while batches := await consumer.getmany(timeout_ms=700):
-                found += [message.value for part in batches.values() for message in part]
-        return found
+    async def read(self, topic: Topic, at_least: int = 0) -> list[bytes]:
+        """Everything on a topic, from its beginning, once there is so much."""
+        found: list[bytes] = []
+        name = topic.name_in(self.settings)
+        async with asyncio.timeout(60), self._reader(name) as consumer:
+            while True:
+                found += [message.value for message in await _what_came(consumer)]
+                if len(found) >= at_least:
+                    return found
+                await asyncio.sleep(0.1)
+
+    def _reader(self, topic: str) -> AIOKafkaConsumer:
+        return AIOKafkaConsumer(topic, **connection(self.settings), auto_offset_reset="earliest")
 
     async def documents(self) -> list[DocumentRecord]:
         return [_checked(value) for value in await self.read(Topic.VEX_DOCUMENT)]
@@ -95,16 +98,9 @@ class Bench:
         """The documents, once they are as the test wants them: all that are there, never some."""
         deadline = time.monotonic() + 180
         found: list[DocumentRecord] = []
-        consumer = AIOKafkaConsumer(**connection(self.settings), auto_offset_reset="earliest")
-        async with consumer:
-            name = Topic.VEX_DOCUMENT.name_in(self.settings)
-            places = [TopicPartition(name, n) for n in range(self.settings.partitions)]
-            consumer.assign(places)
+        async with self._reader(Topic.VEX_DOCUMENT.name_in(self.settings)) as consumer:
             while True:
-                ends = await consumer.end_offsets(places)
-                while any([await consumer.position(place) < ends[place] for place in places]):
-                    for part in (await consumer.getmany(timeout_ms=200)).values():
-                        found += [_checked(message.value) for message in part]
+                found += [_checked(message.value) for message in await _what_came(consumer)]
                 if right(found):
                     return found
                 assert time.monotonic() < deadline, [(d.state, d.version, d.counts) for d in found]
@@ -125,17 +121,12 @@ class Bench:
                     return
 
     def _changelog(self) -> AIOKafkaConsumer:
-        topic = f"{_group(self.settings)}-evidence-changelog"
-        return AIOKafkaConsumer(topic, **connection(self.settings), auto_offset_reset="earliest")
+        return self._reader(f"{_group(self.settings)}-evidence-changelog")
 
     async def entries(self) -> list[int]:
         """Of the changelog, in its order: until which second a container had been seen."""
-        found: list[int] = []
         async with self._changelog() as consumer:
-            while batches := await consumer.getmany(timeout_ms=700):
-                for part in batches.values():
-                    found += [at for message in part for at in _seen_until(message)]
-        return found
+            return [at for one in await _what_came(consumer) for at in _seen_until(one)]
 
     async def until_used(self, second: int) -> None:
         """Returns as soon as a correlator has noted that it saw a container until then."""
@@ -143,6 +134,17 @@ class Bench:
             async for message in consumer:
                 if second in _seen_until(message):
                     return
+
+
+async def _what_came(consumer: AIOKafkaConsumer) -> list[Any]:
+    """All that is there by now and was not read yet."""
+    found: list[Any] = []
+    places = list(consumer.assignment())
+    ends = await consumer.end_offsets(places)
+    while any([await consumer.position(place) < ends[place] for place in places]):
+        for part in (await consumer.getmany(timeout_ms=200)).values():
+            found += part
+    return found
 
 
 def _seen_until(entry: Any) -> list[int]:
