@@ -18,6 +18,7 @@ from vexstream.evidence import Use
 _OPENAT2 = 437
 _NO_XDEV, _NO_MAGICLINKS, _IN_ROOT = 0x01, 0x02, 0x10
 _CWD = -100
+_PROGRAM = Use.EXECUTED | Use.MAPPED
 _MAX_CHAIN = 5
 """As the kernel: a script's interpreter may be a script."""
 _LINE_BYTES = 256
@@ -146,7 +147,7 @@ class ContainerView:
         return paths
 
     def executed(self, pid: int, name: bytes) -> list[tuple[Found, Use]]:
-        """The chain of scripts, the program and its ELF interpreter.
+        """The chain of scripts, the program, which is mapped as well, and its ELF interpreter.
 
         Raises:
             NotResolvedError: the name cannot be told any more.
@@ -166,7 +167,7 @@ class ContainerView:
             if implies:
                 used.append((Elsewhere.UNSEEN, Use.MAPPED))
             if path is not None:
-                used.append((path, Use.EXECUTED))
+                used.append((path, _PROGRAM if script is None else Use.EXECUTED))
             if loader is not None:
                 used += ((path, Use.MAPPED) for path in self.opened(pid, _CWD, loader, -1))
             if script is None:
@@ -186,10 +187,9 @@ class ContainerView:
         if chain and chain[0][0] is Elsewhere.VOLUME:
             path = os.path.normpath(self._absolute(pid, _CWD, name))
             return [(path, Use.EXECUTED | Use.REWRITTEN)]
-        used: list[tuple[bytes, Use]] = [
-            (path, use) for path, use in chain if use is Use.EXECUTED and isinstance(path, bytes)
-        ]
-        return used[:-1] or used
+        named = [(path, use) for path, use in chain if isinstance(path, bytes)]
+        scripts = [one for one in named if one[1] == Use.EXECUTED]
+        return scripts or [one for one in named if one[1] == _PROGRAM]
 
     def _absolute(self, pid: int, directory: int, name: bytes) -> bytes:
         if name.startswith(b"/"):
