@@ -163,6 +163,8 @@ class Collector:
         """Containers that are listed, of an image that nobody can name."""
         self._untold: set[str] = set()
         """Containers that are listed, and of which the runtime could not tell when it was asked."""
+        self._unasked: set[str] = set()
+        """Those under observation of which it could not when they were looked at once more."""
         self._vanished: dict[str, None] = {}
         """Containers that were listed, and gone when they were asked for."""
         self._strangers: Counter[str] = Counter()
@@ -396,13 +398,25 @@ class Collector:
     async def _keep_house(self) -> None:
         for cgroup in self._tracker.forget_gone_cgroups():
             self._source.forget(cgroup)
-        with contextlib.suppress(RuntimeUnavailableError):
-            for container_id in self._tracker.containers:
-                info = await self._runtime.describe(container_id)
-                if info is not None:
-                    self._note_name(info)
-                    self._tracker.learn(container_id, info.image)
-                    self._tracker.mount(container_id, info.volumes)
+        asked_us = _now_us()
+        self._unasked &= self._tracker.containers
+        # As in `_poll_runtime`: those that are damaged come last.
+        for container_id in sorted(self._tracker.containers, key=self._unasked.__contains__):
+            try:
+                await self._look_again(container_id)
+                self._unasked.discard(container_id)
+            except RuntimeUnavailableError:
+                self._unasked.add(container_id)
+                if _now_us() - asked_us > _PATIENCE_SECONDS * 1e6:
+                    break
+
+    async def _look_again(self, container_id: str) -> None:
+        """More may be known of its image by now."""
+        info = await self._runtime.describe(container_id)
+        if info is not None:
+            self._note_name(info)
+            self._tracker.learn(container_id, info.image)
+            self._tracker.mount(container_id, info.volumes)
 
 
 def _now_us() -> int:

@@ -1,5 +1,6 @@
 """The collector's loop without a kernel and a runtime: what it makes of what nobody tells."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from services.collector.runtimes import Runtimes
 from services.collector.service import Collector, Health
 from services.collector.settings import CollectorSettings
 from services.collector.source import Losses
-from tests.unit.tracking import ID, INIT, OTHER_ID, SECOND, container, file_used, made
+from tests.unit.tracking import ID, IMAGE, INIT, OTHER_ID, SECOND, container, file_used, made
 from vexstream.evidence import Batch, Use
+from vexstream.identity import Image
 
 
 class Runtime:
@@ -267,6 +269,27 @@ async def test_one_of_which_the_runtime_cannot_tell_hides_no_other(node: Node) -
     await node.turn()
     assert node.collector._tracker.containers == {OTHER_ID}
     assert node.collector._health.not_ready() is None
+
+
+@pytest.mark.parametrize("slow", [False, True])
+async def test_one_of_which_it_cannot_tell_any_more_keeps_no_other_from_what_is_learnt_later(
+    node: Node, monkeypatch: pytest.MonkeyPatch, *, slow: bool
+) -> None:
+    """Whichever comes first in the order of a set. One that takes its time comes last then."""
+    others = [f"{n:x}" * 64 for n in range(2, 8)]
+    for one in (ID, *others):
+        await node.observe(one)
+    node.runtime.broken.add(others[2])
+    if slow:
+        monkeypatch.setattr(service, "_PATIENCE_SECONDS", -1.0)
+    known = Image(IMAGE.config_digest, (), ("cart:1",))
+    for one, info in node.runtime.there.items():
+        node.runtime.there[one] = replace(info, image=known)
+    for _ in range(2):
+        await node.collector._keep_house()
+    tracked = node.collector._tracker._tracked
+    named = {one for one, its in tracked.items() if its.observation.image == known}
+    assert named == {ID, *others} - {others[2]}
 
 
 WEB = "plain/web"
