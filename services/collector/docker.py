@@ -18,7 +18,8 @@ from typing import Any
 from urllib.parse import quote
 
 from services.collector.containerd_api import ContainerdApi
-from services.collector.docker_events import events
+from services.collector.docker_events import Event, events
+from services.collector.docker_labels import workload
 from services.collector.docker_mounts import copied_code, mounted_image, perhaps_mounted
 from services.collector.errors import RuntimeUnavailableError
 from services.collector.runtime import (
@@ -29,20 +30,20 @@ from services.collector.runtime import (
     Told,
     image_of,
     nameless,
-    workload_of,
 )
-from vexstream.identity import Image, Workload
+from vexstream.identity import Image
 
 _CALL_SECONDS = 5.0
 _MADE, _BEGUN, _DIED = "create", "start", ("die", "died")
+_EXIT_CODE = {"docker": "exitCode", "podman": "containerExitCode"}
+"""How each calls it in its events, of which Podman's own word comes before a label's."""
 _CGROUPS = {
     "docker": re.compile(r"(?:^|/)(?:docker/|docker-)([0-9a-f]{64})(?:\.scope)?(?:/|\Z)"),
     "podman": re.compile(r"/libpod-([0-9a-f]{64})(?:\.scope)?(?:/|\Z)"),
 }
 _STARTED = {"running", "paused", "restarting", "removing", "exited", "dead", "stopped", "stopping"}
 _ENDED = {"exited", "dead", "stopped", "removing"}
-_SANDBOX_LABEL = "io.kubernetes.docker.type"
-_MAX_SANDBOXES = 10_000
+_MAX_UNLABELLED = 10_000
 _CONTAINERD_STORE = ["driver-type", "io.containerd.snapshotter.v1"]
 _NAMESPACE = "moby"
 _CONTAINERD = "/run/containerd/containerd.sock"
@@ -58,8 +59,8 @@ class DockerRuntime:
         self._host_root = host_root
         self._containerds: dict[Path, ContainerdApi] = {}
         self._engine: dict[str, Any] | None = None
-        self._sandboxes: dict[str, None] = {}
-        """Of pods, the newest last: no container of an image that counts."""
+        self._unlabelled: dict[str, None] = {}
+        """Containers without a label by which their exit code would be taken, the newest last."""
         self._endpoint = endpoint
         self._socket = endpoint.removeprefix("unix://")
 
@@ -74,7 +75,6 @@ class DockerRuntime:
         return [
             Listed(one["Id"], started=one["State"] in _STARTED, exited=one["State"] in _ENDED)
             for one in containers or []
-            if not self._is_sandbox(one["Id"], one.get("Labels") or {})
         ]
 
     async def describe(self, container_id: str) -> ContainerInfo | None:
@@ -82,11 +82,14 @@ class DockerRuntime:
         found = await self._get(f"/containers/{container_id}/json")
         if found is None:
             return None
-        config = found.get("Config") or {}
+        labels = (found.get("Config") or {}).get("Labels") or {}
+        self._note_labels(container_id, labels)
+        image = await self._get(f"/images/{quote(found['Image'], safe=':')}/json")
+        brought = None if image is None else (image.get("Config") or {}).get("Labels") or {}
         return ContainerInfo(
             id=container_id,
-            workload=_workload(config.get("Labels") or {}, found["Name"].lstrip("/")),
-            image=await self._image(found),
+            workload=workload(labels, found["Name"].lstrip("/"), brought),
+            image=await self._image(found, image or {}),
             created_at_us=_microseconds(found["Created"]) or 0,
             pid=int(found["State"].get("Pid") or 0),
             volumes=await self._volumes(found),
@@ -102,20 +105,14 @@ class DockerRuntime:
     async def told(self, since_us: int) -> AsyncIterator[Told]:
         """From that time on, as far back as the engine remembers."""
         async for event in events(self._socket, since_us):
-            attributes = event.attributes
-            if self._is_sandbox(event.id, attributes):
-                continue
-            if event.action == _MADE:
-                workload = _workload(attributes, attributes.get("name", ""))
-                image = nameless([attributes.get("image", "")])
-                info = ContainerInfo(event.id, workload, image, event.at_us)
-                yield Told(event.id, event.at_us, info)
-            elif event.action in _DIED:
-                code = attributes.get("exitCode", attributes.get("containerExitCode", ""))
-                if code.isdecimal():
-                    yield Told(event.id, event.at_us, ended=Ended(event.at_us, int(code)))
-            elif event.action == _BEGUN:
-                yield Told(event.id, event.at_us)
+            if event.action in _DIED:
+                code = self._exit_code(event)
+                if code is not None:
+                    yield Told(event.id, event.at_us, ended=Ended(event.at_us, code))
+            elif event.action in (_MADE, _BEGUN):
+                self._note_labels(event.id, event.attributes)
+                made = _made(event) if event.action == _MADE else None
+                yield Told(event.id, event.at_us, made)
 
     async def named(self, info: ContainerInfo) -> Image:
         """The image of a container of which only its creation is known."""
@@ -134,30 +131,34 @@ class DockerRuntime:
         return set(others) <= {image["Id"]}
 
     def owns(self, path: str) -> bool:
-        """A cgroup by this path is a container's of this engine, and no pod's own."""
-        match = _CGROUPS[self._name].search(path)
-        return match is not None and match[1] not in self._sandboxes
+        """A cgroup by this path is a container's of this engine."""
+        return _CGROUPS[self._name].search(path) is not None
 
     async def close(self) -> None:
         """Closes the connection to containerd."""
         for one in self._containerds.values():
             await one.close()
 
-    def _is_sandbox(self, container_id: str, labels: dict[str, str]) -> bool:
-        if labels.get(_SANDBOX_LABEL) != "podsandbox":
-            return False
-        self._sandboxes[container_id] = None
-        if len(self._sandboxes) > _MAX_SANDBOXES:
-            del self._sandboxes[next(iter(self._sandboxes))]
-        return True
+    def _note_labels(self, container_id: str, labels: dict[str, str]) -> None:
+        """Docker lets a label replace what it says of an event itself."""
+        if _EXIT_CODE["docker"] in labels:
+            return
+        self._unlabelled[container_id] = None
+        if len(self._unlabelled) > _MAX_UNLABELLED:
+            del self._unlabelled[next(iter(self._unlabelled))]
 
-    async def _image(self, container: dict[str, Any]) -> Image:
-        identifier = container["Image"]
-        known = await self._get(f"/images/{quote(identifier, safe=':')}/json") or {}
+    def _exit_code(self, event: Event) -> int | None:
+        """None where it may be a label: the engine says it when it is asked, or nobody does."""
+        if self._name == "docker" and event.id not in self._unlabelled:
+            return None
+        code = event.attributes.get(_EXIT_CODE[self._name], "")
+        return int(code) if code.isdecimal() else None
+
+    async def _image(self, container: dict[str, Any], known: dict[str, Any]) -> Image:
         # The one platform of an index that this container runs; engines before 28 do not tell.
         manifest = (container.get("ImageManifestDescriptor") or {}).get("digest")
         name = (container.get("Config") or {}).get("Image", "")
-        return await self._identified(identifier, known, manifest, name)
+        return await self._identified(container["Image"], known, manifest, name)
 
     async def _volumes(self, container: dict[str, Any]) -> tuple[ImageVolume, ...]:
         volumes = []
@@ -279,12 +280,11 @@ def _in_containerd(engine: dict[str, Any]) -> bool:
     return _CONTAINERD_STORE in (engine.get("DriverStatus") or [])
 
 
-def _workload(labels: dict[str, str], name: str) -> Workload:
-    """A Compose service owns its containers; what Kubernetes started says so in its labels."""
-    service = labels.get("com.docker.compose.service")
-    if service:
-        return Workload(labels.get("com.docker.compose.project", ""), service, service)
-    return workload_of(labels, {}, name, 0)
+def _made(event: Event) -> ContainerInfo:
+    attributes = event.attributes
+    whose = workload(attributes, attributes.get("name", ""))
+    image = nameless([attributes.get("image", "")])
+    return ContainerInfo(event.id, whose, image, event.at_us)
 
 
 def _microseconds(time: str) -> int | None:

@@ -27,7 +27,8 @@ class Event:
     action: str
     at_us: int
     attributes: dict[str, str]
-    """Its labels, with name, image and exit code among them."""
+    """Its labels, with name, image and exit code among them, of which a label may take the last
+    one's place."""
 
 
 async def events(socket: str, since_us: int) -> AsyncIterator[Event]:
