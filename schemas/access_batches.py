@@ -41,10 +41,13 @@ def read(message: bytes) -> tuple[Record, tuple[Access, ...]] | None:
     buffer.seek(HEADER_BYTES)
     try:
         record: Any = fastavro.schemaless_reader(buffer, before, None)
-        found = _accesses(message, buffer.tell())
+        begin = buffer.tell()
+        found = _accesses(message, begin)
         if found is None:
             return None
         accesses, end = found
+        if message.find(0, begin, end - 1) >= 0:  # in a path, or a use that is none
+            return None
         buffer.seek(end)
         record |= fastavro.schemaless_reader(buffer, after, None)
     except Exception:  # corrupt: whatever it is, the codec says it

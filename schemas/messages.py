@@ -302,6 +302,8 @@ def _access(record: Record) -> Access:
     path = record["path"]
     if not path.startswith(b"/"):
         raise ValueError(f"the path {path[:80]!r} is not absolute")
+    if b"\0" in path:  # the state keeps paths apart by it
+        raise ValueError(f"the path {path[:80]!r} has a NUL, which no file's has")
     use = _USES.get(record["use"])
     return Access(path, _use(record["use"]) if use is None else use)
 

@@ -1,6 +1,8 @@
 """When one container was observed, in bounded memory.
 
-What decides is the unbroken, lossless observation from the container's creation. So of the
+What decides is the unbroken, lossless observation from the container's creation, by one run of a
+collector: a new one has missed what happened before it came, and where the clock was set back
+meanwhile its intervals only look as if they went on from those of the one before. So of the
 intervals without loss only those before the first loss are held, and of these the earliest
 ``MAX_SPANS`` that do not touch; of the losses the earliest ``MAX_LOSSES``. Delivery in order, as
 Kafka's, has never more than one span that can still matter: the one that began at the creation.
@@ -23,6 +25,9 @@ MAX_OPEN = 8
 """Intervals that wait for parts of their accesses."""
 
 Interval = tuple[int, int]
+Span = tuple[int, int, str]
+"""Start, end, and the run of the collector that observed it; of an earlier release without one,
+which then is that of whatever goes on from it."""
 Loss = tuple[int, tuple[str, ...]]
 
 
@@ -56,8 +61,8 @@ class Container:
     """Start of the earliest interval in which it was observed at all."""
     last_seen_us: int | None = None
     """End of the newest interval in which anything at all was heard of it."""
-    clean: list[Interval] = field(default_factory=list)
-    """Disjoint, sorted intervals in which nothing was lost, before the first loss."""
+    clean: list[Span] = field(default_factory=list)
+    """Sorted intervals in which nothing was lost, before the first loss; disjoint in each run."""
     lossy: dict[Interval, Loss] = field(default_factory=dict)
     """Intervals in which events were lost -> how many, and why."""
     open: dict[tuple[int, str], "Open"] = field(default_factory=dict)
@@ -108,7 +113,7 @@ class Container:
         elif start < end and place.parts:
             changed = self._wait((start, place.run), Open(end=end, parts=place.parts))
         elif start < end:
-            changed = self._see((start, end))
+            changed = self._see((start, end, place.run))
         else:
             return self._wait((start, place.run), Open(frozenset({place.sequence})))
         return self._hear(start, end) or changed
@@ -133,8 +138,8 @@ class Container:
 
         None if there is none: the start was missed, or events were lost in its first interval.
         """
-        begun = [end for start, end in self.clean if start <= self.started_at_us < end]
-        return begun[0] if begun else None
+        begun = (end for start, end, _ in self.clean if start <= self.started_at_us < end)
+        return max(begun, default=None)
 
     def lost(self) -> int:
         """Events known to be lost, at least."""
@@ -150,30 +155,35 @@ class Container:
 
     def _wait(self, key: tuple[int, str], more: Open) -> bool:
         """Takes note of a part or of the end of an interval that has parts."""
-        if self._settled(key[0]):
+        if self._settled(*key):
             return False
         known = self.open.get(key, Open())
         end = more.end if known.end is None else known.end
         merged = Open(known.seen | more.seen, end, max(known.parts, more.parts))
         if merged.end is not None and len(merged.seen) >= merged.parts:
             self.open.pop(key, None)
-            self._see((key[0], merged.end))
+            self._see((key[0], merged.end, key[1]))
             return True
         self.open[key] = merged
         if len(self.open) > MAX_OPEN:
             del self.open[max(self.open)]
         return self.open.get(key, known) != known
 
-    def _see(self, interval: Interval) -> bool:
-        clean = self.clean
-        if clean and clean[-1][0] <= interval[0] <= clean[-1][1] and not self.lossy:
-            if interval[1] <= clean[-1][1]:
+    def _see(self, span: Span) -> bool:
+        (start, end, run), clean = span, self.clean
+        if (
+            clean
+            and not self.lossy
+            and clean[-1][2] == run
+            and clean[-1][0] <= start <= clean[-1][1]
+        ):
+            if end <= clean[-1][1]:
                 return False
-            clean[-1] = (clean[-1][0], interval[1])  # the usual case: the next in time
+            clean[-1] = (clean[-1][0], end, run)  # the usual case: the next in time
             self._forget_open()
             return True
         before = list(clean)
-        self.clean = self._held([*clean, interval])
+        self.clean = self._held([*clean, span])
         self._forget_open()
         return self.clean != before
 
@@ -189,30 +199,38 @@ class Container:
         self._forget_open()
         return changed
 
-    def _settled(self, start: int) -> bool:
+    def _settled(self, start: int, run: str) -> bool:
         """Parts of an interval that begins then change nothing any more: it was whole before (also
         where a collector does not count parts), or comes after a loss."""
         if self.lossy and start >= min(self.lossy)[0]:
             return True
-        return any(begin <= start < end for begin, end in self.clean)
+        return any(by == run and begin <= start < end for begin, end, by in self.clean)
 
     def _forget_open(self) -> None:
-        for key in [key for key in self.open if self._settled(key[0])]:
+        for key in [key for key in self.open if self._settled(*key)]:
             del self.open[key]
 
-    def _held(self, spans: Iterable[Interval]) -> list[Interval]:
+    def _held(self, spans: Iterable[Span]) -> list[Span]:
         limit = min(self.lossy, default=None)
         if limit is not None:
-            spans = [(start, min(end, limit[0])) for start, end in spans if start < limit[0]]
+            spans = [
+                (start, min(end, limit[0]), by) for start, end, by in spans if start < limit[0]
+            ]
         return union(spans)[:MAX_SPANS]
 
 
-def union(intervals: Iterable[Interval]) -> list[Interval]:
-    """Sorted disjoint intervals that cover the same points; touching ones become one."""
-    merged: list[Interval] = []
-    for start, end in sorted(intervals):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+def union(spans: Iterable[Span]) -> list[Span]:
+    """Sorted spans that cover the same points; touching ones of a run become one."""
+    newest: dict[str, int] = {}
+    merged: list[Span] = []
+    for start, end, run in sorted(spans):
+        own = run if run in newest else ""
+        at = newest.get(own)
+        if at is not None and start <= merged[at][1]:
+            merged[at] = (merged[at][0], max(end, merged[at][1]), run)
+            del newest[own]
+            newest[run] = at
         else:
-            merged.append((start, end))
+            newest[run] = len(merged)
+            merged.append((start, end, run))
     return merged

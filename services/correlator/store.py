@@ -18,10 +18,11 @@ Entries of files are grow-only and merge in any order, so a redelivered batch is
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass, field, fields, replace
 from itertools import groupby, islice
 from operator import itemgetter
+from typing import Any
 
 import zstandard
 
@@ -29,7 +30,7 @@ from schemas.messages import image_of, image_record
 from vexstream.correlation import Correlation, Published
 from vexstream.evidence import Evidence, FileUse, Learnt
 from vexstream.identity import Digest, Image, Workload, parse_digest
-from vexstream.observation import Container, Open
+from vexstream.observation import Container, Open, Span
 from vexstream.products import confirmed
 from vexstream.scan import Scan
 
@@ -155,7 +156,9 @@ def container_bytes(container: Container, image: Image) -> bytes:
             "started_at_us": container.started_at_us,
             "learning_period_us": container.learning_period_us,
             "seen_us": [container.first_seen_us, container.last_seen_us],
-            "clean": container.clean,
+            # Apart, as an older release reads only the times.
+            "clean": [[start, end] for start, end, _ in container.clean],
+            "runs": [run for _, _, run in container.clean],
             "lossy": [[*at, count, why] for at, (count, why) in sorted(container.lossy.items())],
             "open": [
                 [*at, sorted(waiting.seen), waiting.end, waiting.parts]
@@ -188,12 +191,20 @@ def container_of(value: bytes) -> tuple[Container, Image]:
         held["learning_period_us"],
         first,
         last,
-        clean=[(start, end) for start, end in held["clean"]],
+        clean=list(_spans(held)),
         lossy={(a, b): (count, tuple(why)) for a, b, count, why in held["lossy"]},
         open={(a, run): Open(frozenset(seen), b, n) for a, run, seen, b, n in held["open"]},
         ended=tuple(held["ended"]) if held.get("ended") else None,
     )
     return container, replace(image_of(held["image"]), layers=held.get("layers"))
+
+
+def _spans(held: Mapping[str, Any]) -> Iterator[Span]:
+    clean = held["clean"]
+    # Entries of an older release have none.
+    runs = held.get("runs", [""] * len(clean))
+    for (start, end), run in zip(clean, runs, strict=True):
+        yield start, end, run
 
 
 def published_bytes(published: Published) -> bytes:

@@ -7,16 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import access_batches
-from schemas.codec import CodecError, Kind, decode, encode
+from schemas.codec import BadRecordError, CodecError, Kind, decode, encode
 from schemas.messages import decode_batch, encode_batch
 from tests.unit.factories import batch
 from vexstream.evidence import Access, Batch, Use
 
 PATHS = st.one_of(
-    st.binary(max_size=200).map(lambda name: b"/" + name), st.just(b"/" + b"x" * 9000)
+    st.binary(max_size=200).map(lambda name: b"/" + name.replace(b"\0", b"")),
+    st.just(b"/" + b"x" * 9000),
 )
 ACCESSES = st.lists(
-    st.builds(Access, PATHS, st.integers(0, 31).map(Use)), max_size=20
+    st.builds(Access, PATHS, st.integers(1, 31).map(Use)), max_size=20
 ).map(tuple)  # fmt: skip
 
 
@@ -66,6 +67,17 @@ def test_uses_and_paths_that_no_collector_writes_are_left_to_the_codec(
     message = encode(Kind.FILE_ACCESS, record)
     assert access_batches.read(message) is None
     assert whatever(message) == generally(message)
+
+
+@pytest.mark.parametrize("path", [b"/bin/a\0", b"/\0", b"/bin/\0/b"])
+def test_a_path_with_a_nul_is_refused(path: bytes) -> None:
+    """In the state it would take the place of others that were used."""
+    record = decode(Kind.FILE_ACCESS, encode_batch(batch(0, 10, [b"/bin/a"])))
+    record["accesses"].insert(0, {"path": path, "use": 1})
+    message = encode(Kind.FILE_ACCESS, record)
+    assert access_batches.read(message) is None
+    with pytest.raises(BadRecordError, match="NUL"):
+        decode_batch(message)
 
 
 def test_a_list_in_several_blocks_is_read() -> None:

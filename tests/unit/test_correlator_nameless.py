@@ -3,26 +3,17 @@ was seen whole, whichever of the two is seen first; over partitions and workers:
 tests/integration/test_correlator_nameless.py."""
 
 import asyncio
-import json
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import cache
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.documents import decode_document
-from schemas.messages import encode_batch, encode_chunk, split_scan
-from services.correlator.intake import Intake, NotRememberedError
-from services.correlator.partitions import Partitions
-from services.correlator.publisher import Publisher
-from services.correlator.settings import CorrelatorSettings
-from services.correlator.state import State
-from services.correlator.tables import Receipts
+from services.correlator.intake import NotRememberedError
 from tests.unit.factories import CONFIG, IMAGE, INDEX, JOB, MANIFEST, WEB, batch, package, scan
+from tests.unit.worker import Worker
 from vexstream import nameless
 from vexstream.evidence import Batch
 from vexstream.identity import NO_IMAGE, Digest, Image, Workload
@@ -33,60 +24,6 @@ LAYERS, OTHER_LAYERS = Digest("sha256:" + "1" * 64), Digest("sha256:" + "2" * 64
 SCAN = replace(scan([package("idle", b"/bin/idle")], [Finding("CVE-1", "idle")]), layers=LAYERS)
 NAMELESS = Image(NO_IMAGE, (), IMAGE.names)
 DAY = AFTERWARDS_US // 1_000_000
-
-
-class Worker:
-    """An intake and a publisher of the only partition, with tables in memory."""
-
-    def __init__(self) -> None:
-        self.evidence: dict[bytes, bytes] = {}
-        self._scans: dict[bytes, bytes] = {}
-        self._published: dict[bytes, bytes] = {}
-        self.said: dict[str, str] = {}
-        """Image -> why nothing is ruled out of it, else the status."""
-        self.bodies: dict[str, bytes] = {}
-        self.restart()
-
-    def restart(self) -> None:
-        """Another worker takes over, with what was written down and published."""
-        sender: Any = self
-        dead: Any = None
-        partitions = Partitions(1, sender)
-        self.state = State(self.evidence, self._scans, self._published, 10**6, partitions.of)
-        self._publisher = Publisher(
-            CorrelatorSettings(learning_period_seconds=10), sender, self.state, dead,
-            Receipts([], lambda _: None),
-        )  # fmt: skip
-        self._intake = Intake(self.state, self._publisher, partitions)
-        self._publisher.newest_us = self._intake.newest_us
-        self.state.rebuild(lambda _: True)
-        self._intake.recall()
-        self._publisher.reset()
-
-    async def send_and_wait(self, topic: str, key: bytes, value: bytes) -> None:
-        if topic.endswith("vex-document"):
-            body = self.bodies[key.decode()] = decode_document(value).body
-            if body:
-                (statement,) = json.loads(body)["statements"]
-                self.said[key.decode()] = statement.get("status_notes") or statement["status"]
-
-    async def use(self, told: Batch | Scan) -> None:
-        if isinstance(told, Batch):
-            message = SimpleNamespace(value=encode_batch(told), partition=0, headers=())
-            await self._intake.batch(message)
-            return
-        for chunk in split_scan(told):
-            await self._intake.chunk(SimpleNamespace(value=encode_chunk(chunk), partition=0))
-
-    async def flush(self) -> None:
-        await self._publisher.flush()
-
-    async def take(self, told: Batch | Scan) -> list[str]:
-        """What is published then."""
-        self.said = {}
-        await self.use(told)
-        await self.flush()
-        return list(self.said.values())
 
 
 async def test_a_workload_that_is_seen_whole_under_its_name_is_covered() -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from services.correlator.store import published_of, restore_container, unpack_files
+from services.correlator.store import container_bytes, published_of, restore_container, unpack_files
 from vexstream.correlation import Correlation, Published
 from vexstream.evidence import FileUse
-from vexstream.identity import Digest, Workload
-from vexstream.observation import Container
+from vexstream.identity import Digest, Image, Workload
+from vexstream.observation import Container, Place
 
 _DIGEST = Digest("sha256:" + "a" * 64)
 _WORKLOAD = Workload("shop", "cart", "web")
@@ -48,9 +48,18 @@ def test_files_of_the_first_release_are_read() -> None:
 def test_a_container_of_the_first_release_and_of_a_newer_one_is_read(newer: dict[str, Any]) -> None:
     restored = _restored(_CONTAINER | newer)
     assert restored == Container(
-        "node-1", _WORKLOAD, 5, 10, 5, 20, clean=[(5, 20)],
+        "node-1", _WORKLOAD, 5, 10, 5, 20, clean=[(5, 20, "")],
         lossy={(20, 21): (2, ("ring_buffer",))}, open={}, ended=(30, 0),
     )  # fmt: skip
+
+
+def test_what_was_observed_before_the_upgrade_goes_on_after_it() -> None:
+    restored = _restored(_CONTAINER | {"lossy": []})
+    restored.observe(20, 30, 0, (), Place("run"))
+    again = _restored(json.loads(container_bytes(restored, Image(_DIGEST, (), ("web:1",)))))
+    assert again.clean == restored.clean == [(5, 30, "run")]
+    again.observe(30, 40, 0, (), Place("another run"))
+    assert again.seen_whole_until() == 30
 
 
 def test_a_container_of_before_ends_were_known_is_read() -> None:

@@ -83,4 +83,11 @@ def test_digests_and_names_of_an_image_add_up() -> None:
 
 
 def test_union_joins_what_touches() -> None:
-    assert union([(5, 6), (0, 2), (2, 3), (8, 9), (1, 2)]) == [(0, 3), (5, 6), (8, 9)]
+    assert union([(5, 6, "r"), (0, 2, "r"), (2, 3, "r"), (8, 9, "r"), (1, 2, "r")]) == [
+        (0, 3, "r"), (5, 6, "r"), (8, 9, "r"),
+    ]  # fmt: skip
+
+
+def test_union_joins_runs_no_more_than_one_with_what_has_none() -> None:
+    assert union([(0, 2, "r"), (1, 3, "s"), (2, 5, "r")]) == [(0, 5, "r"), (1, 3, "s")]
+    assert union([(0, 2, ""), (2, 3, "r"), (3, 9, "s")]) == [(0, 3, "r"), (3, 9, "s")]

@@ -46,7 +46,7 @@ images = st.builds(
     st.sets(digests, max_size=3).map(lambda many: tuple(sorted(many))),
     st.sets(texts, max_size=3).map(lambda many: tuple(sorted(many))),
 )
-names = st.binary(min_size=1, max_size=20).filter(lambda raw: b"/" not in raw)
+names = st.binary(min_size=1, max_size=20).filter(lambda raw: not {*b"/\0"} & {*raw})
 paths = st.lists(names, min_size=1, max_size=4).map(lambda parts: b"/" + b"/".join(parts))
 uses = st.integers(0, 31).map(Use)
 accesses = st.lists(st.builds(Access, paths, uses), max_size=5).map(tuple)

@@ -72,7 +72,7 @@ def test_a_year_of_flapping_stays_small() -> None:
 
 def test_an_unbroken_observation_is_one_span_however_long() -> None:
     container = observed([(second, second + 1, 0) for second in range(20_000)])
-    assert container.clean == [(0, 20_000)]
+    assert container.clean == [(0, 20_000, "")]
 
 
 @given(st.integers(1, 4), st.sets(st.integers(0, 3)), st.randoms())
@@ -90,6 +90,17 @@ def test_an_interval_counts_once_all_its_parts_are_here(
     assert container.seen_whole_until() == (9 if whole else None)
     assert bool(container.open) != whole
     assert not any(container.observe(start, end, 0, [], place) for start, end, place in deliveries)
+
+
+def test_a_new_run_of_the_collector_never_goes_on_from_the_one_before() -> None:
+    """Its clock may have been set back while nothing was observed."""
+    container = Container("node", WEB, 0)
+    container.observe(0, 4, 0, [], Place("one"))
+    for start, end in [(3, 9), (4, 9)]:
+        container.observe(start, end, 0, [], Place("two"))
+    assert container.seen_whole_until() == 4
+    container.observe(4, 5, 0, [], Place("one"))
+    assert container.seen_whole_until() == 5
 
 
 def test_parts_of_a_collector_that_does_not_count_them_wait_for_nothing() -> None:
