@@ -38,7 +38,7 @@ def decode_decision(message: bytes, key: bytes) -> Decision:
 
 def _check(decision: Decision) -> None:
     why = problem(decision)
-    for time_us in (decision.decided_at_us, decision.issued_at_us):
+    for time_us in (decision.decided_at_us, decision.issued_at_us, decision.given_at_us):
         if why is None and not 0 <= time_us <= MAX_TIME_US:
             why = f"{time_us} is no time between 1970 and 9999"
     if why is not None:

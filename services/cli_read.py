@@ -11,7 +11,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -291,24 +291,28 @@ def _parsed(lines: Iterator[str]) -> Iterator[dict[str, str]]:
 
 
 def _print_document(statements: list[dict[str, Any]]) -> None:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = _UNBROKEN  # a statement a line, and nothing cut: for grep and the like
-    table = Table(box=None, pad_edge=False)
-    for column in ("Vulnerability", "Package", "Status", "Why"):
-        table.add_column(column, overflow="fold")
     order = list(_STYLES)
     counts = dict.fromkeys(order, 0)
+    rows: list[list[str | Text]] = []
     for one in sorted(statements, key=lambda s: (order.index(s["status"]), _name(s))):
         counts[one["status"]] += 1
         why = one.get("impact_statement") or one.get("status_notes") or ""
-        table.add_row(_text(_name(one)), _text(_package(one)), _status(one["status"]), _text(why))
-    _print_table(console, table)
-    console.print(", ".join(f"{number} {status}" for status, number in counts.items()))
+        rows.append([_name(one), _package(one), _status(one["status"]), why])
+    print_table(("Vulnerability", "Package", "Status", "Why"), rows)
+    typer.echo(", ".join(f"{number} {status}" for status, number in counts.items()))
 
 
-def _print_table(console: Console, table: Table) -> None:
-    """A terminal needs the width of the last column; who reads lines does not want it."""
+def print_table(columns: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> None:
+    """On a terminal as wide as it is; elsewhere a row a line, and nothing cut: for grep and the
+    like. A terminal needs the width of the last column; who reads lines does not want it."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _UNBROKEN
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else _text(cell) for cell in row))
     if console.is_terminal:
         console.print(table)
         return

@@ -1,5 +1,5 @@
-"""``vexstream vendor-vex give`` and ``withdraw``: documents of vendors, given to the API or taken
-back.
+"""``vexstream vendor-vex list``, ``give`` and ``withdraw``: documents of vendors that the API was
+given, given to it, taken back.
 
 Exit status: 0 done; 1 something newer is known, or it was withdrawn: nothing was changed; 2 the
 command line is wrong, or the document cannot be used; 3 there is no such document; 4 the API cannot
@@ -10,6 +10,7 @@ import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import parse_qsl, urlsplit
 
 import typer
 
@@ -24,20 +25,60 @@ from services.cli_read import (
     api_client,
     fail,
     plain,
+    print_table,
     read_object,
     refusal,
 )
 
 _WRONG_USE = 2
+_COLUMNS = (
+    "Document", "Author", "Version", "Issued", "Given", "Hold", "Superseded", "Withdrawn",
+    "In doubt", "State",
+)  # fmt: skip
 _STATUSES = {404: ABSENT, 409: FOUND, 413: _WRONG_USE, 422: _WRONG_USE}
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
     group = typer.Typer(no_args_is_help=True, help="Documents of vendors.")
+    group.command("list")(list_)
     group.command("give")(give)
     group.command("withdraw")(withdraw)
     app.add_typer(group, name="vendor-vex")
+
+
+def list_(
+    document: Annotated[
+        str | None, typer.Argument(help="Only this: its @id (OpenVEX) or tracking id (CSAF)")
+    ] = None,
+    url: Url = LOCAL,
+    token: Token = None,
+    name: Annotated[
+        str | None, typer.Option(help="Only those with this in the id or the author")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the vendors' documents that were given, and what became of each.
+
+    Exit status: 0 they are listed, 3 there is no such document, 4 the API cannot be used.
+    """
+    asked = {"document": document, "name": name, "limit": "200"}
+    parameters = {key: value for key, value in asked.items() if value is not None}
+    page = _ask("GET", url, token, parameters)
+    items = list(page["items"])
+    while page["next"]:
+        cursor = _cursor(page["next"])  # the address itself may name another host than ours
+        page = _ask("GET", url, token, parameters | {"cursor": cursor})
+        items += page["items"]
+    nameless = page["statements_without_document"]
+    if as_json:
+        typer.echo(json.dumps({"items": items, "statements_without_document": nameless}))
+        return
+    if items:
+        print_table(_COLUMNS, [_row(one) for one in items])
+    typer.echo(f"{len(items)} documents" if len(items) != 1 else "1 document")
+    if nameless:
+        typer.echo(f"{nameless} statements hold of documents without an id, which are not listed")
 
 
 def give(
@@ -92,6 +133,20 @@ def withdraw(
     typer.echo(plain(f"{done['document']} is withdrawn: {done['decisions']} statements held"))
     for name in ("withdrawn", "in_doubt"):
         _list(name, done[name])
+
+
+def _cursor(address: str) -> str:
+    return dict(parse_qsl(urlsplit(address).query)).get("cursor", "")
+
+
+def _row(one: dict[str, Any]) -> list[str]:
+    given = [str(one[name]) for name in ("given_at", "given_by") if one[name]]
+    state = ", ".join(f"{count} {status}" for status, count in one["statuses"].items())
+    if one["withdrawal"]:
+        state = f"withdrawn by {one['withdrawal']['by']} at {one['withdrawal']['at']}"
+    figures = [str(one[name]) for name in ("holding", "superseded", "withdrawn", "in_doubt")]
+    about = [one["document"], one["author"], one["version"], one["issued_at"] or ""]
+    return [*map(str, about), " by ".join(given), *figures, state]
 
 
 def _ask(

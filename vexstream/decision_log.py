@@ -109,6 +109,10 @@ class Decisions:
         self._said: dict[bytes, Said] = {}
         self._of_document: defaultdict[bytes, set[bytes]] = defaultdict(set)
         """Keys under which a document ever said something, by the key of its editions."""
+        self._without_document: set[bytes] = set()
+        """Keys under which a vendor's document without an id ever said something."""
+        self.revision = 0
+        """Another one after each change."""
         self._index: _Index | None = None
         for decision in decisions:
             self.take(decision.key, decision)
@@ -118,11 +122,14 @@ class Decisions:
         said = self._said.setdefault(key, Said())
         if isinstance(record, Decision) and record.edition_key:
             self._of_document[record.edition_key].update(() if record.is_edition else (key,))
+        elif isinstance(record, Decision) and record.source is not DecisionSource.HUMAN:
+            self._without_document.add(key)
         before = (said.newest, said.in_doubt)
         said.take(record, at, mends)
         changed = before != (said.newest, said.in_doubt)
         if changed:
             self._index = None
+            self.revision += 1
         return changed
 
     def said(self, key: bytes) -> Said:
@@ -135,14 +142,21 @@ class Decisions:
         return self.said(key).newest if key else None
 
     def documents(self) -> Iterable[bytes]:
-        """The keys of the editions of all documents that ever said something."""
-        return self._of_document.keys()
+        """The keys of the editions of all documents that ever said something, as they are now."""
+        return tuple(self._of_document)
 
     def of_document(self, key: bytes) -> list[Decision]:
         """The newest of a document under each key that can be read, its edition first."""
         keys = (key, *sorted(self._of_document.get(key, ())))
         newest = [said.newest for said in map(self.said, keys)]
         return [d for d in newest if d and d.edition_key == key]
+
+    def without_document(self) -> int:
+        """How many statements hold of vendors' documents that bear no id."""
+        found = map(self.said, tuple(self._without_document))
+        return sum(
+            1 for said in found if said.newest and not said.newest.edition_key and not said.in_doubt
+        )
 
     def in_doubt_of(self, key: bytes) -> list[bytes]:
         """Keys under which a document said something before a record that cannot be read."""

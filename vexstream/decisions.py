@@ -16,7 +16,7 @@ as a whole (withdrawals.py). Which decisions hold: decision_log.py.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import unquote
 
@@ -67,6 +67,10 @@ class Decision:
     issued_at_us: int = 0
     document_version: str = ""
     withdrawn: bool = False
+    # How a document came to us; of its edition alone, and it makes no edition another one.
+    statements: int = field(default=0, compare=False, repr=False)
+    given_at_us: int = field(default=0, compare=False, repr=False)
+    given_by: str = field(default="", compare=False, repr=False)
 
     @property
     def key(self) -> bytes:

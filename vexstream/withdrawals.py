@@ -89,4 +89,7 @@ def withdrawal(known: Decisions, key: bytes, by: str, now_us: int) -> Decision:
         issued_at_us=issued_at_us,
         document_version=version,
         withdrawn=True,
+        statements=before.statements if before else 0,
+        given_at_us=before.given_at_us if before else 0,
+        given_by=before.given_by if before else "",
     )

@@ -21,6 +21,7 @@ from services.api import (
     page_routes,
     problems,
     stream,
+    vendor_documents,
     vendor_vex,
     versions,
     vex,
@@ -43,6 +44,7 @@ from services.api.state import State
 from services.api.subjects import subjects
 from services.common import tasks
 from services.common.kafka import connection
+from vexstream.vendor_documents import Descriptions
 
 log = structlog.get_logger()
 
@@ -55,7 +57,7 @@ Errors are problem documents (RFC 9457, `application/problem+json`); their `type
 _ROUTED = (
     vex, versions, evidence, attestation, vex_repository, images, image_statements, fleet,
     vulnerabilities, stream,
-    writes, vendor_vex, comments, whoami, ops, page_routes,
+    writes, vendor_documents, vendor_vex, comments, whoami, ops, page_routes,
 )  # fmt: skip
 
 
@@ -89,6 +91,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
                 tokens,
                 Figures(database),
                 Bodies(settings.cached_documents_mib * 1024 * 1024),
+                Descriptions(),
             )
             stack.push_async_callback(state.outbox.close)
             app.state.vexstream = state

@@ -50,6 +50,15 @@ class DecisionFollower:
         self._waiting: list[asyncio.Future[Decisions]] = []
         self._touched: set[bytes] = set()
         self._decisions = Decisions()
+        self._known: Decisions | None = None
+
+    async def known(self) -> Decisions:
+        """What the topic said a moment ago, or when the broker was last there.
+
+        Raises:
+            ProblemError: 503, it was not there since the start.
+        """
+        return self._known if self._known is not None else await self.caught_up()
 
     async def caught_up(self) -> Decisions:
         """What the topic says, with all that was on it at the time of the call.
@@ -97,6 +106,7 @@ class DecisionFollower:
                 except BaseException:
                     self._waiting += waiting
                     raise
+                self._known = self._decisions
                 for one in waiting:
                     if not one.done():
                         one.set_result(self._decisions)

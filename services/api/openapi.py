@@ -97,6 +97,10 @@ EVIDENCE_RESPONSES: Responses = {
         problems.DATABASE_UNAVAILABLE,
     ),
 }
+VENDOR_DOCUMENTS_RESPONSES: Responses = {
+    304: {"description": "The client has this list already"},
+    **_problems(problems.UNKNOWN_DOCUMENT, problems.INVALID_REQUEST, problems.KAFKA_UNAVAILABLE),
+}
 STREAM_RESPONSES: Responses = {
     200: {
         "description": "Events until the client goes",

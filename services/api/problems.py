@@ -124,7 +124,8 @@ TOO_LARGE = Kind(
 )  # fmt: skip
 KAFKA_UNAVAILABLE = Kind(
     "kafka-unavailable", 503, "Kafka cannot be reached now",
-    "What was sent could not be handed on. Reads are not concerned.",
+    "What was sent could not be handed on. Reads are not concerned, save GET /vendor-vex of a "
+    "replica that has not reached Kafka since its start.",
 )  # fmt: skip
 INVALID_REQUEST = Kind(
     "invalid-request", 422, "A part of the request is not valid",

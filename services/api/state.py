@@ -15,6 +15,7 @@ from services.api.problems import BAD_DIGEST, ProblemError
 from services.api.projection import Projection
 from services.api.settings import ApiSettings
 from vexstream.identity import BadDigestError, Digest, parse_digest
+from vexstream.vendor_documents import Descriptions
 
 
 @dataclass(slots=True)
@@ -32,6 +33,7 @@ class State:
     tokens: Tokens
     figures: Figures
     bodies: Bodies
+    descriptions: Descriptions
     fault: str | None = None
 
 

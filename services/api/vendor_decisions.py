@@ -9,7 +9,7 @@ follows the topic mends it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from schemas.decisions import encode_decision
 from services.api.decision_follower import DecisionFollower
@@ -47,6 +47,15 @@ class Withdrawn:
     """Keys that stay in doubt: of a record in its place nobody knows what it says."""
     left: Sequence[Decision]
     """What holds of it still: it came meanwhile and was not meant."""
+
+
+def given(parsed: Parsed, by: str, now_us: int) -> Parsed:
+    """The document with what its edition tells of how it came."""
+    if parsed.edition is None:
+        return parsed
+    count = len(parsed.decisions)
+    told = replace(parsed.edition, statements=count, given_at_us=now_us, given_by=by)
+    return replace(parsed, edition=told)
 
 
 async def hand_in(

@@ -14,7 +14,7 @@ from services.api.access import Right, Token
 from services.api.openapi import WRITE_RESPONSES
 from services.api.problems import ProblemError
 from services.api.state import state_of
-from services.api.vendor_decisions import hand_in, take_back
+from services.api.vendor_decisions import given, hand_in, take_back
 from services.api.writes import authorized, bearer, encoded
 from vexstream import withdrawals
 from vexstream.decision_log import Decisions
@@ -78,7 +78,7 @@ class VendorVexWithdrawn(BaseModel):
 )
 async def vendor_vex(
     request: Request,
-    _: Vendor,
+    token: Vendor,
     again: Annotated[
         bool, Query(description="Take it although this version of it was withdrawn")
     ] = False,
@@ -91,7 +91,7 @@ async def vendor_vex(
     where this version of it was withdrawn.
     """
     state = state_of(request)
-    parsed = await _parsed(request)
+    parsed = given(await _parsed(request), f"token {token.name}", time.time_ns() // 1000)
     done = await hand_in(state.decisions, state.outbox, parsed, again=again)
     if done.withdrawn_by is not None:
         raise _was_withdrawn(done.withdrawn_by)

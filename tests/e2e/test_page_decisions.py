@@ -117,3 +117,35 @@ def test_who_may_not_decide_is_told_so(where: Site, chromium: "Browser") -> None
         box = open_evidence(page, "CVE-2099-0001")
         box.get_by_text("The token bob has no scope decide.").wait_for()
         assert box.locator("form").count() == 0
+
+
+def test_a_vendors_document_is_listed_and_withdrawn(where: Site, chromium: "Browser") -> None:
+    document = f"https://vendor.example/{HOSTILE}"
+    said = {
+        "@context": "https://openvex.dev/ns/v0.2.0", "@id": document, "version": 1,
+        "author": f"Vendor {HOSTILE}", "timestamp": "2024-01-01T00:00:00Z",
+        "statements": [{
+            "vulnerability": {"name": "CVE-2099-0009"}, "status": "fixed",
+            "products": [{"@id": "pkg:deb/debian/nowhere@1"}],
+        }],
+    }  # fmt: skip
+    bearer = {"Authorization": f"Bearer {DECIDER}"}
+    given = httpx.post(f"{where.url}/vendor-vex", json=said, headers=bearer, timeout=60)
+    assert given.status_code == 202, given.text
+    with opened(chromium) as page:
+        go(page, where, "fleet")
+        page.get_by_role("link", name="Vendors").click()
+        row = page.locator("tr.vendor", has_text=HOSTILE)
+        row.wait_for()
+        assert "by token alice" in row.inner_text()
+        row.locator("button.open").click()
+        assert page.get_by_role("button", name="Withdraw the vendor's document").count() == 0
+        sign_in(page, DECIDER)
+        row.locator("button.open").click()
+        button = page.get_by_role("button", name="Withdraw the vendor's document")
+        button.click()
+        page.get_by_role("button", name="for every image").click()
+        page.locator("#toast").get_by_text("Withdrawn").wait_for()
+        page.get_by_role("button", name="Changed meanwhile: show").click()
+        row.get_by_text("by token alice").nth(1).wait_for()
+        assert "withdrawn" in row.inner_text()

@@ -20,6 +20,7 @@ PAGES = {
     "documents": f"#/image/{PLAIN_IMAGE}/documents",
     "awaiting": f"#/image/{image(39).config_digest}",
     "vulnerability": "#/cve/CVE-2099-0002",
+    "vendors": "#/vendors",
     "unknown": f"#/image/sha256:{'0' * 64}",
 }
 

@@ -39,6 +39,16 @@ _ANSWERS: dict[str, bytes] = {
     f"/vex/{_OTHER}": _DOCUMENT,
     f"/vex/{_OTHER}/attestation": bundle_bytes(attest(_DOCUMENT, TWO_DIGESTS, _SIGNER)),
 }
+_KNOWN = {
+    "document": "known", "author": "ACME", "version": "2", "issued_at": "2024-01-01T00:00:00.000Z",
+    "given_at": None, "given_by": None, "holding": 1, "superseded": 0, "withdrawn": 0,
+    "in_doubt": 0, "statuses": {"fixed": 1}, "withdrawal": None,
+}  # fmt: skip
+_LIST = {"items": [_KNOWN], "documents": 1, "statements_without_document": 0, "next": None}
+_ANSWERS |= {
+    "/vendor-vex?limit=200": json.dumps(_LIST).encode(),
+    "/vendor-vex?document=known&limit=200": json.dumps(_LIST).encode(),
+}
 _TAKEN = b'{"decisions": 1, "skipped": ["a"], "superseded": [], "withdrawn": []}'
 _GONE = b'{"document": "known version 2", "decisions": 1, "withdrawn": ["a"], "in_doubt": []}'
 
@@ -151,6 +161,8 @@ _COMMANDS = {
     ],
     ("verify", 3): ["NOTHING --key KEY"],
     ("vendor-vex", 0): [
+        "list API",
+        "list known API --json",
         "give GIVEN API",
         "give WITHDRAWN API --again --json",
         "withdraw known API",
@@ -158,8 +170,11 @@ _COMMANDS = {
     ],
     ("vendor-vex", 1): ["give WITHDRAWN API", "withdraw known API --version 1"],
     ("vendor-vex", 2): ["give JUNK API", "give /no/file API", "withdraw API"],
-    ("vendor-vex", 3): ["withdraw unknown API"],
+    ("vendor-vex", 3): ["list unknown API", "withdraw unknown API"],
     ("vendor-vex", 4): [
+        "list AWAY",
+        "list REFUSED",
+        "list PORTAL",
         "give GIVEN AWAY",
         "give GIVEN REFUSED",
         "withdraw known REFUSED",

@@ -82,7 +82,7 @@ export function query(parameters) {
 export function here(next) {
   if (!next) return null;
   const { pathname, search } = new URL(next);
-  return pathname.replace(/^.*?\/(images|vulnerabilities|vex|fleet)(?=\/|$)/, "$1") + search;
+  return pathname.replace(/^.*?\/(images|vulnerabilities|vex|fleet|vendor-vex)(?=\/|$)/, "$1") + search;
 }
 
 let following = null;

@@ -5,6 +5,7 @@ import { debounce, main, plain } from "./dom.js";
 import { fleet } from "./fleet.js";
 import { image } from "./image.js";
 import { askForToken } from "./problem.js";
+import { vendors } from "./vendors.js";
 import { vulnerability } from "./vulnerability.js";
 
 const THEMES = ["system", "light", "dark"];
@@ -38,6 +39,7 @@ function route() {
   window.scrollTo(0, 0);
   if (kind === "image" && name) view = image(decoded(name).replace(/[^A-Za-z0-9:]/g, ""), part, asked);
   else if (kind === "cve" && name) view = vulnerability(decoded(name), asked);
+  else if (kind === "vendors") view = vendors(asked);
   else view = fleet(asked);
   if (document.activeElement !== search) search.value = kind ? "" : asked.q || "";
 }
@@ -63,7 +65,7 @@ const listen = () => follow((kind, data) => view.onEvent(kind, data), (on) => {
 });
 
 document.getElementById("search").addEventListener("submit", (event) => { event.preventDefault(); go(); });
-search.addEventListener("input", debounce(() => { if (!location.hash.startsWith("#/image") && !location.hash.startsWith("#/cve")) go(); }, 250));
+search.addEventListener("input", debounce(() => { if (/^(#\/?(\?|$)|$)/.test(location.hash)) go(); }, 250));
 document.getElementById("theme").addEventListener("click", () => {
   const next = THEMES[(THEMES.indexOf(document.documentElement.dataset.theme) + 1) % THEMES.length];
   localStorage.setItem("theme", next);

@@ -4,6 +4,7 @@ import { get, post, token, withdraw } from "./api.js";
 import { h, toast } from "./dom.js";
 import { plural, STATUS, STATUSES, time, words } from "./format.js";
 import { askForToken } from "./problem.js";
+import { withdrawButton } from "./vendors.js";
 
 const JUSTIFICATIONS = [
   "component_not_present", "vulnerable_code_not_present", "vulnerable_code_not_in_execute_path",
@@ -13,7 +14,7 @@ const JUSTIFICATIONS = [
 let known = { token: null, answer: null };
 
 /** What our token may do; asked for once a token. */
-async function rights() {
+export async function rights() {
   if (!token.get()) return { name: null, scopes: [] };
   if (known.token !== token.get()) known = { token: token.get(), answer: get("whoami") };
   return known.answer;
@@ -103,21 +104,7 @@ function form(digest, statement, mine, commented) {
   function undo() {
     const button = (click, text) => h("button", { type: "button", class: "withdraw", on: { click } }, text);
     if (!document_) return statement.decided ? button(takeBack, "Withdraw the decision") : null;
-    return mine.scopes.includes("vendor-vex") ? button(withdrawDocument, "Withdraw the vendor's document") : null;
-  }
-
-  async function withdrawDocument(event) {
-    const sure = `Withdraw ${document_} for every image`;
-    if (event.currentTarget.textContent !== sure) {
-      event.currentTarget.textContent = sure;
-      return;
-    }
-    try {
-      await withdraw(`vendor-vex?${new URLSearchParams({ document: document_ })}`);
-      toast("Withdrawn: its statements follow observation again.");
-    } catch (error) {
-      toast(error.message);
-    }
+    return mine.scopes.includes("vendor-vex") ? withdrawButton({ document: document_ }, () => {}) : null;
   }
 
   async function takeBack() {
