@@ -17,13 +17,16 @@ workload open for that image until another of its containers was seen whole, how
 ended. The same has to hold here: so each container is remembered, without a limit of time, and told
 to every image that is known later, or by more. Then it does not matter what comes first.
 
+That takes no longer for their number: an image is told again of all when it is known by more than
+before, and one of them is told to the images that are known by what it bears (``Images``).
+
 They are bounded by their number: ``MAX_REMEMBERED`` a partition. One for which there is no room is
 to be treated as a record that nobody could read (vexstream/unreadable.py).
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Mapping, Set
+from dataclasses import dataclass, field
 
 from vexstream.evidence import Batch, Evidence
 from vexstream.identity import NO_IMAGE, Digest, Image
@@ -40,7 +43,8 @@ _DOCKER_HUB = ("docker.io/", "index.docker.io/", "registry-1.docker.io/")
 _OFFICIAL = "library/"
 
 _Node = tuple[str, str]
-"""A node and its cluster: nodes of one name are in several."""
+"""A node and its cluster: nodes of one name are in several. Where a namespace may be the cluster, a
+container is on the nodes of both."""
 
 
 def is_nameless(image: Image) -> bool:
@@ -86,16 +90,39 @@ def nameless_in(batch: Batch) -> Nameless:
 
 def may_be(told: Nameless, evidence: Evidence, read: Read = UNREAD) -> bool:
     """Whether it may run the image."""
+    bears = _bears(told, evidence.image, read)
+    return _was_beside(told, _first_on(evidence)) if bears is None else bears
+
+
+def _bears(told: Nameless, image: Image, read: Read) -> bool | None:
+    """Whether it bears something of the image; None where it bears nothing."""
     if told.asked.layers is not None and (read.layers is not None or not read.is_there):
         return told.asked.layers == read.layers
     asked = set(_aliases(told.asked))
-    if asked:
-        return not asked.isdisjoint({*_aliases(evidence.image), *read.manifests})
-    here, until_us = _node(told.container), (told.container.last_seen_us or 0) + AFTERWARDS_US
-    return any(
-        container.started_at_us <= until_us and _node(container) == here
-        for container in evidence.containers.values()
-    )
+    return not asked.isdisjoint({*_aliases(image), *read.manifests}) if asked else None
+
+
+def _was_beside(told: Nameless, first_us: Mapping[_Node, int]) -> bool:
+    until_us = (told.container.last_seen_us or 0) + AFTERWARDS_US
+    return any(first_us.get(node, until_us + 1) <= until_us for node in _nodes(told.container))
+
+
+def _first_on(evidence: Evidence) -> dict[_Node, int]:
+    """When the first container of an image was made, on each node."""
+    first_us: dict[_Node, int] = {}
+    for container in evidence.containers.values():
+        _note_first(first_us, container)
+    return first_us
+
+
+def _note_first(first_us: dict[_Node, int], container: Container) -> bool:
+    earlier = [
+        node
+        for node in _nodes(container)
+        if container.started_at_us < first_us.get(node, container.started_at_us + 1)
+    ]
+    first_us.update(dict.fromkeys(earlier, container.started_at_us))
+    return bool(earlier)
 
 
 class Remembered:
@@ -127,17 +154,68 @@ class Remembered:
         else:
             known.container.add_losses(told.container)
         if not _aliases(known.asked):
-            self._by_node[_node(known.container)][known.identifier] = known
+            for node in _nodes(known.container):
+                self._by_node[node][known.identifier] = known
         return known
 
     def that_may_be(self, evidence: Evidence, read: Read = UNREAD) -> list[Nameless]:
         """Those that may run the image."""
         aliases = {*_aliases(evidence.image), *read.manifests, read.layers} - {None}
         found = [told for alias in aliases for told in self._by_alias.get(alias, ())]
-        if self._by_node:
-            nodes = {_node(container) for container in evidence.containers.values()}
-            found += [told for node in nodes for told in self._by_node.get(node, {}).values()]
-        return [told for told in found if may_be(told, evidence, read)]
+        found = [told for told in found if _bears(told, evidence.image, read)]
+        return found + (self._beside(evidence, read) if self._by_node else [])
+
+    def _beside(self, evidence: Evidence, read: Read) -> list[Nameless]:
+        first_us = _first_on(evidence)
+        here: dict[str, Nameless] = {}
+        for node in first_us:
+            here |= self._by_node.get(node, {})
+        bears = ((told, _bears(told, evidence.image, read)) for told in here.values())
+        return [
+            told
+            for told, whether in bears
+            if (_was_beside(told, first_us) if whether is None else whether)
+        ]
+
+
+class Images:
+    """What is known of the images of a worker that tells which nameless containers they may be."""
+
+    def __init__(self) -> None:
+        self._known: dict[Digest, _Known] = {}
+        self._by: defaultdict[Hashable, set[Digest]] = defaultdict(set)
+        """By names, digests, layers and nodes."""
+
+    def learn(self, digest: Digest, image: Image, read: Read, container: Container | None) -> bool:
+        """Takes note of what is known of an image, and of one of its containers; says whether it
+        may be more of those that nobody can name than before."""
+        known = self._known.get(digest)
+        if known is None:
+            known = self._known[digest] = _Known()
+        news = (known.image, known.read) != (image, read)
+        if news:
+            known.image, known.read = image, read
+            for by in {*_aliases(image), *read.manifests, read.layers}:
+                self._by[by].add(digest)
+        if container is not None and _note_first(known.first_us, container):
+            news = True
+            for node in _nodes(container):
+                self._by[node].add(digest)
+        return news
+
+    def perhaps(self, told: Nameless) -> Set[Digest]:
+        """Those that a container may run, and more: ``may_be`` decides."""
+        by: list[Hashable] = [told.asked.layers, *_aliases(told.asked)]
+        if not _aliases(told.asked):
+            by += _nodes(told.container)
+        return set[Digest]().union(*(self._by.get(one, ()) for one in by if one is not None))
+
+
+@dataclass(slots=True)
+class _Known:
+    image: Image | None = None
+    read: Read | None = None
+    first_us: dict[_Node, int] = field(default_factory=dict)
 
 
 def tell(evidence: Evidence, remembered: Remembered, read: Read = UNREAD) -> list[Nameless]:
@@ -153,8 +231,11 @@ def tell(evidence: Evidence, remembered: Remembered, read: Read = UNREAD) -> lis
     return new
 
 
-def _node(container: Container) -> _Node:
-    return container.node, container.workload.namespace.rpartition("/")[0]
+def _nodes(container: Container) -> tuple[_Node, ...]:
+    namespace = container.workload.namespace
+    cluster, _, _ = namespace.rpartition("/")
+    clusters = (cluster,) if cluster or not namespace else ("", namespace)
+    return tuple((container.node, one) for one in clusters)
 
 
 def _aliases(image: Image) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from services.correlator.stages import Stage, minute, stage_of
 from services.correlator.state import State
 from vexstream.evidence import Batch
 from vexstream.identity import Digest
-from vexstream.nameless import MAX_REMEMBERED, Nameless, is_nameless, may_be, nameless_in
+from vexstream.nameless import MAX_REMEMBERED, Nameless, is_nameless, nameless_in
 from vexstream.observation import Container
 
 
@@ -63,7 +63,7 @@ class Intake:
         metrics.MERGED_BATCHES.inc()
         told = nameless_in(batch)
         known = self._state.nameless.take(partition, told)
-        for digest in self._that_may_be(known or told, partition):
+        for digest in self._state.that_may_run(known or told, partition):
             self._tell(digest, known or told)
         if known is None:
             metrics.NAMELESS_NOT_REMEMBERED.inc()
@@ -71,15 +71,6 @@ class Intake:
                 f"{MAX_REMEMBERED} containers of images that nobody can name are remembered: which "
                 f"images that come later {told.identifier[:80]} may be is lost"
             )
-
-    def _that_may_be(self, told: Nameless, partition: int) -> list[Digest]:
-        return [
-            digest
-            for digest, correlation in self._state.correlations.items()
-            if self._partitions.of(digest) == partition
-            and correlation.evidence is not None
-            and may_be(told, correlation.evidence, self._state.read(digest))
-        ]
 
     def _tell(self, digest: Digest, told: Nameless) -> None:
         before = self._stage(digest, told.identifier)
@@ -95,14 +86,13 @@ class Intake:
     def _take(self, batch: Batch, partition: int) -> None:
         self._hear(partition, batch.observed_to_us)
         digest, identifier = batch.image.config_digest, batch.container
-        before, place = self._stage(digest, identifier), self._place(digest, identifier)
+        before = self._stage(digest, identifier)
         keep = bool(batch.lost) or before.matters or minute(batch.observed_to_us) != before.minute
         correlation, learnt = self._state.observe(batch, keep)
         metrics.ACCESSES.inc(len(batch.accesses))
         metrics.MERGED_BATCHES.inc()
         after = self._stage(digest, identifier)
-        more = learnt.image or place != self._place(digest, identifier)
-        more = more and self._state.tell_remembered(digest)
+        more = self._state.tell_remembered(digest)
         if more or learnt.accesses or learnt.image or before.standing != after.standing:
             self._publisher.changed(correlation.digest)
         if more or learnt.accesses or learnt.image or before.progress != after.progress:
@@ -125,13 +115,6 @@ class Intake:
 
     def _stage(self, digest: Digest, identifier: str) -> Stage:
         return stage_of(self._container(digest, identifier), self._publisher.policy.rules)
-
-    def _place(self, digest: Digest, identifier: str) -> tuple[object, ...] | None:
-        """What of a container tells whether another one may run its image."""
-        container = self._container(digest, identifier)
-        if container is None:
-            return None
-        return container.node, container.workload, container.started_at_us
 
     def _container(self, digest: Digest, identifier: str) -> Container | None:
         correlation = self._state.correlations.get(digest)

@@ -26,7 +26,7 @@ from services.correlator.remembered import NamelessTable, partition_of
 from vexstream.correlation import Correlation
 from vexstream.evidence import Batch, FileUse, Learnt
 from vexstream.identity import Digest, parse_digest
-from vexstream.nameless import Nameless, Read, tell
+from vexstream.nameless import Images, Nameless, Read, may_be, tell
 from vexstream.scan import Scan
 from vexstream.unreadable import Unread
 
@@ -55,6 +55,9 @@ class State:
         self._partition_of = partition_of
         self.unreadable = MarkTable(evidence)
         self.nameless = NamelessTable(evidence)
+        self._images = Images()
+        self._known_by_more: set[Digest] = set()
+        """Images that are to be told of all nameless containers again."""
         self._evidence = evidence
         self._scans = scans
         self._published = published
@@ -90,6 +93,8 @@ class State:
             self._use(correlation)
         if learnt.image or (learnt.container and keep_heartbeat):
             self._write_container(digest, batch.container)
+        if learnt.image or learnt.container:
+            self._learn(digest, batch.container)
         return correlation, learnt
 
     def tell(self, digest: Digest, told: Nameless) -> bool:
@@ -98,19 +103,41 @@ class State:
         if evidence is None or not evidence.add_losses(told.identifier, told.container):
             return False
         self._write_container(digest, told.identifier)
+        self._learn(digest, told.identifier)
         return True
 
     def tell_remembered(self, digest: Digest, *, write: bool = True) -> bool:
         """The same of all that are remembered. Without ``write`` it is not written down: outside an
         agent nothing can be, and it follows from what is."""
         evidence = self.correlations[digest].evidence
-        if evidence is None:
+        if evidence is None or digest not in self._known_by_more:
             return False
         remembered = self.nameless.of(self._partition_of(digest))
         new = tell(evidence, remembered, self.read(digest))
         for told in new if write else ():
             self._write_container(digest, told.identifier)
+        for told in new:
+            self._learn(digest, told.identifier)
+        self._known_by_more.discard(digest)
         return bool(new)
+
+    def that_may_run(self, told: Nameless, partition: int) -> list[Digest]:
+        """The images of a partition that a nameless container may run."""
+        return [
+            digest
+            for digest in sorted(self._images.perhaps(told))
+            if self._partition_of(digest) == partition
+            and (evidence := self.correlations[digest].evidence) is not None
+            and may_be(told, evidence, self.read(digest))
+        ]
+
+    def _learn(self, digest: Digest, identifier: str | None = None) -> None:
+        evidence = self.correlations[digest].evidence
+        if evidence is None:
+            return
+        container = None if identifier is None else evidence.containers[identifier]
+        if self._images.learn(digest, evidence.image, self.read(digest), container):
+            self._known_by_more.add(digest)
 
     def take_chunk(self, chunk: ScanChunk) -> Correlation | None:
         """Takes a part of a scan; the correlation whose scan has changed by it, or None."""
@@ -206,6 +233,7 @@ class State:
         entries = store.read_entries(digest, self._held[digest], scan)
         for key, value in entries.items():
             self._evidence[key] = value
+        self._learn(digest)
         return bool(entries)
 
     def _note_read_again(self, digest: Digest) -> bool:
@@ -298,6 +326,7 @@ class State:
         self.correlations, self._held, self.topic_ids = {}, {}, {}
         self.unreadable.clear()
         self.nameless.clear()
+        self._images, self._known_by_more = Images(), set()
         self._assembly, self._recent, self._weight = ScanAssembly(), OrderedDict(), 0
         self._rebuild_evidence(mine, owned)
         self._rebuild_scans(owned)
@@ -307,6 +336,8 @@ class State:
                 self.of(digest).published = store.published_of(value)
         for digest, correlation in self.correlations.items():
             correlation.unread = self._unread(digest)
+            for identifier in correlation.evidence.containers if correlation.evidence else ():
+                self._learn(digest, identifier)
             self.tell_remembered(digest, write=False)  # a crash may have come between the two
         metrics.DIGESTS.set(len(self.correlations))
 

@@ -18,6 +18,7 @@ from vexstream.nameless import (
     AFTERWARDS_US,
     REASON,
     UNREAD,
+    Images,
     Read,
     Remembered,
     may_be,
@@ -125,6 +126,15 @@ def test_without_a_name_it_may_be_any_image_that_ran_on_its_node() -> None:
     assert not may_be(nameless_in(NAMELESS), _ran(IMAGE, elsewhere)), "a node by the same name"
 
 
+@pytest.mark.parametrize(
+    ("namespace", "fits"), [("host-1", True), ("host-1/moby", True), ("host-2/moby", False)]
+)
+def test_a_plain_host_is_one_whatever_runs_containers_on_it(namespace: str, fits: bool) -> None:
+    """Docker's have no namespace of their own: what stands there is the host alone."""
+    told = replace(NAMELESS, workload=replace(WEB, namespace="host-1/default"))
+    assert may_be(nameless_in(told), _ran(IMAGE, replace(WEB, namespace=namespace))) == fits
+
+
 @pytest.mark.parametrize(("started", "fits"), [(9, True), (9 + DAY, True), (10 + DAY, False)])
 def test_without_a_name_it_is_none_that_came_to_its_node_long_after_its_end(
     started: int, fits: bool
@@ -141,6 +151,36 @@ def test_by_one_that_it_may_be_an_image_may_have_been_on_one_more_node() -> None
     )
     assert tell(_ran(IMAGE), _remembered(bare)) == []
     assert tell(_ran(IMAGE), _remembered(bare, named)) == [named, bare]
+
+
+_READ = [UNREAD, Read(True), Read(True, (MANIFEST,)), Read(True, (), LAYERS)]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([Image(CONFIG), IMAGE, Image(CONFIG, (), ("app:1",))]),
+                       st.sampled_from(_READ), st.sampled_from(["node-1", "node-2"]),
+                       st.sampled_from(["", "shop", "shop/east"]), st.integers(0, DAY + 20)),
+             min_size=1, max_size=4),
+    st.sampled_from([_asked(("app:1",)), _asked((), (MANIFEST,)), _asked(IMAGE.names), _asked(),
+                     Image(NO_IMAGE, layers=LAYERS)]),
+    st.sampled_from(["", "shop", "shop/east"]),
+)  # fmt: skip
+def test_an_image_that_it_may_be_is_found_and_told_again_when_it_is_known_by_more(
+    steps: list[tuple[Image, Read, str, str, int]], asked: Image, cluster: str
+) -> None:
+    told = nameless_in(replace(NAMELESS, image=asked, workload=replace(WEB, namespace=cluster)))
+    images, evidence, was = Images(), Evidence(Image(CONFIG)), False
+    for number, (image, read, node, namespace, started) in enumerate(steps):
+        one = batch(started, started + 1, image=image, container=f"c{number}", started=started)
+        one = replace(one, node=node, workload=replace(WEB, namespace=namespace))
+        evidence.merge(one)
+        container = evidence.containers[one.container]
+        news = images.learn(CONFIG, evidence.image, read, container)
+        is_now = may_be(told, evidence, read)
+        assert news or was or not is_now
+        assert not is_now or CONFIG in images.perhaps(told)
+        assert not images.learn(CONFIG, evidence.image, read, container), "nothing new"
+        was = is_now
 
 
 def test_it_is_told_that_it_ran_and_not_what_it_used() -> None:
