@@ -16,6 +16,11 @@ from vexstream.own import Programs
 from vexstream.recognition import Form, Mark
 from vexstream.scan import Package
 
+MAX_PAIRS = 5_000_000
+"""Archives and programs, by each of their names, and packages and programs: the image says how many
+of each there are. What is past it is left open."""
+_TOO_MANY = "more programs than are looked at may have been linked with its archive"
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -56,17 +61,39 @@ def with_copies(
     packages: Sequence[Package], image: Image, read: Wanted, copies: Copies
 ) -> tuple[Package, ...]:
     """The packages with the programs that hold code of their archives."""
-    holders: dict[bytes, set[bytes]] = {}
-    for program, archives in copies.held.items():
-        for archive in archives:
-            for name in image.with_twins(archive):
-                holders.setdefault(name, set()).update(image.with_twins(program))
+    holders, open_ = _holders(image, copies)
     doubts = {
         name: doubt
-        for archive, doubt in _doubts(read, copies).items()
+        for archive, doubt in {**dict.fromkeys(open_, _TOO_MANY), **_doubts(read, copies)}.items()
         for name in image.with_twins(archive)
     }
-    return tuple(_with(package, holders, doubts) for package in packages)
+    left, made = MAX_PAIRS, []
+    for package in packages:
+        pairs = sum(len(holders.get(path, ())) for path in package.files)
+        left -= pairs
+        one = _with(package, holders if left >= 0 else {}, doubts)
+        if pairs and left < 0:
+            one = replace(one, unobservable=one.unobservable or _TOO_MANY)
+        made.append(one)
+    return tuple(made)
+
+
+def _holders(image: Image, copies: Copies) -> tuple[dict[bytes, set[bytes]], set[bytes]]:
+    """Archive -> programs that hold code of it; and archives of which these are too many."""
+    holders: dict[bytes, set[bytes]] = {}
+    open_: set[bytes] = set()
+    left = MAX_PAIRS
+    for program, archives in copies.held.items():
+        names = image.with_twins(program)
+        for archive in sorted(archives):
+            own = image.with_twins(archive)
+            left -= len(own) * len(names)
+            if left < 0:
+                open_.add(archive)
+                continue
+            for name in own:
+                holders.setdefault(name, set()).update(names)
+    return holders, open_
 
 
 def _with(

@@ -16,6 +16,8 @@ MIN_EVIDENCE_BYTES = 64
 """Of an archive's code in a program: less may be there by chance."""
 MAX_CANDIDATES = 20_000_000
 """Comparisons of a fragment with a place in a program."""
+MAX_PAIRS = 5_000_000
+"""Of an archive and a program that has code of it."""
 _UPX, _UPX_WITHIN = b"UPX!", 1024
 _BOLT = re.compile(rb"BOLT revision: |\0\.bolt\.org\.|\0\.note\.bolt_info\0")
 """What llvm-bolt, which writes functions anew, leaves in a note and in the names of sections."""
@@ -45,7 +47,7 @@ class Code:
         """The smallest alignment of any word."""
         self._kept: Counter[bytes] = Counter()
         self._left, self._code_left = MAX_FRAGMENTS, MAX_CODE_BYTES
-        self._candidates_left = MAX_CANDIDATES
+        self._candidates_left, self._pairs_left = MAX_CANDIDATES, MAX_PAIRS
 
     def add(self, archive: bytes, machine: Machine, fragment: Fragment) -> None:
         """Raises: UnreadableError when there are too many."""
@@ -96,7 +98,11 @@ class Code:
                         raise UnsearchableError("the image's programs repeat code too often")
                     if id(known) not in proven and _stands(program, at, pieces):
                         proven.add(id(known))
+                        self._candidates_left -= len(known.archives)
                         seen.update(dict.fromkeys(known.archives, known.evidence))
+        self._pairs_left -= len(seen)
+        if self._pairs_left < 0:
+            raise UnsearchableError("the image's programs hold code of too many archives")
         return {archive: evidence >= MIN_EVIDENCE_BYTES for archive, evidence in seen.items()}
 
 

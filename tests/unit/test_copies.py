@@ -1,11 +1,12 @@
 """Packages whose code other programs carry: archives, sources, frozen programs."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 
 import pytest
 
 from tests.unit.images import SITE, artifact, deb, image
+from vexstream import copies
 from vexstream.compiled import with_doubts
 from vexstream.copies import Copies, Wanted, wanted, with_copies
 from vexstream.imagefiles import Image, Native
@@ -29,9 +30,9 @@ def place(*files: bytes, marks: frozenset[Mark] = frozenset(), **more: dict[byte
     return Image(known.root, natives=natives)
 
 
-def mapped(where: Image, copies: Copies, *found: Artifact) -> dict[str, Package]:
+def mapped(where: Image, read: Copies, *found: Artifact) -> dict[str, Package]:
     packages = assign(found, where)
-    done = with_copies(packages, where, to_read(packages, found, where), copies)
+    done = with_copies(packages, where, to_read(packages, found, where), read)
     return {package.name: package for package in done}
 
 
@@ -45,14 +46,14 @@ def to_read(packages: Sequence[Package], found: Sequence[Artifact], where: Image
 
 def test_a_program_that_holds_code_belongs_to_the_archives_package_too() -> None:
     where = place(hard={b"app/again": PROGRAM})
-    copies = Copies(held={BIN: {b"/usr/lib/liba.a"}})
-    files = mapped(where, copies, DEV)["liba-dev"].files
+    read = Copies(held={BIN: {b"/usr/lib/liba.a"}})
+    files = mapped(where, read, DEV)["liba-dev"].files
     assert files == (b"/app/again", BIN, b"/usr/lib/liba.a")
 
 
 def test_a_short_function_alone_leaves_the_package_open() -> None:
-    copies = Copies(hinted={b"/usr/lib/liba.a": BIN})
-    found = mapped(place(), copies, DEV, deb("libb-dev", "/usr/lib/libb.a"))
+    read = Copies(hinted={b"/usr/lib/liba.a": BIN})
+    found = mapped(place(), read, DEV, deb("libb-dev", "/usr/lib/libb.a"))
     assert found["liba-dev"].files == (b"/usr/lib/liba.a",)
     assert found["liba-dev"].unobservable == (
         "/usr/bin/server has a short function like one of /usr/lib/liba.a"
@@ -81,11 +82,37 @@ def test_what_could_not_be_read_leaves_the_package_open() -> None:
     assert reason == "/usr/bin/server may have been linked with its archive: it is packed"
 
 
+OTHERS = [deb("libb-dev", "/usr/lib/libb.a"), deb("libc-dev", "/usr/lib/libc.a"), deb("d", "/d")]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "own", "left"),
+    [
+        (6, {"liba-dev": 2, "libb-dev": 2, "libc-dev": 2}, set()),
+        (5, {"liba-dev": 2, "libb-dev": 2, "libc-dev": 1}, {"libc-dev"}),
+        (0, {}, {"liba-dev", "libb-dev", "libc-dev"}),
+    ],
+)
+def test_what_is_past_the_bound_is_left_open(
+    pairs: int, own: dict[str, int], left: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image may have ten thousand programs with the code of ten thousand archives."""
+    monkeypatch.setattr(copies, "MAX_PAIRS", pairs)
+    archives = {b"/usr/lib/lib%s.a" % name for name in (b"a", b"b", b"c")}
+    held: dict[bytes, Set[bytes]] = {BIN: archives, b"/bin/two": archives}
+    where = place(b"bin/two", b"usr/lib/libb.a", b"usr/lib/libc.a", b"d")
+    found = mapped(where, Copies(held=held, unreadable={b"/d": "damaged"}), DEV, *OTHERS)
+    assert {n: len(p.files) - 1 for n, p in found.items() if len(p.files) > 1} == own
+    doubted = {name: p.unobservable for name, p in found.items() if p.unobservable}
+    assert doubted.keys() - {"d"} == left
+    assert "damaged" in str(doubted["d"]), "that it has too many does not take its own doubt away"
+
+
 @pytest.mark.parametrize("go", [True, False])
 def test_gos_archives_matter_to_gos_programs(go: bool) -> None:
-    copies = Copies(unreadable={b"/usr/lib/liba.a": "objects of Go"}, for_go={b"/usr/lib/liba.a"})
+    read = Copies(unreadable={b"/usr/lib/liba.a": "objects of Go"}, for_go={b"/usr/lib/liba.a"})
     where = place(marks=frozenset([Mark.GO]) if go else frozenset())
-    assert (mapped(where, copies, DEV)["liba-dev"].unobservable is not None) == go
+    assert (mapped(where, read, DEV)["liba-dev"].unobservable is not None) == go
 
 
 SOURCES = {

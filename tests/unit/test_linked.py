@@ -179,6 +179,17 @@ def test_programs_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
         learned(object_file(text)).archives_in(memoryview(program(bytes(5000))))
 
 
+def test_pairs_of_archives_and_programs_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linked, "MAX_PAIRS", 3)
+    content = object_file(Text(code(300)))
+    known = learned(content, b"/a.a")
+    for machine, fragment in fragments.fragments(memoryview(content), Work()):
+        known.add(b"/b.a", machine, fragment)
+    assert proven(known, program(code(300))) == {b"/a.a", b"/b.a"}
+    with pytest.raises(UnsearchableError, match="too many archives"):
+        known.archives_in(memoryview(program(code(300))))
+
+
 def test_a_packed_program_cannot_be_searched() -> None:
     packed = program(code(300)).replace(bytes(4), b"UPX!", 1)
     with pytest.raises(UnsearchableError, match="UPX"):
