@@ -17,6 +17,9 @@ from vexstream.identity import BadDigestError, Digest, Image, parse_digest
 _HEX_ID = re.compile(r"[0-9a-f]{64}\Z")
 _MAX_REMEMBERED = 1000
 
+_Record = tuple[str, str, int]
+"""Name and digest of an image in the store, and when they were put together."""
+
 
 class ContainerdImages:
     """Those of one containerd, and those that ran in it before they were removed."""
@@ -25,6 +28,8 @@ class ContainerdImages:
         self._api = api
         self._seen: OrderedDict[tuple[str, str], Image] = OrderedDict()
         """Layers and config digest of images that ran -> the image, also after its removal."""
+        self._stored: dict[str, dict[_Record, list[tuple[str, Image]]]] = {}
+        """Namespace -> what the records of its images were found to be when they were listed."""
 
     async def of(self, namespace: str, container: Any) -> Image:
         """The image of a container by its record; nameless where that is not sure."""
@@ -79,19 +84,39 @@ class ContainerdImages:
 
     async def _by_layers(self, namespace: str, layers: str) -> Image | None:
         """The only image with these layers: of those in the store, else of those that ran."""
-        answer = await self._api.call("images.v1.Images/List", "Filters", "Images", namespace)
         alike: dict[str, Image] = {}
-        for record in answer.images:
-            for one in await self._api.images(namespace, record.target.digest):
-                if await self._api.chain(namespace, one.config) != layers:
-                    continue
-                image = _called(one, [record.name])
-                if image is not None:
-                    known = alike.get(one.config, image)
-                    alike[one.config] = known.merged(image)
+        for of, image in await self._in_store(namespace):
+            if of == layers:
+                known = alike.get(image.config_digest, image)
+                alike[image.config_digest] = known.merged(image)
         if not alike:
             alike = {config: image for (of, config), image in self._seen.items() if of == layers}
         return next(iter(alike.values())) if len(alike) == 1 else None
+
+    async def _in_store(self, namespace: str) -> list[tuple[str, Image]]:
+        """The images that are there, with their layers. What a record refers to stays, so that it
+        is read once, unless a part of it was not there."""
+        answer = await self._api.call("images.v1.Images/List", "Filters", "Images", namespace)
+        before, now = self._stored.get(namespace, {}), {}
+        images = []
+        for record in answer.images:
+            key = (record.name, record.target.digest, microseconds(record.updated_at))
+            found, whole = before.get(key), True
+            if found is None:
+                found, whole = await self._read(namespace, record)
+            images += found
+            if whole:
+                now[key] = found
+        self._stored[namespace] = now
+        return images
+
+    async def _read(self, namespace: str, record: Any) -> tuple[list[tuple[str, Image]], bool]:
+        """The images of a record, with their layers, and whether these are told of all."""
+        found = await self._api.images(namespace, record.target.digest)
+        chains = [(one, await self._api.chain(namespace, one.config)) for one in found]
+        named = [(chain, _called(one, [record.name])) for one, chain in chains if chain]
+        images = [(chain, image) for chain, image in named if image is not None]
+        return images, bool(found) and all(chain for _, chain in chains)
 
 
 def _chain_id(layers: str) -> Digest | None:

@@ -28,6 +28,7 @@ class Store:
         self.layers = {CONFIG: LAYERS, OTHER_CONFIG: OTHER_LAYERS}
         self.configs = {MANIFEST: CONFIG, OTHER_MANIFEST: OTHER_CONFIG}
         self.created = [CREATED]
+        self.read: list[str] = []
         self.told: list[tuple[str, str, str]] = []
         self.namespaces = {"k8s.io": [], "plain": ["web"], "empty": []}
 
@@ -71,6 +72,7 @@ class Store:
             yield envelope, SimpleNamespace(id=name, container_id=name, image=image)
 
     async def images(self, namespace: str, digest: str) -> list[Found]:
+        self.read.append(digest)
         config = self.configs.get(digest)
         return [Found(config, (digest,), "")] if config else []
 
@@ -138,6 +140,24 @@ async def test_of_two_images_with_the_same_layers_it_is_neither(store: Store) ->
     assert (await _image(store)).config_digest == NO_IMAGE
     store.records[NAME] = (OTHER_MANIFEST, 1)
     assert (await _image(store)).config_digest == OTHER_CONFIG
+
+
+async def test_what_a_record_refers_to_is_read_once(store: Store) -> None:
+    runtime = _runtime(store)
+    store.records = {"one": (MANIFEST, 1), "two": (OTHER_MANIFEST, 1)}
+    await _image(store, runtime)
+    assert store.read == [MANIFEST, OTHER_MANIFEST]
+    await _image(store, runtime)
+    store.records["two"] = (OTHER_MANIFEST, 2)  # pulled again: more of its platforms may be there
+    await _image(store, runtime)
+    assert store.read == [MANIFEST, OTHER_MANIFEST, OTHER_MANIFEST]
+    store.layers = {CONFIG: LAYERS}
+    store.records["two"] = (OTHER_MANIFEST, 3)
+    for _ in range(2):
+        await _image(store, runtime)
+    assert store.read[3:] == [OTHER_MANIFEST, OTHER_MANIFEST], "its configuration is not there yet"
+    store.layers[OTHER_CONFIG] = LAYERS
+    assert (await _image(store, runtime)).config_digest == NO_IMAGE, "now it is, and fits as well"
 
 
 @pytest.mark.parametrize(("updated", "config"), [(CREATED, CONFIG), (CREATED + 1, NO_IMAGE)])
