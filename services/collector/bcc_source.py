@@ -337,8 +337,9 @@ class BccSource:
         root: FileSystemRoot = view.root
         # The process has that root: what it reads there it uses, whichever cgroup it is in.
         event = FileEvent(
-            cgroup, path, use, root.device, root, True, root.is_top, pid, at_home=True
-        )
+            cgroup, path, use, root.device, root, True, root.is_top, pid, at_home=True,
+            on_overlay=view.on_overlay,
+        )  # fmt: skip
         key = (cgroup, path, use)
         with self._lock:
             if key not in self._seen:

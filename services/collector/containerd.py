@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator
 from typing import Any
 
-from services.collector.containerd_api import ContainerdApi, microseconds
+from services.collector.containerd_api import ContainerdApi, microseconds, runs_natively
 from services.collector.containerd_images import ContainerdImages
 from services.collector.errors import RuntimeUnavailableError
 from services.collector.runtime import ContainerInfo, Ended, Listed, Told, nameless
@@ -87,6 +87,7 @@ class ContainerdRuntime:
             image=image,
             created_at_us=microseconds(container.created_at),
             pid=task.pid if task is not None and task.status != _STOPPED else 0,
+            native=runs_natively(container),
         )
 
     async def ended(self, container_id: str) -> Ended | None:

@@ -13,15 +13,18 @@ from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
 
 from services.collector.endpoint import Endpoint, undecoded
 from services.collector.errors import RuntimeUnavailableError
+from services.collector.kernels import is_native_shim
 
 _CALL_SECONDS = 5.0
 _MAX_MANIFEST_BYTES = 4 << 20
 _NOT_THERE = {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT}
 """The second of what cannot be there: a digest that is none, as an index may have for a platform of
 which nothing was fetched, or a snapshotter that is not loaded any more."""
+_RUNC_OPTIONS = "containerd.runc.v1.Options"
 _ATTESTATION = "unknown"
 """The architecture of what lies in an index and is no image."""
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
@@ -35,9 +38,12 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "Empty": {},
     "Namespaces": {"namespaces": (1, "*Named")},
     "Label": {"key": (1, "string"), "value": (2, "string")},
+    "Any": {"type_url": (1, "string"), "value": (2, "bytes")},
+    "Shim": {"name": (1, "string"), "options": (2, "Any")},
+    "RuncOptions": {"binary_name": (6, "string")},
     "Container": {
         "id": (1, "string"), "labels": (2, "*Label"), "image": (3, "string"),
-        "snapshotter": (6, "string"),
+        "runtime": (4, "Shim"), "snapshotter": (6, "string"),
         "snapshot_key": (7, "string"), "created_at": (8, "Time"),
     },
     "ContainerOne": {"container": (1, "Container")},
@@ -56,10 +62,9 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "Snapshot": {"name": (1, "string"), "parent": (2, "string")},
     "SnapshotOne": {"info": (1, "Snapshot")},
     "Filters": {"filters": (1, "*string")},
-    "AnyEvent": {"type_url": (1, "string"), "value": (2, "bytes")},
     "Envelope": {
         "timestamp": (1, "Time"), "namespace": (2, "string"), "topic": (3, "string"),
-        "event": (4, "AnyEvent"),
+        "event": (4, "Any"),
     },
     "ContainerCreate": {"id": (1, "string"), "image": (2, "string")},
     "TaskStart": {"container_id": (1, "string")},
@@ -246,6 +251,18 @@ class ContainerdApi:
     async def close(self) -> None:
         """Closes the connection."""
         await self._channel.close()
+
+
+def runs_natively(container: Any) -> bool:
+    """By its record: it is surely a process of the node's own kernel."""
+    options = container.runtime.options
+    if options.type_url and not options.type_url.endswith(_RUNC_OPTIONS):
+        return False
+    try:
+        program = _TYPES["RuncOptions"].FromString(options.value).binary_name
+    except DecodeError:
+        return False
+    return is_native_shim(container.runtime.name, program)
 
 
 def _mapping(value: Any) -> dict[str, Any]:

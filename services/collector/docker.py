@@ -22,6 +22,7 @@ from services.collector.docker_events import Event, events
 from services.collector.docker_labels import workload
 from services.collector.docker_mounts import copied_code, mounted_image, perhaps_mounted
 from services.collector.errors import RuntimeUnavailableError
+from services.collector.kernels import is_native, is_native_shim
 from services.collector.runtime import (
     ContainerInfo,
     Ended,
@@ -94,6 +95,7 @@ class DockerRuntime:
             pid=int(found["State"].get("Pid") or 0),
             volumes=await self._volumes(found),
             copied=await asyncio.to_thread(copied_code, found, self._host_root),
+            native=await self._is_native(found),
         )
 
     async def ended(self, container_id: str) -> Ended | None:
@@ -138,6 +140,14 @@ class DockerRuntime:
         """Closes the connection to containerd."""
         for one in self._containerds.values():
             await one.close()
+
+    async def _is_native(self, container: dict[str, Any]) -> bool:
+        """Podman has no word for it in Docker's interface."""
+        if self._name == "podman":
+            container = await self._get(f"/v4.0.0/libpod/containers/{container['Id']}/json") or {}
+            return is_native(str(container.get("OCIRuntime") or ""))
+        runtime = str((container.get("HostConfig") or {}).get("Runtime") or "")
+        return is_native(runtime) or is_native_shim(runtime, "")
 
     def _note_labels(self, container_id: str, labels: dict[str, str]) -> None:
         """Docker lets a label replace what it says of an event itself."""

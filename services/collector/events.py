@@ -8,7 +8,9 @@ from vexstream.evidence import Use
 _HEADER = struct.Struct("=QQQIIIIHHI")
 """``struct event`` in probe.bpf.c."""
 _KIND_FILE, _KIND_CGROUP, _KIND_SCRIPT = 1, 2, 3
-_IN_ROOT, _FROM_TOP, _ROOT_IS_TOP, _AT_HOME, _INTERPRETED = 1, 2, 4, 8, 16
+_IN_ROOT, _FROM_TOP, _ROOT_IS_TOP, _AT_HOME, _INTERPRETED, _ON_OVERLAY = (
+    1 << bit for bit in range(6)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class FileEvent:
     """The task's root directory or its program is on the file's file system."""
     interpreted: bool = False
     """The task is not, and its program is an interpreter."""
+    on_overlay: bool = False
+    """``root`` is an overlay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,4 +101,5 @@ def parse(sample: bytes) -> RawEvent | ScriptEvent:
         pid=pid,
         at_home=bool(flags & _AT_HOME),
         interpreted=bool(flags & _INTERPRETED),
+        on_overlay=bool(flags & _ON_OVERLAY),
     )

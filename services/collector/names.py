@@ -67,7 +67,8 @@ class ContainerView:
             self._fd = os.open(proc / str(pid) / "root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise NotResolvedError(f"process {pid} is gone") from error
-        self.keeps_directories = self._is_overlay() and not _redirects(mounts)
+        self.on_overlay = self._is_overlay()
+        self.keeps_directories = self.on_overlay and not _redirects(mounts)
         """No directory of the image can be renamed: files keep the one they are in."""
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ import structlog
 from cri_api.v1 import api_pb2
 
 from services.collector.cgroups import in_a_pod
-from services.collector.containerd_api import ContainerdApi, microseconds
+from services.collector.containerd_api import ContainerdApi, microseconds, runs_natively
 from services.collector.containerd_images import ContainerdImages
 from services.collector.errors import NotOfferedError, RuntimeUnavailableError
 from services.collector.runtime import (
@@ -168,7 +168,10 @@ class PodRuntime:
         elif labels.get(_KIND) == "container":
             created_us = microseconds(record.created_at)
             workload = workload_of(labels, self._pod(labels.get(_POD_UID)), "", created_us)
-            info = ContainerInfo(container_id, workload, nameless([record.image]), created_us)
+            info = ContainerInfo(
+                container_id, workload, nameless([record.image]), created_us,
+                native=runs_natively(record),
+            )  # fmt: skip
             _note(self._made, container_id, info)
         elif record is None and image in self._sandbox_images:
             _note(self._sandboxes, container_id, {})

@@ -219,6 +219,7 @@ enum flag {
 	EVENT_ROOT_IS_TOP = 4, // the namespace's root is the root of its file system
 	EVENT_AT_HOME = 8,     // the task's root directory or program is on the file's file system
 	EVENT_INTERPRETED = 16, // not so, and the task's program is an interpreter
+	EVENT_ON_OVERLAY = 32, // the namespace's root is an overlay
 };
 
 enum reason {
@@ -676,10 +677,11 @@ static __always_inline struct dentry *describe_root(struct mount *root, struct e
 {
 	struct dentry *dentry = BPF_CORE_READ(root, mnt.mnt_root);
 	bool is_top = BPF_CORE_READ(root, mnt.mnt_sb, s_root) == dentry;
+	bool overlay = BPF_CORE_READ(root, mnt.mnt_sb, s_magic) == OVERLAYFS_MAGIC;
 
 	event->root_dev = BPF_CORE_READ(root, mnt.mnt_sb, s_dev);
 	event->root_inode = BPF_CORE_READ(dentry, d_inode, i_ino);
-	event->flags = is_top ? EVENT_ROOT_IS_TOP : 0;
+	event->flags = (is_top ? EVENT_ROOT_IS_TOP : 0) | (overlay ? EVENT_ON_OVERLAY : 0);
 	return is_host_root(event->root_dev, event->root_inode, is_top) ? 0 : dentry;
 }
 

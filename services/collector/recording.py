@@ -228,6 +228,7 @@ def _info(line: dict[str, Any]) -> ContainerInfo:
         "image": _image(line["image"]),
     }
     known |= {"volumes": _volumes(line), "copied": tuple(line.get("copied", ()))}
+    known |= {"native": line.get("native", True)}  # as all were taken to be
     return ContainerInfo(**line | known)
 
 

@@ -13,6 +13,7 @@ from cri_api.v1 import api_pb2, api_pb2_grpc
 from services.collector.annotations import LEARNING_PERIOD
 from services.collector.endpoint import Endpoint, undecoded
 from services.collector.errors import RuntimeUnavailableError
+from services.collector.kernels import is_native, is_native_shim
 from vexstream.identity import NO_IMAGE, Digest, Image, Workload, parse_digest
 from vexstream.owners import owner_of
 
@@ -52,6 +53,8 @@ class ContainerInfo:
     """Of one path there are several where it is not sure which image it is."""
     copied: tuple[str, ...] = ()
     """Where a tmpfs was filled with code of the image, of which no path tells then."""
+    native: bool = False
+    """Surely a process of the node's own kernel (kernels.py)."""
 
     def seen_at(self, now_us: int, attached_at_us: int) -> "ContainerInfo":
         """The same, not created in the future: that says a clock which has been set back since, and
@@ -153,7 +156,8 @@ class CriRuntime:
             return None
         info = _info(response.info)
         pod = await self._pod(str(info.get("sandboxID", "")))
-        return replace(await self.told(response.status, pod), pid=int(info.get("pid") or 0))
+        told = await self.told(response.status, pod)
+        return replace(told, pid=int(info.get("pid") or 0), native=_is_native(info, pod))
 
     async def told(self, status: Any, pod: Any | None) -> ContainerInfo:
         """What the status of a container says, and that of its pod's sandbox."""
@@ -239,6 +243,16 @@ def _workload(status: Any, pod: Any | None) -> Workload:
     labels.setdefault("io.kubernetes.pod.name", pod.metadata.name)
     labels.setdefault("io.kubernetes.pod.namespace", pod.metadata.namespace)
     return workload_of(labels, dict(pod.labels), status.metadata.name, created_at_us)
+
+
+def _is_native(info: dict[str, Any], pod: Any | None) -> bool:
+    """containerd says by which shim and program it is run; CRI-O by which handler, whose name is
+    empty where it is left to the engine."""
+    if "runtimeType" not in info:
+        return pod is not None and is_native(pod.runtime_handler)
+    options = info.get("runtimeOptions") or {}
+    program = options.get("binary_name", "") if isinstance(options, dict) else None
+    return isinstance(program, str) and is_native_shim(str(info["runtimeType"]), program)
 
 
 def _info(info: Any) -> dict[str, Any]:

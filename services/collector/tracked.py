@@ -2,7 +2,7 @@
 it, and from when on.
 
 Silence is evidence only of a container that can be heard. So nothing is said of one before a
-program of its image was seen to start in it, and one that runs without is told as a loss: a runtime
+program was seen to start in it (uses.py), and one that runs without is told as a loss: a runtime
 with a kernel of its own (gVisor, Kata) may run it. Of one whose image nobody can name it is told
 that it runs, to all images that it may be (vexstream/nameless.py).
 """
@@ -33,7 +33,7 @@ class Tracked:
     listed_until_us: int
     """Of one that bears a name: when the runtime was last asked and listed it."""
     heard: bool
-    """A program of its image was seen to start, or it is too old for that."""
+    """A program was seen to start in it, or it is too old for that."""
     started: bool = False
     silent_from_us: int | None = None
     """When it will have been silent for too long."""
@@ -43,6 +43,8 @@ class Tracked:
     cgroups: set[int] = field(default_factory=set)
     ended_at_us: int | None = None
     exit_code: int | None = None
+    native: bool = False
+    """Surely a process of the node's own kernel."""
     copied: bool = False
     """A tmpfs has a copy of some of its code."""
     volumes: dict[str, dict[Digest, Observation]] = field(default_factory=dict)

@@ -121,6 +121,7 @@ class Tracker:
             created_at_us=info.created_at_us,
             listed_until_us=info.created_at_us,
             heard=late,
+            native=info.native,
             copied=bool(info.copied),
         )
         self._whose.begin(info.id)

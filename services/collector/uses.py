@@ -27,9 +27,9 @@ class Uses:
         is, unless it must not."""
         if tracked.root is None:
             self.root(tracked, event.root)
+        tracked.heard |= _starts(tracked, event)
         if _on_its_root(tracked, event):
             tracked.observation.add(event.path, event.use)
-            tracked.heard |= bool(event.use & Use.EXECUTED)
             metrics.EVENTS.labels("attributed").inc()
         elif _on_an_image_volume(tracked, event):
             metrics.EVENTS.labels("image_volume").inc()
@@ -98,6 +98,24 @@ class Uses:
         # where that part is in the image cannot be told.
         if event.device == root.device and not same_root:
             tracked.observation.lose("nested_root", 1)
+
+
+def _starts(tracked: Tracked, event: FileEvent) -> bool:
+    """Whether it shows that programs of the container are processes of this kernel: a program of
+    the image itself starts, of whatever runtime nothing else is known; or any program does, of
+    which the runtime is known to bring no kernel.
+
+    Others start their own in the container's cgroup: gVisor on a root in memory (seen with a runsc
+    of 2025, whose root is a tmpfs whatever it opens and maps of the image; its sources:
+    ``runsc/cmd/chroot.go``), Firecracker's jailer in a directory of the node, urunc on the root of
+    the image, where it has mounted its monitor or copied it to.
+    """
+    if not event.use & Use.EXECUTED or event.root != tracked.root:
+        return False
+    on_root = _on_its_root(tracked, event)
+    if tracked.native:
+        return on_root or event.on_overlay
+    return on_root and event.on_overlay and not event.use & Use.REWRITTEN
 
 
 def _on_its_root(tracked: Tracked, event: FileEvent) -> bool:

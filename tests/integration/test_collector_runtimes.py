@@ -40,6 +40,7 @@ async def test_identity_and_events_of_a_container(
     assert info.image.config_digest == probe_image.config_digest
     assert info.workload == Workload("shop", "cart", "cart")
     assert info.pid > 0
+    assert info.native
     assert info.created_at_us <= time.time_ns() // 1000
     (listed,) = [one for one in await engine.runtime.list() if one.id == container_id]
     assert (listed.started, listed.exited) == (True, False)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from services.collector.containerd import ContainerdRuntime
-from services.collector.containerd_api import Found, chain_id
+from services.collector.containerd_api import _TYPES, Found, chain_id
 from services.collector.containerd_images import ContainerdImages
 from services.collector.runtime import ContainerInfo
 from vexstream.identity import NO_IMAGE, Digest, Image, Workload
@@ -25,6 +25,7 @@ class Store:
     def __init__(self) -> None:
         self.records: dict[str, tuple[str, int]] = {}
         self.snapshot = LAYERS
+        self.shim = "io.containerd.runc.v2"
         self.layers = {CONFIG: LAYERS, OTHER_CONFIG: OTHER_LAYERS}
         self.configs = {MANIFEST: CONFIG, OTHER_MANIFEST: OTHER_CONFIG}
         self.created = [CREATED]
@@ -39,6 +40,7 @@ class Store:
             return SimpleNamespace(
                 container=SimpleNamespace(
                     image=one.image,
+                    runtime=_TYPES["Shim"](name=self.shim),
                     snapshotter="overlayfs",
                     snapshot_key=one.snapshot_key,
                     created_at=_time(self.created.pop(0) if self.created[1:] else self.created[0]),

@@ -36,7 +36,9 @@ SCAN = scan([package("idle", b"/bin/idle")], [Finding("CVE-1", "idle")])
 def _event(
     path: bytes, cgroup: int = CGROUP, root: FileSystemRoot = ROOT, use: Use = Use.OPENED
 ) -> FileEvent:
-    return FileEvent(cgroup, path, use, 50, root, in_root=True, from_top=root.is_top, pid=1)
+    return FileEvent(
+        cgroup, path, use, 50, root, in_root=True, from_top=root.is_top, pid=1, on_overlay=True
+    )
 
 
 class Node:

@@ -38,7 +38,7 @@ def _recorded(path: Path) -> list[list[Batch]]:
     tracker.handle([FileEvent(10, b"/bin/a", Use.EXECUTED, 50, ROOT, True, True, 3)], 2 * SECOND)
     cuts = [tracker.cut(3 * SECOND)]
     mounted = ImageVolume(IMAGE, "/plugin")
-    tracker.begin(ContainerInfo(FRESH, WEB, IMAGE, 2 * SECOND, 13, volumes=(mounted,)))
+    tracker.begin(ContainerInfo(FRESH, WEB, IMAGE, 2 * SECOND, 13, volumes=(mounted,), native=True))
     tracker.place(FRESH, "/plugin", 51)
     shared = FileSystemRoot(8, 70, is_top=False)
     info = ContainerInfo(SHARED, WEB, IMAGE, 0, 14, copied=("/opt",))
@@ -51,7 +51,7 @@ def _recorded(path: Path) -> list[list[Batch]]:
     cuts.append(tracker.cut(4 * SECOND))
     tracker.end(FRESH, 5 * SECOND)
     for one, cgroup in ((WEB_1, 20), (WEB_2, 21)):
-        tracker.begin(ContainerInfo(one, WEB, IMAGE, cgroup * SECOND // 5))
+        tracker.begin(ContainerInfo(one, WEB, IMAGE, cgroup * SECOND // 5, native=True))
         tracker.listed(one, cgroup * SECOND // 5 + 9)
         tracker.handle([CgroupEvent(cgroup, "/plain/web", cgroup * SECOND // 5 + 5)], 5 * SECOND)
         used = FileEvent(cgroup, b"/%d" % cgroup, Use.EXECUTED, 52, ROOT, True, True, 4)

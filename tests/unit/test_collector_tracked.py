@@ -1,7 +1,11 @@
 """From when on anything is said of a container, and what the last word on it is."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
+from services.collector.events import FileEvent, FileSystemRoot
 from services.collector.tracker import Tracker
 from tests.unit.tracking import (
     ATTACHED,
@@ -83,6 +87,55 @@ def test_a_container_that_runs_unheard_is_not_observed(tracker: Tracker, *, over
         tracker.end(ID, CREATED + 2 * SECOND, 0)
     (batch,) = tracker.cut(CREATED + 40 * SECOND)
     assert (batch.lost, batch.loss_reasons) == (1, ("not_heard",))
+
+
+DISK = 8 << 20 | 1
+"""The node's disk, on which volumes are, and programs of the host."""
+TMPFS = FileSystemRoot(60, 1, is_top=True)
+JAIL = FileSystemRoot(DISK, 900, is_top=False)
+ON_VOLUME: dict[str, Any] = {"device": DISK, "in_root": False, "use": Use.EXECUTED | Use.MAPPED}
+IN_JAIL: dict[str, Any] = {"device": DISK, "root": JAIL, "from_top": False, "on_overlay": False}
+COPIED = Use.EXECUTED | Use.MAPPED | Use.REWRITTEN
+
+
+@pytest.mark.parametrize(
+    ("native", "started", "heard"),
+    [
+        (True, file_used(b"/data/app", **ON_VOLUME), True),
+        (True, file_used(b"/data/app", **(ON_VOLUME | {"use": Use.OPENED})), False),
+        (True, file_used(b"/data/lib.so", **(ON_VOLUME | {"use": Use.MAPPED})), False),
+        (True, file_used(b"/bin/new", use=COPIED), True),
+        (True, file_used(b"/app", **IN_JAIL, use=Use.EXECUTED), True),
+        (False, file_used(b"/bin/app", use=Use.EXECUTED), True),
+        (False, file_used(b"/usr/bin/qemu", **ON_VOLUME), False),
+        (False, file_used(b"/usr/bin/qemu", use=COPIED), False),
+        (False, file_used(b"/firecracker", **IN_JAIL, use=Use.EXECUTED), False),
+    ],
+    ids=["on a volume", "opened there", "mapped there", "copied", "shared root", "of the image",
+         "urunc", "urunc by a copy", "jailer"],
+)  # fmt: skip
+def test_it_is_heard_by_what_no_kernel_of_its_own_starts(
+    tracker: Tracker, started: FileEvent, *, native: bool, heard: bool
+) -> None:
+    tracker.begin(replace(container(), native=native))
+    tracker.mark_started(ID)
+    tracker.handle([made(), started], CREATED)
+    (batch,) = tracker.cut(CREATED + 40 * SECOND) or tracker.cut(CREATED + 80 * SECOND)
+    assert batch.loss_reasons == (() if heard else ("not_heard",))
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_the_program_of_a_sandbox_in_the_containers_cgroup_starts_nothing_of_the_container(
+    tracker: Tracker, *, native: bool
+) -> None:
+    """gVisor's, which lives on a tmpfs; then it opens and maps files of the image."""
+    tracker.begin(replace(container(), native=native))
+    tracker.mark_started(ID)
+    sentry = file_used(b"/usr/local/bin/runsc", root=TMPFS, on_overlay=False, **ON_VOLUME)
+    opened = file_used(b"/etc/passwd", root=TMPFS, on_overlay=False, in_root=False)
+    tracker.handle([made(), sentry, opened, replace(opened, use=Use.MAPPED)], CREATED)
+    (batch,) = tracker.cut(CREATED + 40 * SECOND) or tracker.cut(CREATED + 80 * SECOND)
+    assert batch.loss_reasons == ("not_heard",)
 
 
 def test_a_started_container_without_a_known_cgroup_is_not_observed(tracker: Tracker) -> None:

@@ -26,7 +26,9 @@ VOLUME = ImageVolume(PLUGIN, "/plugin")
 
 
 def _event(path: bytes, device: int, use: Use = Use.OPENED, cgroup: int = 10) -> FileEvent:
-    return FileEvent(cgroup, path, use, device, ROOT, device == ROOT.device, True, 1)
+    return FileEvent(
+        cgroup, path, use, device, ROOT, device == ROOT.device, True, 1, on_overlay=True
+    )
 
 
 def _running(image: Image, folder: Path) -> Tracker:

@@ -59,7 +59,7 @@ def file_used(path: bytes, cgroup: int = 10, **changes: object) -> FileEvent:
     """A file of the container's root is opened."""
     fields: dict[str, object] = {
         "cgroup": cgroup, "path": path, "use": Use.OPENED, "device": 50, "root": ROOT,
-        "in_root": True, "from_top": True, "pid": 1,
+        "in_root": True, "from_top": True, "pid": 1, "on_overlay": True,
     }  # fmt: skip
     return FileEvent(**{**fields, **changes})  # type: ignore[arg-type]
 
