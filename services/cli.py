@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +14,25 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Turns what containers really do into VEX.",
+    rich_markup_mode=None,  # plain: its brackets are ours, and boxes are of no use to grep
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"vexstream {version('vexstream')}")
+        raise typer.Exit
+
+
+@app.callback()
+def vexstream(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version")
+    ] = False,
+) -> None:
+    """Turns what containers really do into VEX."""
+
 
 cli_ci.register(app)
 cli_dead_letter.register(app)
@@ -34,7 +52,10 @@ def collect(
         Path | None, typer.Option(help="Send this recording to Kafka instead of observing")
     ] = None,
 ) -> None:
-    """Run the collector: eBPF on this node, file accesses to Kafka."""
+    """Run the collector: eBPF on this node, accesses to Kafka.
+
+    Settings are variables: docs/collector.md.
+    """
     from services.collector.__main__ import main as run
 
     run(record_to=record, replay_from=replay)
@@ -42,7 +63,10 @@ def collect(
 
 @app.command()
 def scan() -> None:
-    """Run the scanner: Syft and Grype per image digest, scans to Kafka."""
+    """Run the scanner: Syft and Grype per image, scans to Kafka.
+
+    Settings are variables: docs/scanner.md.
+    """
     from services.scanner.__main__ import main as run
 
     run()
@@ -50,7 +74,10 @@ def scan() -> None:
 
 @app.command()
 def correlate() -> None:
-    """Run the correlator: file accesses and scans in, VEX documents out."""
+    """Run the correlator: accesses and scans in, VEX out.
+
+    Settings are variables: docs/correlator.md.
+    """
     from services.correlator.__main__ import main as run
 
     run()
@@ -58,7 +85,10 @@ def correlate() -> None:
 
 @app.command()
 def serve() -> None:
-    """Run the API: GET /vex/<digest>."""
+    """Run the API: GET /vex/<digest>.
+
+    Settings are variables: docs/api.md.
+    """
     from services.api.__main__ import main as run
 
     run(["serve"])
@@ -66,7 +96,10 @@ def serve() -> None:
 
 @app.command()
 def rebuild() -> None:
-    """Empty the API's database, to be filled again from Kafka by whoever serves."""
+    """Empty the API's database, to be filled again from Kafka.
+
+    Whoever serves fills it, also while it runs.
+    """
     from services.api.__main__ import main as run
 
     run(["rebuild"])
@@ -74,7 +107,10 @@ def rebuild() -> None:
 
 @app.command()
 def mirror() -> None:
-    """Publish every document as Kubescape's custom resource, for as long as it runs."""
+    """Publish every document as Kubescape's custom resource.
+
+    For as long as it runs. Settings are variables: docs/kubernetes.md.
+    """
     from services.kubescape.__main__ import main as run
 
     run()
@@ -96,7 +132,12 @@ def demo(
     ] = None,
     record: Annotated[Path | None, typer.Option(help="Record the run to this file")] = None,
 ) -> None:
-    """Run the whole pipeline on a real container and show the statements."""
+    """Run the whole pipeline on a real container.
+
+    Shows its statements, and how they change when it uses a further library.
+
+    Exit status: 0 it was shown, 1 it failed, 130 Ctrl-C.
+    """
     from rich.console import Console
 
     from services.local import demo as demonstration
@@ -119,7 +160,7 @@ def demo(
         else:
             demonstration.run_replay(replay, options, console)
     except LocalError as error:
-        console.print(f"[bold red]The demo failed:[/] {error}", markup=True, highlight=False)
+        _say_failed("The demo failed:", error)
         raise typer.Exit(1) from error
     except KeyboardInterrupt:
         console.print("Stopped; nothing is left running.")
@@ -135,7 +176,12 @@ def up(
         str, typer.Option(help="CRI socket of the containerd to watch")
     ] = "unix:///run/containerd/containerd.sock",
 ) -> None:
-    """Run the pipeline for the containers of this machine until Ctrl-C (broker in memory)."""
+    """Run the pipeline for the containers of this machine.
+
+    Until Ctrl-C. The broker is in memory: what was learnt ends with it.
+
+    Exit status: 0 Ctrl-C, 1 it cannot run here, or failed.
+    """
     from rich.console import Console
 
     from services.local.process import LocalError
@@ -144,16 +190,26 @@ def up(
 
     console = Console()
     if why := obstacles():
-        console.print("Cannot watch containers here:", *(f"- {reason}" for reason in why), sep="\n")
+        typer.echo(
+            "\n".join(["Cannot watch containers here:", *(f"- {one}" for one in why)]), err=True
+        )
         raise typer.Exit(1)
     _terminate_as_interrupt()
     try:
         run(cri_endpoint, learning_seconds, console)
     except LocalError as error:
-        console.print(f"[bold red]Failed:[/] {error}", highlight=False)
+        _say_failed("Failed:", error)
         raise typer.Exit(1) from error
     except KeyboardInterrupt:
         console.print("Stopped.")
+
+
+def _say_failed(what: str, error: Exception) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    said = Text.assemble((what, "bold red"), f" {error}")  # its brackets are no markup
+    Console(stderr=True, highlight=False, soft_wrap=True).print(said)
 
 
 def _offer_replay(why: list[str], recording: Path) -> Path:

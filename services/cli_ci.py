@@ -10,7 +10,7 @@ import typer
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    app.command(context_settings={"ignore_unknown_options": True})(ci)
+    app.command()(ci)
     app.command()(merge)
     app.command()(kubescape)
 
@@ -71,7 +71,9 @@ def ci(
         str, typer.Option(help="Namespace of document ids")
     ] = "https://vexstream.dev/vex",
 ) -> None:
-    """Run an image's tests under observation and write VEX, SARIF, JUnit and a summary.
+    """Run an image's tests observed; write VEX, SARIF and JUnit.
+
+    A summary goes to standard output, reports to the folder of --output.
 
     Exit status: 0 passed, 1 the policy is violated, 2 wrong usage, 3 the tests failed, 4 there is
     no evidence, 5 the document could not be signed or attached.
@@ -120,9 +122,14 @@ def ci(
 
 def merge(
     documents: Annotated[list[Path], typer.Argument(help="OpenVEX documents of vexstream")],
-    output: Annotated[Path | None, typer.Option(help="File to write; standard output")] = None,
+    output: Annotated[Path | None, typer.Option(help="File to write [standard output]")] = None,
 ) -> None:
-    """Merge documents of one image from CI jobs and production, without contradiction."""
+    """Merge documents of one image without contradiction.
+
+    They may be of CI jobs and of production.
+
+    Exit status: 0 they are merged, 2 they cannot be.
+    """
     from vexstream.merge import MergeError, merge_documents
 
     try:
@@ -140,7 +147,12 @@ def kubescape(
     document: Annotated[Path, typer.Argument(help="OpenVEX document of vexstream")],
     namespace: Annotated[str, typer.Option(help="Namespace of the resource")] = "kubescape",
 ) -> None:
-    """Write a document as Kubescape's custom resource, for `kubectl apply -f -`."""
+    """Write a document as Kubescape's custom resource.
+
+    For `kubectl apply -f -`.
+
+    Exit status: 0 it is written, 2 it cannot be.
+    """
     from vexstream.kubescape import NotOursError, resource
 
     try:

@@ -26,7 +26,10 @@ def register(app: typer.Typer) -> None:
 
 
 def list_letters(service: Service = None, topic: Topic = None, reason: Reason = None) -> None:
-    """Show dead letters, one a line: when, by whom, from where, and why."""
+    """Show dead letters, one a line.
+
+    When, by whom, from where, and why. Settings are variables, as of the services.
+    """
     from services.common import dead_letters
     from services.common.settings import CommonSettings, load
 
@@ -40,7 +43,10 @@ def list_letters(service: Service = None, topic: Topic = None, reason: Reason = 
 
 
 def replay(service: Service = None, topic: Topic = None, reason: Reason = None) -> None:
-    """Send records again to the topics they came from; what is known already changes nothing."""
+    """Send records again to the topics they came from.
+
+    What is known already changes nothing.
+    """
     from services.common import dead_letters
     from services.common.settings import CommonSettings, load
 
@@ -54,7 +60,10 @@ def replay(service: Service = None, topic: Topic = None, reason: Reason = None) 
 
 
 def dismiss(record: Record, by: By, because: Because, older: Older = False) -> None:
-    """Say that file accesses that can never be read do not matter, so that they block no longer."""
+    """Say that unreadable file accesses do not matter.
+
+    They can never be read, and keep an image open no longer.
+    """
     from services.common import dead_letters
     from services.common.settings import CommonSettings, load
 

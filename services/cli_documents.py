@@ -7,11 +7,15 @@ Exit status: 0 done; 1 it does not verify, or is about something else; 2 the com
 import json
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import typer
+
+from services.cli_read import LOCAL, Token
+from services.terminal import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,14 +26,26 @@ if TYPE_CHECKING:
     from services.publish.registry import Manifest, RegistryClient
     from vexstream.intoto import Attested
 
-DEFAULT_URL = "http://127.0.0.1:8000"
 TIMEOUT_S = 60.0
 REFUTED, WRONG_USE, ABSENT, UNUSABLE = 1, 2, 3, 4
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 ApiUrl = Annotated[
-    str, typer.Option("--url", envvar="VEXSTREAM_URL", help="Where the API is reached")
+    str, typer.Option("--url", envvar="VEXSTREAM_URL", help="Where the API is; a token goes there")
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Api:
+    """Where the API is, and the token for it, which goes nowhere else."""
+
+    url: str
+    token: str | None
+
+    def headers(self, address: str) -> dict[str, str]:
+        """What goes along with a request to an address."""
+        there = urlsplit(address)[:2] == urlsplit(self.url)[:2]
+        return {"Authorization": f"Bearer {self.token}"} if self.token and there else {}
 
 
 def register(app: typer.Typer) -> None:
@@ -66,19 +82,27 @@ def verify(
         list[str] | None,
         typer.Option(help="Digest of the image it must be about, as one in a URL; repeatable"),
     ] = None,
+    url: ApiUrl = LOCAL,
+    token: Token = None,
 ) -> None:
-    """Check that a trusted key or identity signed a document, byte for byte, about the image."""
+    """Check who signed a document, and of which image it is.
+
+    A trusted key or identity must have signed it, byte for byte.
+
+    Exit status: 0 it is verified, 1 it is not, 2 wrong usage, or a key or file cannot be read,
+    3 there is no document at the address, 4 the address cannot be used.
+    """
     from services.publish.errors import SigningKeyError, VerificationError
 
-    asked = _asked(target, image or [])
+    asked, api = _asked(target, image or []), _Api(url, token)
     try:
         check = _check(key or [], identity, issuer, trust_config)
     except SigningKeyError as error:
         _fail(WRONG_USE, str(error))
-    content = _load(target)
+    content = _load(target, api)
     document = content if _is_document(content) else None
     if document is not None:
-        content = _load(attestation or _attestation_of(target))
+        content = _load(attestation or _attestation_of(target), api)
     elif attestation is not None:
         raise typer.BadParameter("TARGET is an attestation itself; leave out --attestation")
     try:
@@ -100,7 +124,8 @@ def verify(
 
 def attach(
     image: Annotated[str, typer.Argument(help="Image in a registry: HOST/PATH:TAG or @sha256:...")],
-    url: ApiUrl = DEFAULT_URL,
+    url: ApiUrl = LOCAL,
+    token: Token = None,
     attestation: Annotated[
         str | None, typer.Option(help="File or URL of the attestation [that of the API]")
     ] = None,
@@ -108,9 +133,20 @@ def attach(
         Path | None, typer.Option(help="Docker configuration with the login [as Docker finds it]")
     ] = None,
 ) -> None:
-    """Attach the signed document of an image to it, so that `trivy --vex oci` finds it."""
+    """Attach an image's signed document to it in its registry.
+
+    There `trivy --vex oci` finds it.
+
+    Exit status: 0 it is attached, 1 the document is of another image, or what is there outranks it,
+    2 wrong usage, 3 there is no such image or document, 4 registry or API cannot be used.
+    """
     from services.publish.credentials import DockerConfig
-    from services.publish.errors import NotInRegistryError, PublishError
+    from services.publish.errors import (
+        BadReferenceError,
+        NotInRegistryError,
+        OutrankedError,
+        PublishError,
+    )
     from services.publish.reference import parse_reference
     from services.publish.registry import RegistryClient
 
@@ -119,11 +155,15 @@ def attach(
         with RegistryClient(reference.repository, DockerConfig.load(docker_config)) as client:
             manifest = client.manifest(reference.version)
             if attestation is not None:
-                done = _attach(client, manifest, attestation)
+                done = _attach(client, manifest, attestation, _Api(url, token))
             else:
-                done = _attach_all(client, manifest, f"{url.rstrip('/')}/vex")
+                done = _attach_all(client, manifest, _Api(url.rstrip("/"), token))
     except NotInRegistryError as error:
         _fail(ABSENT, str(error))
+    except OutrankedError as error:
+        _fail(REFUTED, str(error))
+    except BadReferenceError as error:
+        _fail(WRONG_USE, str(error))
     except PublishError as error:
         _fail(UNUSABLE, str(error))
     for one in done:
@@ -133,18 +173,18 @@ def attach(
             typer.echo(f"{one.subject}: superseded {old}")
 
 
-def _attach_all(client: "RegistryClient", manifest: "Manifest", url: str) -> "list[Attached]":
+def _attach_all(client: "RegistryClient", manifest: "Manifest", api: _Api) -> "list[Attached]":
     """Attaches what the API has of the image; of an index, what it has of each platform's."""
     from services.publish.attach import images_of
 
     digests = [image.digest for image in images_of(manifest)] or [manifest.digest]
     if len(digests) == 1:
-        return _attach(client, manifest, f"{url}/{manifest.digest}/attestation")
+        return _attach(client, manifest, f"{api.url}/vex/{manifest.digest}/attestation", api)
     done = []
     for digest in digests:
         try:
-            bundle = f"{url}/{digest}/attestation"
-            done += _attach(client, client.manifest(digest), bundle)
+            bundle = f"{api.url}/vex/{digest}/attestation"
+            done += _attach(client, client.manifest(digest), bundle, api)
         except typer.Exit as end:
             if end.exit_code != ABSENT:  # why there is none, has been said
                 raise
@@ -153,12 +193,14 @@ def _attach_all(client: "RegistryClient", manifest: "Manifest", url: str) -> "li
     return done
 
 
-def _attach(client: "RegistryClient", manifest: "Manifest", source: str) -> "list[Attached]":
+def _attach(
+    client: "RegistryClient", manifest: "Manifest", source: str, api: _Api
+) -> "list[Attached]":
     """Attaches one attestation to all digests of its image."""
     from services.publish.attach import attach as push
     from vexstream.intoto import BadAttestationError, parse_envelope, read_statement
 
-    bundle = _load(source)
+    bundle = _load(source, api)
     try:
         subjects = read_statement(parse_envelope(bundle).payload).subjects
         digests = sorted({subject.digest for subject in subjects})
@@ -172,7 +214,8 @@ def _attach(client: "RegistryClient", manifest: "Manifest", source: str) -> "lis
 def link(
     sbom: Annotated[Path, typer.Argument(help="SBOM of the image in CycloneDX JSON")],
     digest: Annotated[str, typer.Argument(help="Config, manifest or index digest: sha256:...")],
-    url: ApiUrl = DEFAULT_URL,
+    url: ApiUrl = LOCAL,
+    token: Token = None,
     same_image: Annotated[
         bool,
         typer.Option(
@@ -181,7 +224,13 @@ def link(
         ),
     ] = False,
 ) -> None:
-    """Write CycloneDX VEX that refers to your SBOM, for `trivy sbom SBOM --vex FILE`."""
+    """Write CycloneDX VEX that refers to your SBOM.
+
+    For `trivy sbom SBOM --vex FILE`.
+
+    Exit status: 0 it is written, 1 the SBOM is of another image, 2 it cannot be read, 3 there is no
+    document, 4 the API cannot be used.
+    """
     from vexstream.cyclonedx import OtherSbomError, UnreadableSbomError, render_linked
     from vexstream.identity import BadDigestError, Image, parse_digest
 
@@ -190,7 +239,8 @@ def link(
         content = sbom.read_bytes()
     except (BadDigestError, OSError) as error:
         _fail(WRONG_USE, str(error))
-    document = _fetch(f"{url.rstrip('/')}/vex/{digest}?format=openvex")
+    address = f"{url.rstrip('/')}/vex/{digest}?format=openvex"
+    document = _fetch(address, _Api(url, token))
     try:
         linked = render_linked(document, image, content, same_image=same_image)
         sys.stdout.buffer.write(linked)
@@ -245,10 +295,11 @@ def _report(document: dict[str, Any], subjects: list[str], signed_by: dict[str, 
         result["version"] = document.get("version")
         typer.echo(json.dumps(result | {"subjects": subjects} | signed_by))
         return
-    typer.echo(f"Verified: {document.get('@id')}, version {document.get('version')}")
-    typer.echo(f"  signed by  {', '.join(signed_by.values())}")
-    for subject in subjects:
-        typer.echo(f"  about      {subject}")
+    lines = [f"Verified: {document.get('@id')}, version {document.get('version')}"]
+    lines.append(f"  signed by  {', '.join(signed_by.values())}")
+    lines += [f"  about      {subject}" for subject in subjects]
+    for line in lines:
+        typer.echo(plain(line))
 
 
 def _is_document(content: bytes) -> bool:
@@ -269,20 +320,20 @@ def _is_url(text: str) -> bool:
     return text.startswith(("http://", "https://"))
 
 
-def _load(source: str) -> bytes:
+def _load(source: str, api: _Api) -> bytes:
     if _is_url(source):
-        return _fetch(source)
+        return _fetch(source, api)
     try:
         return sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
     except OSError as error:
         _fail(WRONG_USE, f"{source} cannot be read: {error.strerror}")
 
 
-def _fetch(url: str) -> bytes:
+def _fetch(url: str, api: _Api) -> bytes:
     import httpx
 
     try:
-        answer = httpx.get(url, timeout=TIMEOUT_S, follow_redirects=True)
+        answer = httpx.get(url, timeout=TIMEOUT_S, follow_redirects=True, headers=api.headers(url))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         _fail(
             UNUSABLE,
@@ -299,9 +350,11 @@ def _refuse(answer: "httpx.Response") -> NoReturn:
         detail = str(answer.json()["detail"])
     except (ValueError, KeyError, TypeError):
         detail = answer.text[:500]
+    if answer.status_code in (401, 403):
+        detail += " Set VEXSTREAM_TOKEN, and VEXSTREAM_URL to where it goes."
     _fail(ABSENT if answer.status_code == 404 else UNUSABLE, f"{answer.status_code}: {detail}")
 
 
 def _fail(status: int, message: str) -> NoReturn:
-    typer.echo(message, err=True)
+    typer.echo(plain(message), err=True)
     raise typer.Exit(status)

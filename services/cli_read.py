@@ -7,17 +7,17 @@ Exit status: 0 all is well; 1 what the options look for is there (``--fail-on``,
 
 import contextlib
 import json
-import re
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
+
+from services.terminal import one_line, plain, print_table
 
 if TYPE_CHECKING:
     import httpx  # at run time where it is used: an installation may hold one service only
@@ -27,10 +27,6 @@ TIMEOUT_S = 30.0
 RECONNECT_S = 2.0
 _OPENED = "opened"
 _STRANGER = "answers something else than vexstream's API: check --url"
-_UNBROKEN = 100_000
-"""Columns of what is no terminal."""
-
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _STYLES = {
     "affected": "red", "under_investigation": "yellow", "not_affected": "green", "fixed": "blue",
 }  # fmt: skip
@@ -39,8 +35,8 @@ Digest = Annotated[str, typer.Argument(help="Config, manifest or index digest: s
 Url = Annotated[str, typer.Option(envvar="VEXSTREAM_URL", help="Where the API is")]
 Token = Annotated[
     str | None,
-    typer.Option(envvar="VEXSTREAM_TOKEN", help="Token; better given by the variable",
-                 show_envvar=True, hidden=True),
+    typer.Option(envvar="VEXSTREAM_TOKEN",
+                 help="Token; better by the variable, for others on the machine see arguments"),
 ]  # fmt: skip
 Json = Annotated[bool, typer.Option("--json", help="JSON for machines")]
 LOCAL = "http://127.0.0.1:8000"
@@ -302,25 +298,6 @@ def _print_document(statements: list[dict[str, Any]]) -> None:
     typer.echo(", ".join(f"{number} {status}" for status, number in counts.items()))
 
 
-def print_table(columns: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> None:
-    """On a terminal as wide as it is; elsewhere a row a line, and nothing cut: for grep and the
-    like. A terminal needs the width of the last column; who reads lines does not want it."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = _UNBROKEN
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else _text(cell) for cell in row))
-    if console.is_terminal:
-        console.print(table)
-        return
-    with console.capture() as captured:
-        console.print(table)
-    sys.stdout.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
-
-
 def _print_difference(found: dict[str, Any]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"version {found['from_version']} to {found['to_version']}")
@@ -363,9 +340,4 @@ def _status(status: str) -> Text:
 
 
 def _text(text: str) -> Text:
-    return Text(plain(text))
-
-
-def plain(text: str) -> str:
-    """Without what moves a terminal's cursor or turns its text round: names come from strangers."""
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+    return Text(one_line(text))

@@ -24,11 +24,10 @@ from services.cli_read import (
     Url,
     api_client,
     fail,
-    plain,
-    print_table,
     read_object,
     refusal,
 )
+from services.terminal import one_line, print_table
 
 _WRONG_USE = 2
 _COLUMNS = (
@@ -58,7 +57,7 @@ def list_(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show the vendors' documents that were given, and what became of each.
+    """Show the vendors' documents, and what became of each.
 
     Exit status: 0 they are listed, 3 there is no such document, 4 the API cannot be used.
     """
@@ -90,7 +89,9 @@ def give(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Hand in a vendor's document: what it says overrides observation (scope vendor-vex).
+    """Hand in a vendor's document (scope vendor-vex).
+
+    What it says overrides observation.
 
     Exit status: 0 it holds, 1 what holds is newer or this version was withdrawn, 2 it cannot be
     read or used, 4 the API cannot be used.
@@ -120,7 +121,9 @@ def withdraw(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Take back all that a vendor's document said, in every known version (scope vendor-vex).
+    """Take back a vendor's document (scope vendor-vex).
+
+    All that it said, in every known version.
 
     Exit status: 0 nothing of it holds, 1 a newer version is known or several documents bear the id,
     3 there is none, 4 the API cannot be used.
@@ -130,7 +133,7 @@ def withdraw(
     if as_json:
         typer.echo(json.dumps(done))
         return
-    typer.echo(plain(f"{done['document']} is withdrawn: {done['decisions']} statements held"))
+    typer.echo(one_line(f"{done['document']} is withdrawn: {done['decisions']} statements held"))
     for name in ("withdrawn", "in_doubt"):
         _list(name, done[name])
 
@@ -166,4 +169,4 @@ def _ask(
 
 def _list(name: str, found: list[str]) -> None:
     for one in found:
-        typer.echo(plain(f"  {name.replace('_', ' ')}: {one}"))
+        typer.echo(one_line(f"  {name.replace('_', ' ')}: {one}"))

@@ -8,6 +8,7 @@ it has not done before, and the statements of the library it needs for that flip
 import asyncio
 import contextlib
 import platform
+import sys
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from services.local.live import LiveRun, live_run
 from services.local.process import LocalError
 from services.local.stack import Stack
 from services.local.tools import cache_dir, workspace
+from services.terminal import one_line
 
 RECORDING = Path(__file__).parent / "demo-run.avro"
 LATE_ACCESS_SECONDS = 30.0
@@ -48,6 +50,7 @@ def run_live(options: Options, console: Console) -> None:
 
         def say(text: str) -> None:
             progress.update(step, description=text)
+            _tell(console, text)
 
         archive = image.demo_image(cache_dir() / "images", say)
         with live_run(
@@ -60,6 +63,7 @@ def run_live(options: Options, console: Console) -> None:
             say("running the container")
             run.run_application()
             progress.remove_task(step)
+            _tell(console, f"learning for {options.learning_period_seconds:g} s, and scanning")
             _learn(run, progress)
             learnt = run.document()
             report.print_document(console, learnt)
@@ -87,6 +91,7 @@ def run_replay(file: Path, options: Options, console: Console) -> None:
         Stack(directory, period) as stack,
     ):
         step = progress.add_task("starting broker, Postgres, correlator and API", total=None)
+        _tell(console, "starting broker, Postgres, correlator and API, and replaying")
         stack.start_stores()
         stack.start_api()
         stack.start_service("correlator")
@@ -131,9 +136,9 @@ def _late_access(run: LiveRun, learnt: bytes, progress: Progress, console: Conso
         console.print("A late access (GET /thumbnail) changed no statement.", style="yellow")
         return
     seconds = time.monotonic() - asked
-    console.print(f"A late access (GET /thumbnail) flipped, {seconds:.1f} s after the request:")
-    for line in changes:
-        console.print("  " + line, markup=False)
+    told = f"A late access (GET /thumbnail) flipped, {seconds:.1f} s after the request:"
+    for line in (told, *(f"  {change}" for change in changes)):
+        console.print(one_line(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def _record(run: LiveRun, options: Options, name: str, file: Path, console: Console) -> None:
@@ -151,10 +156,12 @@ def _record(run: LiveRun, options: Options, name: str, file: Path, console: Cons
 def _linger(
     stack: Stack, digest: str, options: Options, progress: Progress, console: Console
 ) -> None:
+    if not options.keep_running:
+        console.print("Nothing is left running; --keep goes on serving page and API.")
+        return
+    console.print("Page:", f"{stack.api_url}/", soft_wrap=True)
     console.print("Document:", f"{stack.api_url}/vex/{digest}", soft_wrap=True)
     console.print("API:", f"{stack.api_url}/docs", soft_wrap=True)
-    if not options.keep_running:
-        return
     step = progress.add_task("serving until Ctrl-C", total=None)
     with contextlib.suppress(KeyboardInterrupt):
         while True:
@@ -176,6 +183,12 @@ def _settled_document(stack: Stack, digest: str) -> bytes:
             return seen
         time.sleep(0.2)
     raise LocalError("the replay gave no document")
+
+
+def _tell(console: Console, text: str) -> None:
+    """What the progress shows, for whoever has no terminal."""
+    if not console.is_terminal:
+        print(text, file=sys.stderr, flush=True)
 
 
 def _progress(console: Console) -> Progress:

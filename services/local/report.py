@@ -6,9 +6,11 @@ from collections import Counter
 from typing import Any
 from urllib.parse import unquote
 
-from rich.console import Console, Group, RenderableType
-from rich.table import Table
+from rich.console import Console
+from rich.table import Column
 from rich.text import Text
+
+from services.terminal import print_table
 
 _STYLES = {
     "affected": "bold red",
@@ -20,39 +22,37 @@ _ORDER = list(_STYLES)
 _REASON = re.compile(r"\[\w+\] ")
 
 
-def statements_table(document: bytes) -> RenderableType:
-    """Every statement: vulnerability, package, status, why."""
-    table = Table(expand=True, header_style="bold", row_styles=["", "dim"])
-    table.add_column("Vulnerability", no_wrap=True)
-    table.add_column("Package", overflow="fold", ratio=3)
-    table.add_column("Status", no_wrap=True)
-    table.add_column("Why", overflow="fold", ratio=7)
+_COLUMNS = ("Vulnerability", "Package", "Status", "Why")
+
+
+def print_document(console: Console, document: bytes) -> None:
+    """Every statement, the ones to look at first, then the totals."""
     statements = json.loads(document)["statements"]
-    for statement in sorted(statements, key=lambda s: (_ORDER.index(s["status"]), _name(s))):
-        status = statement["status"]
-        table.add_row(
-            _name(statement),
-            _package(statement),
-            Text(status, _STYLES[status]),
-            Text(_short(statement)),
-        )
-    return table
+    ordered = sorted(statements, key=lambda s: (_ORDER.index(s["status"]), _name(s)))
+    print_table(_COLUMNS, map(_row, ordered), console)
+    console.print()
+    _print_totals(console, statements)
 
 
-def totals(document: bytes) -> RenderableType:
+def _row(statement: dict[str, Any]) -> tuple[str, str, Text, str]:
+    status = statement["status"]
+    return _name(statement), _package(statement), Text(status, _STYLES[status]), _short(statement)
+
+
+def _print_totals(console: Console, statements: list[dict[str, Any]]) -> None:
     """How many findings a team had to look at before, and has to now."""
-    statements = json.loads(document)["statements"]
     counts = Counter(statement["status"] for statement in statements)
-    table = Table(header_style="bold")
-    table.add_column("")
-    for status in ("findings", *_ORDER):
-        table.add_column(status, justify="right", style=_STYLES.get(status))
     total = len(statements)
-    table.add_row("before (the scan alone)", str(total), str(total), "0", "0", "0")
-    table.add_row("after (with evidence)", str(total), *(str(counts[s]) for s in _ORDER))
+    columns = [
+        Column("Findings"),
+        *(Column(name.replace("_", " "), justify="right") for name in _ORDER),
+    ]
+    before = ["before (the scan alone)", str(total), *("0" for _ in _ORDER[1:])]
+    after = ["after (with evidence)", *(str(counts[status]) for status in _ORDER)]
+    print_table(columns, [before, after], console)
     open_ones = total - counts["not_affected"] - counts["fixed"]
     share = f" ({100 * (total - open_ones) / total:.0f} % fewer)" if total else ""
-    return Group(table, Text(f"To look at: {total} before, {open_ones} now{share}."))
+    console.print(f"To look at: {total} before, {open_ones} now{share}.", highlight=False)
 
 
 def changes(before: bytes, after: bytes) -> list[str]:
@@ -63,12 +63,6 @@ def changes(before: bytes, after: bytes) -> list[str]:
         for s in json.loads(after)["statements"]
         if old.get(_key(s)) != s["status"]
     ]
-
-
-def print_document(console: Console, document: bytes) -> None:
-    """The table and the totals."""
-    console.print(statements_table(document))
-    console.print(totals(document))
 
 
 def _name(statement: dict[str, Any]) -> str:

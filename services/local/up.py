@@ -35,8 +35,13 @@ def run(cri_endpoint: str, learning_period_seconds: float, console: Console) -> 
             stack.start_api()
             for service in ("correlator", "scanner", "collector"):
                 stack.start_service(service)
-            console.print(f"Watching {cri_endpoint}; images and documents: {stack.api_url}/images")
-            console.print(f"Logs: {directory}")
+            for line in (
+                f"Watching {cri_endpoint}.",
+                f"Page: {stack.api_url}/",
+                f"Documents: {stack.api_url}/images",
+                f"Logs: {directory}",
+            ):
+                console.print(line, soft_wrap=True)
             while True:
                 stack.check()
                 time.sleep(0.5)
