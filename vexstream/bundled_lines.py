@@ -1,21 +1,19 @@
-"""Scripts that hold lines of npm packages: bundles that were not minified, wherever they lie.
+"""Scripts that hold lines of packages: bundles that were not minified, wherever they lie.
 
 Such a script is a file of the package as well. ``MIN_LINES`` lines are proof that are long, are not
 what compilers write everywhere, and are in packages of few names. So is a comment with the path of
 a module, as esbuild and webpack write it.
 """
 
-import re
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Container, Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
 from itertools import product
 
 from vexstream import scripts
 from vexstream.bundled import places_of
-from vexstream.claims import OS_TYPES
+from vexstream.bundled_sources import bare_name, few, installed_names, of_scripts
 from vexstream.imagefiles import Image
-from vexstream.npm_manifests import NAME
 from vexstream.scan import Package
 from vexstream.sieve import Sieve
 
@@ -29,52 +27,6 @@ MAX_PAIRS = 20_000_000
 """Of scripts and packages that share lines, once for all lines that just these share."""
 MAX_HELD = 1_000_000
 """Pairs of a script and a package, and names of scripts that hold packages."""
-_MAX_NAMES = 3
-_WANTED = (*scripts.SUFFIXES, NAME)
-_PLACE = re.compile(rb"/node_modules/((?:@[^/]+/)?[^/]+)/package\.json\Z")
-_HOMES = (b"/node_modules/", b"/nodejs/", b"/usr/share/javascript/")
-
-
-def owners(packages: Sequence[Package]) -> Mapping[bytes, list[int]]:
-    """Scripts of packages, and package.json -> whose they are."""
-    found: dict[bytes, list[int]] = defaultdict(list)
-    for number, package in enumerate(packages):
-        if package.type == "npm" or package.type in OS_TYPES:
-            for path in package.files:
-                if path.endswith(_WANTED) and any(home in path for home in _HOMES):
-                    found[path].append(number)
-    return found
-
-
-def own_scripts(
-    packages: Iterable[Package], image: Image, distributed: Set[bytes]
-) -> Mapping[bytes, Mapping[bytes, tuple[int]]]:
-    """Those of no package but the application, or one that was made at home (vexstream/own.py), as
-    ``Image.scripts``."""
-    owned = {
-        path
-        for package in packages
-        if package.type not in OS_TYPES and (package.type != "npm" or is_installed(package))
-        for path in package.files
-    }
-    return {
-        path: place
-        for path, place in image.scripts.items()
-        if path not in owned and path not in distributed
-    }
-
-
-def is_installed(package: Package) -> bool:
-    """Whether an npm package lies where packages are installed; the application does not."""
-    manifests = [path for path in package.files if path.endswith(b"/package.json")]
-    first = min(manifests, key=len, default=b"")
-    return any(home in first for home in _HOMES)
-
-
-def _names(package: Package) -> Set[bytes]:
-    """An npm package's, and those under which it is installed (``npm:`` in dependencies)."""
-    places = (_PLACE.search(path) for path in package.files if path.endswith(NAME))
-    return {package.name.encode("utf-8", "replace"), *(at[1] for at in places if at)}
 
 
 @dataclass(slots=True)
@@ -109,9 +61,8 @@ class Lines:
     def again(self, packages: Sequence[Package]) -> None:
         """Own scripts come once more, and then those of packages."""
         sieve = self._sieve or Sieve()
-        for package in packages:
-            if package.type == "npm":
-                sieve.add(map(hash, _names(package)))
+        for number in of_scripts(packages):
+            sieve.add(map(hash, installed_names(packages[number])))
         self.overfull, self._sieve, self._left = False, sieve, MAX_LINES
 
     def _note(self, seen: dict[int, list[bytes]], what: bytes, path: bytes) -> bool:
@@ -155,9 +106,9 @@ class Lines:
         """Scripts, and packages of which they hold lines."""
         self.too_many = self.too_many or self.overfull
         seen: Counter[tuple[bytes, int]] = Counter()
-        left = MAX_PAIRS
-        for (paths, numbers), count in self._shared().items():
-            if len({packages[number].name for number in numbers}) <= _MAX_NAMES:
+        left, counting = MAX_PAIRS, of_scripts(packages)
+        for (paths, shared), count in self._shared().items():
+            if numbers := _told(shared, packages, counting):
                 pairs = len(paths) * len(numbers)
                 left -= pairs
                 if left < 0 or max(pairs, len(seen)) > MAX_HELD:
@@ -166,10 +117,17 @@ class Lines:
                 for pair in product(paths, numbers):
                     seen[pair] += count
         yield from (pair for pair, count in seen.items() if count >= MIN_LINES)
-        for number, package in enumerate(packages):
-            if package.type == "npm":
-                for name in _names(package):
-                    yield from ((path, number) for path in self._named.get(hash(name), ()))
+        for number in sorted(counting):
+            for name in installed_names(packages[number]):
+                yield from ((path, number) for path in self._named.get(hash(name), ()))
+
+
+def _told(shared: Set[int], packages: Sequence[Package], counting: Set[int]) -> Set[int]:
+    """Those of the packages with a line that it tells of."""
+    if few(bare_name(packages[number]) for number in shared):
+        return shared
+    own = shared & counting
+    return own if few(bare_name(packages[number]) for number in own) else frozenset()
 
 
 def with_bundles(

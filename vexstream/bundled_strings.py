@@ -7,34 +7,32 @@ there with it (vexstream/script_strings.py). So:
    script of the image are a sign of it. Traces that are found and that packages of many names have
    count neither way, nor do names that modules export. In a script that was not minified names of
    properties do not count: who calls a package writes them as well.
-2. Own scripts with signs of a package and much of one of its scripts, names of the language aside,
+2. Own scripts with signs of a package and much of one of its scripts, names of the platform aside,
    are files of it, unless they load it by its name, for that may be all that is there.
 3. A package of which a bundle has signs and no more is perhaps in it (once the bundle was used, no
    silence shows that it is unused); so is one of which it has none, unless nearly all of its code
    is in scripts that would show, and each of those that others load and that come alone; and so is
    what a package needs that is in it or has signs there (vexstream/bundled_needs.py). In a bundle
    that was not minified a script shows by its lines as well (vexstream/bundled_lines.py); one with
-   comments that name its modules holds no others.
+   comments that name its modules holds no other npm packages.
 """
 
-import re
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Container, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from vexstream import script_strings, scripts
 from vexstream.bundled import places_of
-from vexstream.bundled_lines import MIN_LINES, is_installed
+from vexstream.bundled_lines import MIN_LINES
 from vexstream.bundled_needs import Needs
 from vexstream.bundled_signs import BYTES_A_TRACE, Shown, Source, Trace, near, numbers, tells
+from vexstream.bundled_sources import MAX_NAMES, bare_name, is_bundled, of_scripts
 from vexstream.bundled_words import Words
-from vexstream.claims import OS_TYPES
-from vexstream.filekinds import Kind, kind
 from vexstream.imagefiles import Image
 from vexstream.npm_manifests import NAME
+from vexstream.platform_names import OF_PLATFORM
 from vexstream.scan import Package
-from vexstream.script_strings import OF_LANGUAGE
 from vexstream.sieve import Sieve
 
 HELD_SHARE, HELD_TRACES = 0.3, 6
@@ -48,16 +46,6 @@ MAX_WORK = 100_000_000
 """Traces and packages looked at for own scripts with signs."""
 _BITS = 12
 """So many own scripts (a power of two) are looked at in the time of one."""
-_MAX_NAMES = 3
-_ASIDE = re.compile(
-    rb".*/(?:tests?|__tests__|spec|examples?|docs?|bench(?:marks?)?|fixtures?|perf)/"
-    rb"|.*[._-](?:test|spec)\.[cm]?js\Z"
-    rb"|.*/(?:test|Gruntfile|gulpfile|karma\.conf|benchmark)\.[cm]?js\Z",
-    re.DOTALL,
-)
-"""Scripts that nobody loads from a package: they do not tell how well it would show."""
-_TYPES = re.compile(rb".*\.d\.[cm]?ts\Z", re.DOTALL)
-"""Declarations, of which nothing is left in a bundle."""
 _TOO_MANY = "the image's own scripts have too many strings to be compared with its own"
 
 
@@ -87,7 +75,9 @@ class Strings:
     minified: int = 0
     """Bits of the own scripts that were."""
     plain: int = 0
-    """Of the bundles that were not, and that do not name what is in them."""
+    """Of the bundles that were not."""
+    named: int = 0
+    """Of those of them that name all npm packages that are in them."""
     _begun: bool = False
     _own: Words = field(default_factory=Words)
     _paths: list[bytes] = field(default_factory=list)
@@ -101,8 +91,8 @@ class Strings:
 
     def without_scripts(self) -> "Strings":
         """The same packages, and no own scripts yet."""
-        return replace(self, needs=replace(self.needs), minified=0, plain=0, _own=Words(),
-                       _paths=[], _found=Found())  # fmt: skip
+        return replace(self, needs=replace(self.needs), minified=0, plain=0, named=0,
+                       _own=Words(), _paths=[], _found=Found())  # fmt: skip
 
     def begin(self, path: bytes, *, minified: bool, bundle: bool = True) -> None:
         """An own script; its content comes in parts."""
@@ -120,7 +110,7 @@ class Strings:
         if self.too_many or self.overfull:
             return
         if self._begun and self.plain and scripts.names_all(content):
-            self.plain &= ~(1 << len(self._paths) - 1)
+            self.named |= 1 << len(self._paths) - 1
         self._begun = False
         self._own.add(content)
         if self._own.is_over:
@@ -133,13 +123,18 @@ class Strings:
         sieve = Sieve()
         for source in self._sources:
             sieve.add(source.traces.all)
-        sieve.add(_loaded_as(package.name) for package in packages)
-        self.overfull, self.minified, self.plain = False, 0, 0
+        sieve.add(loaded for package in packages for loaded in _loaded_as(package))
+        self.overfull, self.minified, self.plain, self.named = False, 0, 0, 0
         self._own, self._paths, self._packages = Words(sieve=sieve), [], packages
 
     def compare(self, packages: Sequence[int], path: bytes, content: bytes, more: int = 0) -> None:
-        """A script of packages; ``more`` bytes of it were not kept."""
+        """A script of packages; ``more`` bytes of it were not kept. Of one that has to be compiled
+        nothing is known but its size."""
         if self.too_many:
+            return
+        if not path.endswith(scripts.SUFFIXES):
+            traces = script_strings.Traces(code=len(content) + more)
+            self._sources.append(Source(packages, traces, path, alone=False))
             return
         self._left += len(self._exported)
         self._exported.update(script_strings.exported(content))
@@ -184,7 +179,7 @@ class Strings:
             signs = near(traces) & self._minified() | near(strings)
             held = self._holding(signs, dict(traces), len(source.packages))
             for number in source.packages:
-                self._name(number, packages[number].name, signs, held)
+                self._name(number, packages[number], signs, held)
             minified.add(source, tells=tells(traces, source.traces.code))
             if self.plain:
                 by_lines = MIN_LINES <= source.lines >= source.traces.code / BYTES_A_TRACE
@@ -198,8 +193,9 @@ class Strings:
 
     def _open_needed(self, found: Found, packages: Sequence[Package]) -> None:
         """What packages need is where they are, perhaps in parts that do not show."""
-        bundles = self.minified | self.plain
-        place = {self._paths[number]: 1 << number for number in numbers(self.plain)}
+        plain = self.plain & ~self.named
+        bundles = self.minified | plain
+        place = {self._paths[number]: 1 << number for number in numbers(plain)}
         seen: dict[int, int] = {}
         for number, package in enumerate(packages):
             bits = found.held.get(number, 0) | found.perhaps.get(number, 0)
@@ -210,6 +206,10 @@ class Strings:
         for number, bits in self.needs.along(packages, seen).items():
             found.perhaps[number] |= bits
 
+    def silencing(self, package: Package) -> int:
+        """Bits of the bundles that were not minified and may have the package without its name."""
+        return self.plain & ~self.named if package.type == "npm" else self.plain
+
     def _pay(self, work: int) -> None:
         self._work -= work
         self.too_many = self.too_many or self._work < 0
@@ -217,7 +217,7 @@ class Strings:
     def _holding(self, signs: int, traces: Mapping[int, int], packages: int) -> int:
         """The own scripts with signs that have much of what is a script's own; none any more when
         there is too much to look at."""
-        traces = {one: bits for one, bits in traces.items() if one not in OF_LANGUAGE}
+        traces = {one: bits for one, bits in traces.items() if one not in OF_PLATFORM}
         self._pay(signs.bit_count() * (len(traces) + packages))
         seen: Counter[int] = Counter()
         if signs and not self.too_many:
@@ -226,24 +226,26 @@ class Strings:
         enough = max(HELD_TRACES, HELD_SHARE * len(traces))
         return sum(1 << place for place, count in seen.items() if count >= enough)
 
-    def _name(self, number: int, name: str, signs: int, held: int) -> None:
-        held &= ~self._own.loaded.get(_loaded_as(name), 0)
+    def _name(self, number: int, package: Package, signs: int, held: int) -> None:
+        for loaded in _loaded_as(package):
+            held &= ~self._own.loaded.get(loaded, 0)
         if held:
             self._found.held[number] |= held << self._own.first
-        bundles = (self.minified | self.plain) >> self._own.first
+        bundles = (self.minified | self.silencing(package)) >> self._own.first
         if rest := signs & bundles & ~held:
             self._found.perhaps[number] |= rest << self._own.first
 
     def _common(self, packages: Sequence[Package]) -> Set[int]:
         """Traces that are found, and are in packages of too many names."""
         names: dict[int, set[str]] = defaultdict(set)
+        counting = of_scripts(packages)
         for source in self._sources:
-            owners = {packages[number].name for number in source.packages}
-            few = sorted(owners)[: _MAX_NAMES + 1]
-            for trace in self._own.words.keys() & set(source.traces.all):
-                if len(names[trace]) <= _MAX_NAMES:
-                    names[trace].update(few)
-        return {trace for trace, own in names.items() if len(own) > _MAX_NAMES}
+            owners = {bare_name(packages[one]) for one in counting & set(source.packages)}
+            some = sorted(owners)[: MAX_NAMES + 1]
+            for trace in self._own.words.keys() & set(source.traces.all) if some else ():
+                if len(names[trace]) <= MAX_NAMES:
+                    names[trace].update(some)
+        return {trace for trace, own in names.items() if len(own) > MAX_NAMES}
 
     def _counting(self, traces: "array[int]", common: Set[int]) -> list[Trace]:
         """The traces that count, each with the own scripts that have it."""
@@ -254,31 +256,33 @@ class Strings:
         ]
 
 
-def _loaded_as(name: str) -> int:
-    return hash(name.encode("utf-8", "replace"))
+def _loaded_as(package: Package) -> Set[int]:
+    """The names by which scripts load it."""
+    return {hash(name.encode("utf-8", "replace")) for name in (package.name, bare_name(package))}
 
 
 def with_bundles(
-    packages: Sequence[Package], image: Image, strings: Strings
+    packages: Sequence[Package], image: Image, strings: Strings, loaded: Container[int]
 ) -> tuple[Package, ...]:
-    """The packages with the scripts that hold strings of them."""
+    """The packages with the scripts that hold strings of them; ``loaded`` are the numbers of those
+    with scripts that others load."""
     found = strings.found(packages)
     doubts = _Doubts(strings, found, image)
-    bundled = _bundled(packages)
+    bundled = _bundled(packages, loaded)
     changed = []
     for number, package in enumerate(packages):
         files = tuple(sorted({*package.files, *doubts.holding(number)}))
         perhaps, reason = package.perhaps_in, package.unobservable
         if number in bundled:
-            perhaps = doubts.carriers(bundled[number], perhaps)
+            perhaps = doubts.carriers(bundled[number], perhaps, strings.silencing(package))
             reason = reason or doubts.reason
         changed.append(replace(package, files=files, perhaps_in=perhaps, unobservable=reason))
     return tuple(changed)
 
 
-def _bundled(packages: Sequence[Package]) -> Mapping[int, Sequence[int]]:
-    """Packages that a bundle may hold: npm packages, and those of the operating system that brought
-    some, with the numbers of these."""
+def _bundled(packages: Sequence[Package], loaded: Container[int]) -> Mapping[int, Sequence[int]]:
+    """Packages that a bundle may hold, with their numbers and those of the npm packages that they
+    brought."""
     found: dict[int, Sequence[int]] = {}
     of_manifest: dict[bytes, list[int]] = defaultdict(list)
     for number, package in enumerate(packages):
@@ -288,8 +292,10 @@ def _bundled(packages: Sequence[Package]) -> Mapping[int, Sequence[int]]:
                 if path.endswith(NAME):
                     of_manifest[path].append(number)
     for number, package in enumerate(packages):
-        if package.type in OS_TYPES:
+        if package.type != "npm":
             brought = {one for path in package.files for one in of_manifest.get(path, ())}
+            if number in loaded:
+                brought.add(number)
             if brought:
                 found[number] = sorted(brought)
     return found
@@ -320,15 +326,18 @@ class _Doubts:
         self._room -= len(places)
         return places
 
-    def carriers(self, numbers: Sequence[int], beside: tuple[bytes, ...]) -> tuple[bytes, ...]:
-        """Those that may hold one of them: the same tuple for the same bundles."""
+    def carriers(
+        self, numbers: Sequence[int], beside: tuple[bytes, ...], plain: int
+    ) -> tuple[bytes, ...]:
+        """Those that may hold one of them: the same tuple for the same bundles. Of those that were
+        not minified only the ``plain`` ones may have it in silence."""
         bundles = self._compiled
         for number in numbers:
             bundles |= self._found.perhaps.get(number, 0)
         if not self._found.silent.isdisjoint(numbers):
             bundles |= self._strings.minified
         if not self._found.silent_in_plain.isdisjoint(numbers):
-            bundles |= self._strings.plain
+            bundles |= plain
         places = self._places.get((bundles, beside))
         if places is None and self._room >= 0:
             named = places_of(self._image, self._strings.paths(bundles))
@@ -336,17 +345,3 @@ class _Doubts:
             self._places[bundles, beside] = places
             self._room -= len(places)
         return places or ()
-
-
-def is_aside(path: bytes) -> bool:
-    """Whether a script of a package is no part of what it is loaded for."""
-    return _ASIDE.match(path.rpartition(b"/node_modules/")[2]) is not None
-
-
-def is_bundled(package: Package) -> bool:
-    """An npm package that is installed, with something to put into a bundle."""
-    return (
-        package.type == "npm"
-        and is_installed(package)
-        and any(kind(path) is Kind.CODE and not _TYPES.match(path) for path in package.files)
-    )

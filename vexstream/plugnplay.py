@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 
-from vexstream.bundled_lines import is_installed
+from vexstream.bundled_sources import is_installed
 from vexstream.claims import OS_TYPES
 from vexstream.imagefiles import Image
 from vexstream.scan import Package

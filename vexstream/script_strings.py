@@ -53,24 +53,6 @@ _HANDS_ON = re.compile(
 _GONE = frozenset(map(hash, [b"exports", b"__esModule", b"undefined", b"NODE_ENV", b"production",
                              b"development"]))  # fmt: skip
 """What bundlers and minifiers write in other words."""
-OF_LANGUAGE = frozenset(
-    map(
-        hash,
-        b"""__proto__ arguments assign boolean byteLength callee captureStackTrace charAt charCodeAt
-        codePointAt concat console constructor create default defineProperties defineProperty delete
-        description endsWith entries enumerable errors exitCode filter findIndex flatMap forEach
-        freeze fromCharCode fromEntries function getOwnPropertyDescriptor getOwnPropertyNames
-        getOwnPropertySymbols getPrototypeOf getTime global hasOwnProperty ignoreCase includes
-        indexOf isArray isBuffer isFinite isInteger isPrototypeOf isSafeInteger iterator lastIndex
-        lastIndexOf length localeCompare message module multiline nextTick normalize number object
-        padEnd padStart parseFloat parseInt platform process propertyIsEnumerable prototype random
-        reduce reduceRight reject repeat replace replaceAll require resolve return reverse search
-        setPrototypeOf source splice startsWith stderr stdout string stringify substr substring
-        symbol toFixed toISOString toLocaleString toLowerCase toString toStringTag toUpperCase
-        trimEnd trimStart unshift valueOf values""".split(),
-    )
-)
-"""Names of JavaScript's own, and of Node.js's: everybody writes them."""
 _IDENTIFIER = re.compile(rb"[A-Za-z_$][\w$]*")
 _SPACE = b" \t\r\n\v\f"
 _FAR = 40

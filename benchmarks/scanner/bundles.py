@@ -23,9 +23,10 @@ from pathlib import Path
 from benchmarks.scanner import bundle_next, bundle_vite
 from benchmarks.scanner.bundle_entries import BUNDLERS, ENTRIES, PACKAGES, Bundler
 from tests.support import mapped
-from vexstream import bundled_lines
+from vexstream import bundled_sources
 from vexstream.bundled_lines import Lines
-from vexstream.bundled_strings import Strings, is_aside, is_bundled
+from vexstream.bundled_sources import is_aside, is_bundled
+from vexstream.bundled_strings import Strings
 from vexstream.npm_manifests import NAME
 from vexstream.scan import Package
 from vexstream.scripts import Script
@@ -105,7 +106,7 @@ def figures(home: Path, out: Path, syft: Path) -> Figures:
         (root / "build").mkdir(parents=True)
         subprocess.run(["cp", "-al", home / "node_modules", root / "build"], check=True)
         packages = mapped.packages(root, Path(work), syft)
-    owners = bundled_lines.owners(packages)
+    owners = bundled_sources.owners(packages)
     contents = {path: (home / path.decode().removeprefix("/build/")).read_bytes()
                 for path in owners}  # fmt: skip
     known = _strings(contents, owners)
@@ -182,8 +183,10 @@ def _compare(
         for number, package in enumerate(packages)
     ])  # fmt: skip
     silent: Set[int] = set()
-    if script.bundle:
-        silent = found.silent if script.is_minified() else found.silent_in_plain
+    if script.bundle and script.is_minified():
+        silent = found.silent
+    elif strings.plain & ~strings.named:
+        silent = found.silent_in_plain
     names = {packages[number].name for number in true}
     for number, package in enumerate(packages):
         if not is_bundled(package):

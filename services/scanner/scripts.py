@@ -1,23 +1,22 @@
-"""Compares the scripts of an image's own with those of its npm packages: lines and strings."""
+"""Compares the scripts of an image's own with those of its packages: lines and strings."""
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.scanner import layers, rereading
-from vexstream import bundled_lines, bundled_strings, npm_manifests
+from vexstream import bundled_lines, bundled_sources, bundled_strings
 from vexstream.bundled_lines import Lines
 from vexstream.bundled_strings import Strings
 from vexstream.imagefiles import Image
+from vexstream.npm_manifests import NAME
 from vexstream.rootfs import RootFs
 from vexstream.scan import Package
-from vexstream.scripts import SUFFIXES
 
 MAX_LINE_BYTES = 8 << 20
 MAX_SCRIPT_BYTES = 16 << 20
 """Of a package; what comes after is not looked for."""
 OVERLAP = 256
-_WANTED = (*SUFFIXES, npm_manifests.NAME)
 
 
 def with_bundles(
@@ -32,20 +31,26 @@ def with_bundles(
 
     Raises: as ``layers.unpack``.
     """
-    owners = bundled_lines.owners(packages)
-    own = bundled_lines.own_scripts(packages, image, distributed) if owners else {}
-    if not own:
+    owners = bundled_sources.owners(packages)
+    own = bundled_sources.own_scripts(packages, image, distributed) if owners else {}
+    owners = {path: numbers for path, numbers in owners.items() if path not in own}
+    if not own or not owners:
         return packages
     reader = _Reader(own, image.bundles, _Scripts(image.root, owners), blobs, max_unpacked_bytes)
     lines, strings = Lines(), Strings()
     reader.take(lines, strings)
     reader.compare(lines, strings)
     _read_again(reader, packages, lines, strings)
-    compared = {
-        number for path, numbers in owners.items() if path.endswith(SUFFIXES) for number in numbers
-    }
+    of_scripts = {path: numbers for path, numbers in owners.items() if not path.endswith(NAME)}
+    compared = {number for numbers in of_scripts.values() for number in numbers}
     packages = bundled_lines.with_bundles(packages, image, lines, compared)
-    return bundled_strings.with_bundles(packages, image, strings)
+    loaded = {
+        number
+        for path, numbers in of_scripts.items()
+        if not bundled_sources.is_aside(path)
+        for number in numbers
+    }
+    return bundled_strings.with_bundles(packages, image, strings, loaded)
 
 
 def _read_again(
@@ -89,13 +94,13 @@ class _Reader:
         for blob in self.blobs:
             for path, parts in layers.contents(blob, self.packaged, self.max_unpacked_bytes):
                 owners, kept = self.packaged.owners(path), _Kept()
-                if path.endswith(npm_manifests.NAME):
+                if path.endswith(NAME):
                     if strings is not None:
                         strings.needs.describe(owners, path, b"".join(kept.of(parts)))
                     continue
                 for content in _chunks(kept.of(parts)):
                     lines.compare(owners, content)
-                if strings is not None and not bundled_strings.is_aside(path):
+                if strings is not None and not bundled_sources.is_aside(path):
                     strings.compare(owners, path, b"".join(kept.parts), kept.more)
 
 
@@ -151,7 +156,11 @@ class _Scripts:
         self._owners = owners
 
     def __contains__(self, path: object) -> bool:
-        return isinstance(path, bytes) and path.endswith(_WANTED) and bool(self.owners(path))
+        return (
+            isinstance(path, bytes)
+            and path.endswith(bundled_sources.WANTED)
+            and bool(self.owners(path))
+        )
 
     def owners(self, path: bytes) -> Sequence[int]:
         """The packages that own the file at a path."""

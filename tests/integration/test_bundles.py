@@ -1,4 +1,4 @@
-"""Bundles that lie elsewhere than their packages, made by esbuild and Rollup, against strace."""
+"""Bundles that lie elsewhere than their packages, made by esbuild, webpack and Rollup."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -77,3 +77,42 @@ def test_a_minified_bundle_beside_other_packages_is_known_by_its_strings(
     semver, debug = packages["pkg:npm/semver@7.6.2"], packages["pkg:npm/debug@4.3.4"]
     assert b"/srv/dist/shop.js" in semver.files
     assert b"/srv/dist/shop.js" not in debug.files
+
+
+BROWSER = """import _ from 'underscore'; import typed from 'is-typedarray';
+globalThis.kept = [_, typed];
+"""
+
+
+@pytest.mark.parametrize(
+    ("tool", "mode"),
+    [("esbuild", "production"), ("webpack", "production"), ("webpack", "development")],
+)
+def test_packages_of_debian_are_known_in_a_bundle_as_well(
+    tool: str, mode: str, syft: Path, tmp_path: Path
+) -> None:
+    """The same scripts came from npm; of is-typedarray only lines tell."""
+    root, work, home = tmp_path / "root", tmp_path / "work", tmp_path / "home"
+    for folder in (root / "srv", work, home):
+        folder.mkdir(parents=True)
+    there = ("libjs-underscore", "libjs-is-typedarray")
+    ecosystems.unpacked_debs(root, work, *there, "libjs-cropper")
+    ecosystems.npm(home, "", {"underscore": "1.13.4", "is-typedarray": "1.0.0"})
+    ecosystems.write(home, {"shop.js": BROWSER})
+    minified = ["--minify"] if mode == "production" else []
+    command = {
+        "esbuild": ["esbuild@0.25.12", "--", "shop.js", "--bundle", "--log-level=error", *minified,
+                    f"--outfile={root}/srv/shop.js"],
+        "webpack": ["--package=webpack@5.97.1", "--package=webpack-cli@5.1.4", "--", "webpack",
+                    "./shop.js", "--mode", mode, "--devtool=false", "-o", f"{root}/srv",
+                    "--output-filename", "shop.js"],
+    }[tool]  # fmt: skip
+    ecosystems.run(["npm", "exec", "--yes", *command], home)
+    packages = {package.name: package for package in mapped.packages(root, work, syft)}
+    bundle = b"/srv/shop.js"
+    for name in there:
+        one = packages[name]
+        assert one.unobservable is None
+        assert bundle in one.files or one.perhaps_in == (bundle,)
+        assert bundle in one.files or name == "libjs-is-typedarray"
+    assert bundle not in (*packages["libjs-cropper"].files, *packages["libjs-cropper"].perhaps_in)

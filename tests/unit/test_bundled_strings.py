@@ -10,7 +10,7 @@ import pytest
 
 from services.scanner import scripts
 from services.scanner.layers import unpack
-from tests.unit.images import artifact, deb
+from tests.unit.images import SITE, artifact, deb
 from vexstream.own import distributed_files
 from vexstream.ownership import assign
 from vexstream.sbom import Artifact
@@ -217,6 +217,23 @@ def test_a_bundle_that_was_not_minified_tells_by_lines_as_well(
     assert verdict(tmp_path, source, bundle) == ("open" if open_ else "not in it")
 
 
+@pytest.mark.parametrize(
+    ("comment", "said"),
+    [
+        ("// node_modules/qs/lib/index.js", "open"),
+        ("// node_modules/ms/index.js", "held"),
+    ],
+)
+def test_names_of_npm_packages_are_not_all_that_a_bundle_holds(
+    tmp_path: Path, comment: str, said: str
+) -> None:
+    place = "/usr/share/javascript/ms/ms.js"
+    files = {place[1:]: "f(a * b);\n" * 90, "srv/shop.js": f"{ESBUILD}{comment}\nlet own;\n"}
+    found = scanned(tmp_path, files, (), deb("libjs-ms", place))["libjs-ms"]
+    assert (BUNDLE in found.files) is (said == "held")
+    assert found.perhaps_in == (BUNDLE,)
+
+
 def test_what_a_package_needs_is_perhaps_in_a_bundle_with_lines_of_it(tmp_path: Path) -> None:
     files = package(LINES) | package(SOURCE, "qs")
     files[f"{HOME}/ms/package.json"] = '{"dependencies": {"qs": "1"}}'
@@ -275,14 +292,82 @@ def test_too_many_bundles_leave_packages_open(
     assert scanned(tmp_path, files)["ms"].unobservable is not None
 
 
-def test_declarations_the_application_and_debs_are_not_opened(tmp_path: Path) -> None:
+SPEC = "/usr/lib/ruby/specifications/ms-1.gemspec"
+BROUGHT = [
+    (deb("libjs-ms", "/usr/share/javascript/ms/ms.js"), "usr/share/javascript/ms/ms.js"),
+    (deb("php-ms", "/usr/share/php/ms/ms.js"), "usr/share/php/ms/ms.js"),
+    (artifact("gem", "ms-rails", at=(SPEC,)), "usr/lib/ruby/gems/ms-1/app/assets/ms.js"),
+    (artifact("python", "xstatic-ms", files=("ms/ms.js",)), f"{SITE[1:]}/ms/ms.js"),
+    (artifact("php-composer", "acme/ms", at=("/srv/vendor/composer/installed.json",)),
+     "srv/vendor/acme/ms/ms.js"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("package_", "place"), BROUGHT)
+@pytest.mark.parametrize(
+    ("source", "bundle", "said"),
+    [
+        (SOURCE, f"let {LONG};" + ";".join(ERRORS), "held"),
+        (SOURCE, f"let {LONG};" + ERRORS[3], "open"),
+        (SOURCE, f"let {LONG};", "not in it"),
+        ("function f(a, b) { return a * b + a }\n" * 9, f"let {LONG};", "open"),
+        ("function f(a, b) { return a * b + a }\n" * 9, "let own;\n", "not in it"),
+    ],
+)
+def test_scripts_of_other_packages_than_npms_go_into_bundles_as_well(
+    tmp_path: Path, package_: Artifact, place: str, source: str, bundle: str, said: str
+) -> None:
+    """As libjs-is-typedarray, of which a bundle that was minified has nothing but its one line."""
+    files = {place: source, SPEC[1:]: "", "srv/shop.js": bundle}
+    [found] = scanned(tmp_path, files, (), package_).values()
+    assert found.unobservable is None
+    held, open_ = BUNDLE in found.files, found.perhaps_in == (BUNDLE,)
+    assert ("held" if held else "open" if open_ else "not in it") == said
+
+
+def test_what_has_to_be_compiled_first_does_not_show(tmp_path: Path) -> None:
+    home, gem = "usr/lib/ruby/gems/ms-1", artifact("gem", "ms-rails", at=(SPEC,))
+    files = {SPEC[1:]: "", f"{home}/ms.js": SOURCE, "srv/shop.js": f"let {LONG}"}
+    assert scanned(tmp_path, files, (), gem)["ms-rails"].perhaps_in == ()
+    files[f"{home}/more.coffee"] = "f = (a, b) -> a * b + a\n" * 9
+    assert scanned(tmp_path, files, (), gem)["ms-rails"].perhaps_in == (BUNDLE,)
+
+
+def test_copies_that_other_packages_bring_along_leave_an_npm_package_known(tmp_path: Path) -> None:
+    """jQuery is in Django, Sphinx, phpMyAdmin and WordPress."""
+    brought = [deb(f"web{n}", f"/usr/share/web{n}/ms.js") for n in range(4)]
+    files = {**package(SOURCE), "srv/shop.js": f"let {LONG};{SOURCE}"}
+    files |= {f"usr/share/web{n}/ms.js": SOURCE for n in range(4)}
+    found = scanned(tmp_path, files, ("ms",), *brought)
+    assert {name for name, one in found.items() if BUNDLE in one.files} == {
+        "ms", "web0", "web1", "web2", "web3"}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["libjs-ms", "node-ms"])
+def test_a_deb_is_loaded_by_the_name_of_the_npm_package(tmp_path: Path, name: str) -> None:
+    place = "/usr/share/javascript/ms/ms.js"
+    files = {place[1:]: SOURCE, "srv/shop.js": f"let {LONG};{';'.join(ERRORS)};require('ms')"}
+    found = scanned(tmp_path, files, (), deb(name, place))[name]
+    assert BUNDLE not in found.files
+    assert found.perhaps_in == (BUNDLE,)
+
+
+@pytest.mark.parametrize("place", ["/usr/share/doc/x/x.js", "/usr/share/x/examples/x.js"])
+def test_what_nobody_loads_is_in_no_bundle(tmp_path: Path, place: str) -> None:
+    files = {place[1:]: "f()", "srv/shop.js": f"let {LONG}"}
+    assert scanned(tmp_path, files, (), deb("x", place))["x"].perhaps_in == ()
+
+
+def test_declarations_and_the_application_are_not_opened(tmp_path: Path) -> None:
+    """Nor is a package that was made at home by its own bundle."""
     files = {
         f"{HOME}/types/package.json": "{}", f"{HOME}/types/index.d.ts": "declare const a: 1;",
-        "srv/package.json": "{}", "srv/shop.js": f"let {LONG}", "usr/share/nodejs/x.js": "f()",
+        "srv/package.json": "{}", "srv/shop.js": f"let {LONG}", "opt/own/own.js": f"let {LONG}",
+        "var/lib/dpkg/info/own.list": "/opt/own/own.js\n",
     }  # fmt: skip
     found = scanned(
         tmp_path, files, ("types",),
-        artifact("npm", "shop", at=("/srv/package.json",)), deb("node-x", "/usr/share/nodejs/x.js"),
+        artifact("npm", "shop", at=("/srv/package.json",)), deb("own", "/opt/own/own.js"),
     )  # fmt: skip
     assert {(package.unobservable, package.perhaps_in) for package in found.values()} == {
         (None, ())
