@@ -45,6 +45,9 @@ class FileEvent:
     """The task is not, and its program is an interpreter."""
     on_overlay: bool = False
     """``root`` is an overlay."""
+    inode: int = 0
+    """Of the file; on an overlay that of the file in the layer that has it. 0 where the source does
+    not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,4 +105,5 @@ def parse(sample: bytes) -> RawEvent | ScriptEvent:
         at_home=bool(flags & _AT_HOME),
         interpreted=bool(flags & _INTERPRETED),
         on_overlay=bool(flags & _ON_OVERLAY),
+        inode=inode,
     )

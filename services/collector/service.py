@@ -27,6 +27,7 @@ from services.collector.clock import ClockWatch
 from services.collector.cluster import Cluster, find, named
 from services.collector.errors import RuntimeUnavailableError
 from services.collector.hold import Hold
+from services.collector.pauses import Pauses
 from services.collector.protocols import Runtime
 from services.collector.publish import Publisher, SeenImages
 from services.collector.recording import RecordingTracker
@@ -169,6 +170,7 @@ class Collector:
         """Containers that were listed, and gone when they were asked for."""
         self._strangers: Counter[str] = Counter()
         """Cgroups that no container was found for: the runtime is asked once more."""
+        self._pauses = Pauses()
         self._decided_at = time.monotonic()
         self._strange = 0
         """Uses by containers that the runtime had forgotten before it was asked."""
@@ -268,6 +270,7 @@ class Collector:
             self._tracker.lose({(ANY_CGROUP, "clock_step"): self._clock.steps})
         self._tracker.lose({(ANY_CGROUP, "spool"): self._publisher.lost_rounds})
         self._strangers += self._tracker.strangers()
+        self._pauses.add(self._tracker.paused())
         if time.monotonic() - self._decided_at > _DECIDE_SECONDS:
             self._tell_of_strangers()
         self._tracker.lose({(ANY_CGROUP, "container_unknown"): self._strange})
@@ -354,6 +357,7 @@ class Collector:
 
     def _tell_of_strangers(self) -> None:
         """What a container used that no runtime lists or listed may be any image's."""
+        self._strangers += Counter(self._pauses.strange(self._runtime.owns))
         for path, count in self._strangers.items():
             names = candidates(path)
             ours = self._runtime.owns(path) or not self._vanished.keys().isdisjoint(names)

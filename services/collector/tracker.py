@@ -12,6 +12,7 @@ from services.collector.cgroups import CgroupIndex, in_a_pod
 from services.collector.events import CgroupEvent, FileEvent, FileSystemRoot, RawEvent
 from services.collector.hold import Hold
 from services.collector.neighbours import Neighbours
+from services.collector.pauses import PAUSE
 from services.collector.runtime import ContainerInfo, ImageVolume
 from services.collector.source import ANY_CGROUP
 from services.collector.tracked import Tracked
@@ -22,9 +23,6 @@ from vexstream.batching import Limits, Observation, Room
 from vexstream.evidence import Batch, Use
 from vexstream.identity import Image
 from vexstream.nameless import REASON, is_nameless
-
-_PAUSE = b"/pause"
-"""The program, and the only file, of the image by which runtimes hold a pod's namespaces."""
 
 
 class Tracker:
@@ -56,6 +54,8 @@ class Tracker:
         self._losses: Counter[tuple[int, str]] = Counter()
         self._strangers: Counter[str] = Counter()
         """Cgroups that no container was found for -> how much of them was given up."""
+        self._paused: dict[str, set[int]] = {}
+        """Those of pods -> which files by the name of a sandbox's program they used."""
         self._unowned: set[int] = set()
         """Cgroups of which events were read that are no known container's, since `awaited`."""
 
@@ -97,6 +97,12 @@ class Tracker:
         """Paths of cgroups that no container was found for, with the number of their uses that were
         given up or lost since this was asked last."""
         found, self._strangers = self._strangers, Counter()
+        return found
+
+    def paused(self) -> dict[str, set[int]]:
+        """Of such cgroups of pods: the inodes of the files by the name of a sandbox's program that
+        they used, which are no strangers' if they are sandboxes' (pauses.py)."""
+        found, self._paused = self._paused, {}
         return found
 
     def awaited(self) -> set[str]:
@@ -317,11 +323,14 @@ class Tracker:
             self._note_stranger(path, events)
 
     def _note_stranger(self, path: str, events: Iterable[FileEvent], lost: int = 0) -> None:
-        """A pod's sandbox that nobody told of is no loss: there is only its program to use."""
-        sandbox = in_a_pod(path) is not None
-        uses = sum(not (sandbox and event.path == _PAUSE) for event in events)
-        if uses + lost:
-            self._strangers[path] += uses + lost
+        uses, sandbox = lost, in_a_pod(path) is not None
+        for event in events:
+            if sandbox and event.path == PAUSE and not event.use & Use.REWRITTEN:
+                self._paused.setdefault(path, set()).add(event.inode)
+            else:
+                uses += 1
+        if uses:
+            self._strangers[path] += uses
 
     def _can_be_told(self, container_id: str, tracked: Tracked, until_us: int) -> bool:
         if tracked.wait_for_start(until_us):

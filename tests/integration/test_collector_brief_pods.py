@@ -4,13 +4,13 @@ import asyncio
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from cri_api.v1 import api_pb2 as cri
 
-from services.collector import tracker
 from services.collector.errors import NotOfferedError
+from services.collector.pauses import Pauses
 from services.collector.pods import PodRuntime
 from services.collector.runtime import CriRuntime, Told
 from services.collector.tracker import Tracker
@@ -45,6 +45,22 @@ def strangers(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         return more
 
     monkeypatch.setattr(Tracker, "strangers", asked)
+    return found
+
+
+@pytest.fixture
+def paused(monkeypatch: pytest.MonkeyPatch, strangers: Counter[str]) -> set[str]:
+    """Cgroups in which a sandbox's program ran; those of which it is not known are strangers."""
+    found: set[str] = set()
+    judge = Pauses.strange
+
+    def judged(of: Pauses, owns: Callable[[str], bool]) -> dict[str, int]:
+        found.update(of._used)
+        strange = judge(of, owns)
+        strangers.update(strange)
+        return strange
+
+    monkeypatch.setattr(Pauses, "strange", judged)
     return found
 
 
@@ -102,23 +118,22 @@ async def _no_stream(runtime: PodRuntime) -> AsyncIterator[Told]:
 
 async def test_without_a_stream_what_it_used_is_a_loss_and_what_a_sandbox_used_is_none(
     node: Containerd, broker: Broker, busy: Busy, strangers: Counter[str],
-    monkeypatch: pytest.MonkeyPatch,
+    paused: set[str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(PodRuntime, "_told", _no_stream)
     witness = node.run(PROBE, "witness")
     async with collecting(node, broker, "backstop.", hold_seconds=2) as records:
         told = records.batches[witness.id]
         await eventually(lambda: bool(told))
-        with monkeypatch.context() as patch:
-            patch.setattr(tracker, "_PAUSE", b"/none")
-            listed = await asyncio.to_thread(Sandbox, node)
-            await eventually(lambda: bool(strangers[listed.cgroup]))
-            more = len(told) + 3
-            await eventually(lambda: len(told) > more)
+        listed = await asyncio.to_thread(Sandbox, node)
+        await eventually(lambda: listed.cgroup in paused)
+        more = len(told) + 3
+        await eventually(lambda: len(told) > more)
         async with busy.while_asked():
             brief = await asyncio.to_thread(Sandbox, node)
             await asyncio.to_thread(brief.remove)
             container = await _come_and_go(node, "brief")
+        await eventually(lambda: brief.cgroup in paused)
         # Other tests have pods on this machine too, which are unknown here.
         await eventually(lambda: container.id in _ids(strangers))
         more = len(told) + 3
