@@ -68,6 +68,11 @@ _JDKS = re.compile(rb"(?:java|jdk|sun)\.[a-z.]*\Z")
 """Of the class path, in such an archive; some packages of the JDK are called ``.jar`` as well."""
 _LOCAL = re.compile(rb"PK\x03\x04.{26}", re.DOTALL)
 _NODES = b"node_modules/"
+_EGG_INFO = b"EGG-INFO/PKG-INFO"
+_COPIES = re.compile(
+    rb"(?:.*/)?(?:_?vendor(?:ed|ized)?|_?third_?party|_?extern(?:al|s)?|packages)/", re.DOTALL
+)
+"""Where a package keeps copies of others."""
 _MAX_NAME_BYTES = 1024
 _FOR_JAVA = re.compile(rb".*\.(?:[jwersnk]ar|lpkg|[jh]pi)\Z", re.DOTALL)
 _GRAAL = re.compile(rb".*/lib/(?:libjvmcicompiler\.so|svm/.*)\Z", re.DOTALL)
@@ -84,8 +89,9 @@ class Holder:
         self._zip = not _FOR_JAVA.match(path)
         self._lua = path.endswith(b".lua")
         self._of_jdk = is_of_jdk(path)
+        self._egg = path.endswith(b".egg")
         self._shared = self._phar = self._php = self._script = False
-        self._perl = False
+        self._perl = self._own = self._named = False
         self._namespaces: set[bytes] = set()
         self._end = self._last = b""
         self._first = True
@@ -133,13 +139,15 @@ class Holder:
         elif (self._script or self._lua) and _PRELOADED.search(part):
             self.language = "lua"
         else:
-            self._take(_of_modules(part))
+            self._named |= _EGG_INFO in part
+            self._take(_of_modules(part, egg=self._egg))
 
     def _take(self, language: str) -> None:
         """Modules of Perl lie in archives of other languages too, as scripts that a package brings:
-        what loads these archives is told by the others."""
+        what loads these archives is told by the others. So are the modules of an egg."""
         self._perl |= language == "perl"
-        self.language = "" if language == "perl" else language
+        self._own |= language == "egg"
+        self.language = "" if language in ("perl", "egg") else language
 
     def close(self) -> None:
         """The file ends here."""
@@ -149,6 +157,8 @@ class Holder:
             self.language = "perl"
         if self._program and not self.language:
             self.language = next((of for end, of in _ENDS if end.search(self._end)), "")
+        if self._own and not self._named:
+            self.language = self.language or "python"
         if self._perl and not self.language:
             self.language = "perl"
 
@@ -161,20 +171,22 @@ def _language(content: bytes) -> str:
     return "dotnet" if any(place) else _of_modules(content)
 
 
-def _of_modules(archive: bytes) -> str:
+def _of_modules(archive: bytes, *, egg: bool = False) -> str:
     """The language that loads members of a zip archive: Python, Erlang (escripts, .ez), or Perl
-    (``.par``)."""
+    (``.par``); "egg" for what setuptools left zipped, which has no package but its own, copies in
+    it aside. Python reads the directory of an egg at every start where a ``.pth`` names it."""
     if not any(suffix in archive for suffix in (b".py", b".beam", b".pm")):
         return ""
-    perl = False
+    found = ""
     for head in _LOCAL.finditer(archive):
         start = head.end()
-        end = start + int.from_bytes(head[0][26:28], "little")
-        if archive.endswith((b".py", b".pyc"), start, end) and not archive.startswith(
-            _NODES, start
-        ):
-            return "python"
-        if archive.endswith(b".beam", start, end):
+        name = archive[start : start + int.from_bytes(head[0][26:28], "little")]
+        if name.endswith((b".py", b".pyc")) and not name.startswith(_NODES):
+            if not egg or _COPIES.match(name):
+                return "python"
+            found = "egg"
+        elif name.endswith(b".beam"):
             return "erlang"
-        perl |= archive.endswith(b".pm", start, end)
-    return "perl" if perl else ""
+        elif name.endswith(b".pm"):
+            found = found or "perl"
+    return found

@@ -105,6 +105,25 @@ def test_python_runs_any_zip_with_modules_without_leave_to_execute(
     assert held(tmp_path, zipped("shop/core.py"), "jython.jar") is None
 
 
+@pytest.mark.parametrize(
+    ("names", "language"),
+    [
+        (("shop/core.py", "EGG-INFO/PKG-INFO"), None),
+        (("EGG-INFO/PKG-INFO", "shop/core.pyc"), None),
+        (("EGG-INFO/PKG-INFO", "shop/_vendor/six.py"), "python"),
+        (("EGG-INFO/PKG-INFO", "requests/packages/urllib3/util.py", "shop/core.py"), "python"),
+        (("shop/core.py",), "python"),  # nothing says that all of it is one package
+        (("shop/core.py", "Shop.pm", "EGG-INFO/PKG-INFO"), None),
+        ((*(f"shop/{n:06}.py" for n in range(5000)), "EGG-INFO/PKG-INFO"), None),
+    ],
+)
+def test_a_zipped_egg_holds_no_package_but_its_own(
+    tmp_path: Path, names: tuple[str, ...], language: str | None
+) -> None:
+    path = "opt/lib/python3.11/site-packages/shop-1.0-py3.11.egg"
+    assert held(tmp_path, zipped(*names), path, mode=0o644) == language
+
+
 def test_zip_archives_in_programs_and_of_erlang(tmp_path: Path) -> None:
     assert held(tmp_path, zipped("shop/core.py", before=ELF)) == "python"
     assert held(tmp_path, zipped("shop.html", before=ELF)) is None
