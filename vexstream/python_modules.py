@@ -123,11 +123,15 @@ def with_modules(
         for name in names:
             owners[name].append(number)
     depth = max((name.count(".") for name in owners), default=0) + 1
+    builders: dict[bytes, list[int]] = defaultdict(list)
+    for number, package in enumerate(packages):
+        for path in filter(found.__contains__, package.files):
+            builders[path].append(number)
     more: dict[int, set[bytes]] = defaultdict(set)
     left, doubt = MAX_PAIRS, None
     for path, modules in found.items():
-        ends = {end for name in modules.names for end in _ends(name, depth) if end in owners}
-        holds = {number for end in ends for number in owners[end]}
+        mine = set().union(*(own[number] for number in builders.get(path, ())))
+        holds = set(_held(modules.names, mine, owners, own, depth))
         if not modules.readable:
             holds = {number for number, names in enumerate(own) if names}
         twins = {owner_path(twin) for twin in image.with_twins(path)} if holds else set()
@@ -147,6 +151,26 @@ def with_modules(
         else package
         for number, package in enumerate(packages)
     )
+
+
+def _held(
+    names: Set[str],
+    mine: Set[str],
+    owners: Mapping[str, Sequence[int]],
+    own: Sequence[Set[str]],
+    depth: int,
+) -> Iterator[int]:
+    """The packages whose modules a file holds; ``mine`` are those of the package that brought it.
+
+    Its ``mypy.build`` is no copy of PyPI's build, of which others would be below it.
+    """
+    parents = {name.rpartition(".")[0] for name in names & mine}
+    for name in names:
+        for end in _ends(name, depth):
+            alone = end != name and "." not in end and name in mine and name not in parents
+            for number in owners.get(end, ()):
+                if not alone or len(own[number]) == 1:
+                    yield number
 
 
 def _cython(data: memoryview) -> Iterator[str]:

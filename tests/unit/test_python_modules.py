@@ -91,6 +91,28 @@ def test_ones_own_modules_add_nothing() -> None:
     assert held(readable=False) == {"six", "idna", "python3-idna"}
 
 
+def test_the_modules_of_the_package_that_has_the_file_are_no_copies_of_others() -> None:
+    """mypy's ``mypy.build`` and uvloop's ``uvloop.dns``."""
+    listed = ("shop/idna.py", "shop/six.py", "shop/sub/idna/__init__.py", "shop/sub/idna/core.py")
+    shop = artifact("python", "shop", files=(*listed, "shop.so"))
+    root = image(*FILES, *(f"{SITE}/{name}".encode() for name in (*listed, "shop.so"))).root
+    path = f"{SITE}/shop.so".encode()
+    there = Image(root, natives={path: Native(Form.PROGRAM, frozenset([Mark.MYPYC]), (0,))})
+    artifacts = [SIX, IDNA, shop]
+
+    def holding(*names: str) -> set[str]:
+        modules = {path: Modules(frozenset(names))}
+        packages = with_modules(artifacts, assign(artifacts, there), there, modules)
+        return {package.name for package in packages if path in package.files}
+
+    assert holding("shop.idna") == {"shop"}
+    assert holding("shop.six") == {"shop", "six"}  # a package of one module, moved
+    assert holding("shop.sub.idna", "shop.sub.idna.core") == {"shop", "idna"}
+    assert holding("shop.sub.idna.core") == {"shop", "idna"}
+    assert holding("other.idna") == {"shop", "idna"}  # no module of its own
+    assert holding("idna") == {"shop", "idna"}
+
+
 def test_bytecode_without_a_source_and_vendored_modules_are_told_by_their_path() -> None:
     frozen, beside, own = b"/srv/lib/idna/core.pyc", b"/srv/lib/six.pyc", b"/srv/lib/shop.pyc"
     cached = b"/srv/lib/__pycache__/idna.cpython-311.pyc"
