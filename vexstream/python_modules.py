@@ -32,6 +32,8 @@ MAX_NAMES = 500_000
 """In all files of an image; one with more is taken to hold everything."""
 MAX_PAIRS = 5_000_000
 """Packages, each with every file that holds modules of it."""
+_MAX_BUILDERS = 4
+"""Packages that have one file; of more, the others' modules count as anybody's."""
 _TOO_MANY = "too many files of the image may hold copies of it"
 MAX_ENTRIES = 1_000_000
 """Of Nuitka's tables, in one file."""
@@ -130,8 +132,8 @@ def with_modules(
     more: dict[int, set[bytes]] = defaultdict(set)
     left, doubt = MAX_PAIRS, None
     for path, modules in found.items():
-        mine = set().union(*(own[number] for number in builders.get(path, ())))
-        holds = set(_held(modules.names, mine, owners, own, depth))
+        mine = [own[number] for number in builders.get(path, ())]
+        holds = _held(modules.names, mine[:_MAX_BUILDERS], owners, own, depth)
         if not modules.readable:
             holds = {number for number, names in enumerate(own) if names}
         twins = {owner_path(twin) for twin in image.with_twins(path)} if holds else set()
@@ -155,22 +157,24 @@ def with_modules(
 
 def _held(
     names: Set[str],
-    mine: Set[str],
+    mine: Sequence[Set[str]],
     owners: Mapping[str, Sequence[int]],
     own: Sequence[Set[str]],
     depth: int,
-) -> Iterator[int]:
-    """The packages whose modules a file holds; ``mine`` are those of the package that brought it.
+) -> set[int]:
+    """The packages whose modules a file holds; ``mine`` are those of the packages that brought it.
 
-    Its ``mypy.build`` is no copy of PyPI's build, of which others would be below it.
+    Their ``mypy.build`` is no copy of PyPI's build, of which others would be below it.
     """
-    parents = {name.rpartition(".")[0] for name in names & mine}
+    parents = {name.rpartition(".")[0] for name in names}
+    ends: set[str] = set()
+    alone: set[str] = set()
     for name in names:
-        for end in _ends(name, depth):
-            alone = end != name and "." not in end and name in mine and name not in parents
-            for number in owners.get(end, ()):
-                if not alone or len(own[number]) == 1:
-                    yield number
+        for end in filter(owners.__contains__, _ends(name, depth)):
+            moved = "." in end or end == name or name in parents
+            (ends if moved or not any(name in known for known in mine) else alone).add(end)
+    holds = {number for end in ends for number in owners[end]}
+    return holds | {number for end in alone for number in owners[end] if len(own[number]) == 1}
 
 
 def _cython(data: memoryview) -> Iterator[str]:
