@@ -44,6 +44,15 @@ class Blank(Enum):
 Record = Decision | Blank
 
 
+@dataclass(frozen=True, slots=True)
+class Knew:
+    """The last record of a key that whoever mended it knew: by its offset, else, where offsets are
+    those of another topic, by its seal."""
+
+    at: int | None = None
+    seal: str = ""
+
+
 @dataclass(slots=True)
 class Said:
     """What the topic says under one key."""
@@ -55,13 +64,20 @@ class Said:
     """The record itself that came last: what compaction leaves."""
     at: int = -1
     """Its offset."""
+    seal: str = ""
+    """Tells it from others, also in a mirror of the topic, where its offset is another."""
 
-    def take(self, record: Record, at: int = 0, mends: int | None = None) -> None:
-        """The next record. One that mends what stood at an offset counts if nothing came since."""
-        overtaken = mends is not None and mends < self.at
-        self.last, self.at = record, at
+    def take(self, record: Record, at: int = 0, mends: Knew | None = None, seal: str = "") -> None:
+        """The next record. One that mends another counts if nothing came since."""
+        overtaken = mends is not None and self._has_overtaken(mends)
+        self.last, self.at, self.seal = record, at, seal
         if not overtaken:
             self._count(record)
+
+    def _has_overtaken(self, knew: Knew) -> bool:
+        if knew.at is not None:
+            return knew.at < self.at
+        return self.at >= 0 and knew.seal != self.seal
 
     def _count(self, record: Record) -> None:
         if record is Blank.WITHDRAWN:
@@ -91,6 +107,8 @@ class Mending:
     key: bytes
     record: Record
     mends: int
+    seal: str
+    """Of that one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +129,22 @@ class Decisions:
         """Keys under which a document ever said something, by the key of its editions."""
         self._without_document: set[bytes] = set()
         """Keys under which a vendor's document without an id ever said something."""
+        self.topic_id = ""
+        """Of the topic whose offsets these are; empty where the broker tells none."""
         self.revision = 0
         """Another one after each change."""
         self._index: _Index | None = None
         for decision in decisions:
             self.take(decision.key, decision)
 
-    def take(self, key: bytes, record: Record, at: int = 0, mends: int | None = None) -> bool:
+    def take(
+        self,
+        key: bytes,
+        record: Record,
+        at: int = 0,
+        mends: Knew | None = None,
+        seal: str = "",
+    ) -> bool:
         """The next record of the topic; says whether it may have changed anything."""
         said = self._said.setdefault(key, Said())
         if isinstance(record, Decision) and record.edition_key:
@@ -125,7 +152,7 @@ class Decisions:
         elif isinstance(record, Decision) and record.source is not DecisionSource.HUMAN:
             self._without_document.add(key)
         before = (said.newest, said.in_doubt)
-        said.take(record, at, mends)
+        said.take(record, at, mends, seal)
         changed = before != (said.newest, said.in_doubt)
         if changed:
             self._index = None
@@ -176,7 +203,7 @@ class Decisions:
             for one in (key, *(decision.key for decision in outdated)):
                 said, record = self.said(one), self._to_be_left(self.said(one))
                 if said.last != record:
-                    found[one] = Mending(one, record, said.at)
+                    found[one] = Mending(one, record, said.at, said.seal)
         return list(found.values())
 
     def _to_be_left(self, said: Said) -> Record:

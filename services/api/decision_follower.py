@@ -18,7 +18,7 @@ from services.api.outbox import Outbox, Outgoing, kafka_unavailable
 from services.api.problems import ProblemError
 from services.api.settings import ApiSettings
 from services.common.kafka import connection
-from services.common.mending import mended_by, mending_headers, record_of, value_of
+from services.common.mending import mended_by, mending_headers, record_of, seal_of, value_of
 from services.common.topic_ids import topic_ids
 from services.common.topics import Topic, ensure_topics
 from vexstream.decision_log import Decisions
@@ -97,7 +97,7 @@ class DecisionFollower:
                 await consumer.start()
                 consumer.assign([self._place])
                 await consumer.seek_to_beginning(self._place)
-                topic_id = await self._topic_id(consumer)
+                topic_id = self._decisions.topic_id = await self._topic_id(consumer)
             while True:
                 waiting, self._waiting = self._waiting, []
                 try:
@@ -129,7 +129,8 @@ class DecisionFollower:
         for message in found.get(self._place, []):
             key = message.key or b""
             record, _ = record_of(key, message.value)
-            self._decisions.take(key, record, message.offset, mended_by(message.headers))
+            mends = mended_by(message.headers, self._decisions.topic_id)
+            self._decisions.take(key, record, message.offset, mends, seal_of(message))
             self._touched.add(key)
 
     async def _mend(self, consumer: AIOKafkaConsumer, topic_id: str, *, asked: bool) -> None:
@@ -145,7 +146,11 @@ class DecisionFollower:
             await self._outbox.send(
                 Topic.VEX_DECISION,
                 [
-                    Outgoing(one.key, value_of(one.record), mending_headers(one.mends))
+                    Outgoing(
+                        one.key,
+                        value_of(one.record),
+                        mending_headers(one.mends, one.seal, topic_id),
+                    )
                     for one in wrong
                 ],
             )

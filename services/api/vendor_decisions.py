@@ -116,7 +116,8 @@ async def _lift(
     key = withdrawal.key
     if any(not known.said(d.key).in_doubt for d in known.outdated_by(withdrawal)):
         raise kafka_unavailable()
-    lifted = Outgoing(key, None, mending_headers(known.said(key).at))
+    said = known.said(key)
+    lifted = Outgoing(key, None, mending_headers(said.at, said.seal, known.topic_id))
     await outbox.send(Topic.VEX_DECISION, [lifted])
     return await follower.caught_up()
 

@@ -137,10 +137,11 @@ async def _dismiss(settings: CommonSettings, said: Dismissed) -> bool:
                 f"{said.place} is no record of {topic}: only those keep anything open; "
                 f"see `vexstream dead-letter list --topic {topic}`"
             )
+        ids = await topic_ids(sender.client, {topic})
         # Read by whoever holds the mark: the worker of that partition.
         await sender.send_and_wait(
             topic, key=str(said.place).encode(), partition=said.place.partition,
-            headers=dismissal_headers(said),
+            headers=dismissal_headers(said, ids.get(topic, "")),
         )  # fmt: skip
     return bool(known)
 
@@ -152,7 +153,7 @@ def _place(letter: DeadLetter) -> RecordPlace:
 def _origin(letter: DeadLetter, ids: Mapping[str, str]) -> Headers:
     """Where a record lay, for who is to take its mark away; nothing if that is another's now."""
     same = letter.topic_id == ids.get(letter.topic, "")
-    return origin_headers(_place(letter)) if same else []
+    return origin_headers(_place(letter), letter.topic_id) if same else []
 
 
 def _obstacle(letter: DeadLetter, settings: CommonSettings) -> str | None:

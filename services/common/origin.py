@@ -5,6 +5,9 @@ With a value, the record is the same one, sent again. Without a value, it says t
 need not be read: by whom (``vexstream-dismissed-by``) and why (``vexstream-dismissed-because``);
 ``vexstream-dismissed-older`` takes those before it on its partition with it.
 
+``vexstream-topic`` is Kafka's id of the topic in which a place is meant: a mirror of it, or a topic
+that was made anew, has another record at that offset.
+
 ``vexstream-too-large`` is the place of a record on another partition than its image's that the
 broker does not take a second time: this one is on the right partition in its stead.
 """
@@ -20,6 +23,7 @@ _ORIGIN = "vexstream-origin"
 _BY = "vexstream-dismissed-by"
 _BECAUSE = "vexstream-dismissed-because"
 _OLDER = "vexstream-dismissed-older"
+_TOPIC = "vexstream-topic"
 _TOO_LARGE = "vexstream-too-large"
 MAX_TEXT = 200
 """Characters of an author's name or a reason: they stand in every statement of the image."""
@@ -34,15 +38,25 @@ class Dismissed:
     older: bool
 
 
-def origin_headers(place: RecordPlace) -> Headers:
+def topic_headers(topic_id: str) -> Headers:
+    """Of which topic a place in other headers is; nothing where the broker tells no ids."""
+    return [(_TOPIC, topic_id.encode())] if topic_id else []
+
+
+def topic_of(headers: object) -> str:
+    """The id of that topic; empty when the headers do not say."""
+    return _text(headers, _TOPIC)
+
+
+def origin_headers(place: RecordPlace, topic_id: str) -> Headers:
     """The headers of a record that is sent again."""
-    return [(_ORIGIN, str(place).encode())]
+    return [(_ORIGIN, str(place).encode()), *topic_headers(topic_id)]
 
 
-def dismissal_headers(said: Dismissed) -> Headers:
+def dismissal_headers(said: Dismissed, topic_id: str) -> Headers:
     """The headers of a record without a value that takes a mark back."""
     headers = [
-        *origin_headers(said.place),
+        *origin_headers(said.place, topic_id),
         (_BY, said.dismissal.author.encode()),
         (_BECAUSE, said.dismissal.reason.encode()),
     ]

@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 
 from services.common.kafka import DeadLetterBox
-from services.common.origin import dismissed_by, origin_of
+from services.common.origin import dismissed_by, origin_of, topic_of
 from services.correlator.beginnings import NO_ID, Anew, BegunAnewError
 from services.correlator.continuity import Place, RecordsGoneError
 from services.correlator.partitions import Partitions, StandInError, TooLargeError
@@ -123,8 +123,12 @@ class Burials:
         return "" if known == NO_ID else known
 
     def _origin(self, message: Any) -> RecordPlace | None:
-        """The record that this one is, sent again; only on the partition that has its mark."""
-        if message.topic != self._file_access:
+        """The record that this one is, sent again; only on the partition that has its mark, and of
+        this topic, whose offsets are not those of one that it mirrors."""
+        topic_id = self._topic_id(message)
+        if message.topic != self._file_access or (
+            topic_id and topic_of(message.headers) != topic_id
+        ):
             return None
         origin = origin_of(message.headers)
         here = (message.topic, message.partition)

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from services.common.kafka import DeadLetterBox, connection
-from services.common.mending import mended_by, record_of
+from services.common.mending import mended_by, record_of, seal_of
 from services.common.settings import CommonSettings
+from services.common.topic_ids import topic_ids
 from services.common.topics import Topic
 from vexstream.decision_log import Decisions
 from vexstream.decisions import EVERY
@@ -35,6 +36,8 @@ class DecisionReader:
         )
         async with consumer:
             consumer.assign([partition])
+            ids = await topic_ids(consumer._client, [partition.topic])
+            self.decisions.topic_id = ids.get(partition.topic, "")
             await consumer.seek_to_beginning(partition)
             end = (await consumer.end_offsets([partition]))[partition]
             while True:
@@ -52,7 +55,8 @@ class DecisionReader:
         record, error = record_of(key, message.value)
         if error is not None:
             await self._dead.bury(message, error)
-        changed = self.decisions.take(key, record, message.offset, mended_by(message.headers))
+        mends = mended_by(message.headers, self.decisions.topic_id)
+        changed = self.decisions.take(key, record, message.offset, mends, seal_of(message))
         if not changed or not self.loaded.is_set():
             return None
         return key.decode("utf-8", "replace").split("|")[1] if b"|" in key else EVERY

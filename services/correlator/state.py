@@ -16,6 +16,7 @@ import structlog
 from schemas.codec import BadRecordError, CodecError
 from schemas.messages import ScanChunk, decode_chunk, encode_chunk, join_scan
 from services.common import metrics
+from services.common.topics import Topic
 from services.correlator import store
 from services.correlator.assembly import MAX_IN_PARTS, ScanAssembly, supersedes
 from services.correlator.beginnings import NO_ID
@@ -273,7 +274,16 @@ class State:
                 known[file_access, partition] = NO_ID
             if correlation.has_scan:
                 known[image_scan, partition] = NO_ID
-        return known | self.topic_ids
+        return known | self._renamed(file_access, image_scan) | self.topic_ids
+
+    def _renamed(self, *wanted: str) -> dict[Place, str]:
+        """Topics that are read now where the state is of others by another name: of a mirror."""
+        return {
+            (name, partition): topic_id
+            for (topic, partition), topic_id in self.topic_ids.items()
+            for name, kind in zip(wanted, (Topic.FILE_ACCESS, Topic.IMAGE_SCAN), strict=True)
+            if topic.endswith(kind.value)
+        }
 
     def remember_published(self, correlation: Correlation) -> None:
         """Writes down what was published of a digest."""

@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from typer.testing import CliRunner
 
@@ -62,6 +62,34 @@ async def recreate(settings: CommonSettings, topic: Topic) -> None:
     finally:
         await admin.close()
     await ensure_topics(settings)
+
+
+async def test_the_state_of_a_topic_is_not_that_of_its_mirror(bench: Bench, tmp_path: Path) -> None:
+    """Which has other offsets: the group's are of other records, and some may not be in it."""
+    own = bench.settings
+    await bench.scan(SCAN)
+    await bench.batches([batch(0, 5), batch(5, 10), batch(10, 11)])
+    async with in_process(own, tmp_path):
+        await bench.until(lambda found: bool(found) and found[-1].counts.get("not_affected") == 3)
+        await bench.until_committed()
+    mirror = own.model_copy(update={"topic_prefix": f"mirror.{own.topic_prefix}"})
+    await ensure_topics(mirror)
+    there = Bench(mirror, bench.sender)
+    await there.batch(batch(11, 12, [b"/bin/used"]))
+    # Offsets of the group that a mirror has translated badly, and the next record behind them.
+    places = {TopicPartition(Topic.FILE_ACCESS.name_in(mirror), there.partition(CONFIG)): 1}
+    await _commit(mirror, f"{own.topic_prefix}correlator", places)
+    async with in_process(mirror, tmp_path, correlator_group=f"{own.topic_prefix}correlator"):
+        found = await there.until(lambda found: bool(found) and found[-1].counts["affected"] == 1)
+    assert found[-1].counts["not_affected"] == 0
+    assert b"[evidence_unreadable]" in found[-1].body
+
+
+async def _commit(settings: CommonSettings, group: str, places: dict[TopicPartition, int]) -> None:
+    consumer = AIOKafkaConsumer(**connection(settings), group_id=group, enable_auto_commit=False)
+    async with consumer:
+        consumer.assign(list(places))
+        await consumer.commit(places)
 
 
 async def test_a_source_topic_that_was_created_again_is_read_from_its_beginning(

@@ -223,15 +223,16 @@ async def in_process(
 ) -> AsyncIterator["asyncio.Task[None]"]:
     """A correlator in the loop of the test, where what the broker gives it can be changed; the task
     is done when it has ended by itself."""
-    own = CorrelatorSettings(
-        kafka_bootstrap_servers=settings.kafka_bootstrap_servers,
-        topic_prefix=settings.topic_prefix,
-        partitions=settings.partitions,
-        correlator_group=_group(settings),
-        learning_period_seconds=10,
-        state_dir=directory / "state",
-        **{"ops_port": free_port()} | changes,
-    )
+    usual: dict[str, Any] = {
+        "kafka_bootstrap_servers": settings.kafka_bootstrap_servers,
+        "topic_prefix": settings.topic_prefix,
+        "partitions": settings.partitions,
+        "correlator_group": _group(settings),
+        "learning_period_seconds": 10,
+        "state_dir": directory / "state",
+        "ops_port": free_port(),
+    }
+    own = CorrelatorSettings(**usual | changes)
     stop = asyncio.Event()
     running = asyncio.create_task(run(own, stop))
     try:

@@ -184,6 +184,22 @@ def test_of_which_topics_it_is_survives_and_what_a_newer_release_writes_does_no_
     assert set(again.correlations) == {CONFIG}
 
 
+def test_a_topic_of_another_name_is_not_the_one_that_its_state_is_of() -> None:
+    """As a mirror's, whose offsets are others."""
+    held = tables()
+    used = state(held)
+    feed(used, [batch(0, 1, [b"/a"])])
+    used.note_topic(("vexstream.file-access", 0), "id")
+    used.note_topic(("vexstream.image-scan", 0), "-")
+    assert used.topics("east.vexstream.file-access", "east.vexstream.image-scan") == {
+        ("vexstream.file-access", 0): "id", ("vexstream.image-scan", 0): "-",
+        ("east.vexstream.file-access", 0): "id", ("east.vexstream.image-scan", 0): "-",
+    }  # fmt: skip
+    used.note_topic(("east.vexstream.file-access", 0), "its own")
+    known = used.topics("east.vexstream.file-access", "east.vexstream.image-scan")
+    assert known["east.vexstream.file-access", 0] == "its own"
+
+
 def test_chunks_of_two_scans_may_come_mixed() -> None:
     newer = replace(SCAN, findings=SCAN.findings[:1], scanned_at_us=9)
     one, two = split_scan(SCAN, 150), split_scan(newer, 150)

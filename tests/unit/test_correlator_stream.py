@@ -10,6 +10,7 @@ from faust.types import TP
 
 from schemas.messages import decode_dead_letter, encode_batch
 from services.common.kafka import DeadLetterBox
+from services.common.origin import Dismissed, dismissal_headers, origin_headers
 from services.correlator import stream
 from services.correlator.burials import Burials
 from services.correlator.intake import Intake
@@ -22,7 +23,7 @@ from services.correlator.tables import Receipts
 from services.correlator.tenure import OvertakenError, Tenure
 from tests.unit.factories import CONFIG, batch
 from vexstream.identity import NO_IMAGE, Digest
-from vexstream.unreadable import ALL_READ, RecordPlace, Unread
+from vexstream.unreadable import ALL_READ, Dismissal, RecordPlace, Unread
 
 PLACE = TP("vexstream.file-access", 0)
 PARTITIONS = 12
@@ -138,6 +139,33 @@ async def _taken(message: Any, sender: Sender) -> list[Unread]:
 def _of_its_partition(message: Any) -> list[Unread]:
     """All images there are marked, and no other."""
     return [ALL_READ, Unread((RecordPlace(PLACE.topic, message.partition, 3),))]
+
+
+@pytest.mark.parametrize(("topic_id", "lifted"), [("here", True), ("mirrored", False), ("", False)])
+@pytest.mark.parametrize("dismissed", [False, True])
+async def test_a_mark_is_lifted_only_by_what_is_meant_of_this_topic(
+    topic_id: str, lifted: bool, dismissed: bool
+) -> None:
+    """In a mirror, headers name the offsets of the topic that it is of."""
+    worker = Worker()
+    worker.tenure.recovered(worker.tenure.count)
+    worker.stream._topic_ids = {PLACE.topic: "here"}
+    message = _misplaced(b"garbage")
+    message.partition = worker.partitions.of(Digest(CONFIG))
+    await worker.take(message)
+    place = RecordPlace(PLACE.topic, message.partition, 3)
+    assert worker.unread(message.partition)[0] == Unread((place,))
+    again = _misplaced(encode_batch(batch(0, 1)))
+    again.partition, again.offset, again.headers = (
+        place.partition,
+        4,
+        origin_headers(place, topic_id),
+    )
+    if dismissed:
+        said = Dismissed(place, Dismissal("me", "garbage"), older=True)
+        again.value, again.headers = None, dismissal_headers(said, topic_id)
+    await worker.take(again)
+    assert worker.unread(message.partition)[0].blocks is not lifted
 
 
 @pytest.mark.parametrize("key", [b"no digest", CONFIG.encode()])

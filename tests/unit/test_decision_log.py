@@ -2,17 +2,18 @@
 
 import random
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from services.common.mending import mended_by, mending_headers, record_of, value_of
+from services.common.mending import mended_by, mending_headers, record_of, seal_of, value_of
 from services.common.origin import origin_headers
 from tests.unit.factories import IMAGE, PERIOD, batch, scan
 from tests.unit.test_decisions import DECISION, PURL, ZLIB
 from vexstream.assessment import assess
-from vexstream.decision_log import Blank, Decisions, Record, Said
+from vexstream.decision_log import Blank, Decisions, Knew, Record, Said
 from vexstream.decisions import EVERY, Decision, DecisionSource, named_by
 from vexstream.evidence import Evidence
 from vexstream.scan import Finding
@@ -40,7 +41,15 @@ class Topic:
     def read(self) -> Said:
         said = Said()
         for at, record, mends in self.records:
-            said.take(record, at, mends)
+            said.take(record, at, None if mends is None else Knew(mends))
+        return said
+
+    def mirrored(self, first: int) -> Said:
+        """As a mirror of it is read, in which the records have other offsets from there on."""
+        said = Said()
+        for number, (at, record, mends) in enumerate(self.records):
+            knew = None if mends is None else Knew(seal=str(mends))
+            said.take(record, first + number, knew, seal=str(at))
         return said
 
     def compact(self) -> None:
@@ -110,6 +119,30 @@ def test_replicas_that_mend_at_once_come_to_rest_and_undo_nothing(
     assert _holds(topic.read()) == held
     topic.compact()
     assert _holds(topic.read()) == held
+
+
+@example([(NEW, 0, False), (OLD, 0, True)], 1000, 9, 1)
+@example([(OLD, 0, False), (NEW, 0, False), (Blank.WITHDRAWN, 1, False)], 0, 9, 0)
+@settings(max_examples=500)
+@given(
+    st.lists(st.tuples(_records, st.integers(0, 3), st.booleans()), min_size=1, max_size=6),
+    st.sampled_from([0, 3, 1000]), st.integers(0, 12), st.integers(0, 12),
+)  # fmt: skip
+def test_a_mirror_says_what_its_topic_does_wherever_its_offsets_begin(
+    written: list[tuple[Record, int, bool]], first: int, ends: int, compacted: int
+) -> None:
+    """Also where it was cut off in the middle, or the topic was compacted up to somewhere."""
+    topic = Topic()
+    for record, behind, mended in written:
+        seen = Topic(topic.records[: len(topic.records) - behind]).read()
+        topic.write(record)
+        if seen.at >= 0:
+            _mend(topic, seen)
+        if mended:
+            _mend(topic, topic.read())
+    topic.records = topic.records[: ends + 1]
+    topic.records = topic.records[min(compacted, len(topic.records) - 1) :]
+    assert _holds(topic.mirrored(first)) == _holds(topic.read())
 
 
 def test_a_withdrawal_that_came_before_the_mending_stays() -> None:
@@ -237,7 +270,7 @@ def test_what_a_newer_edition_does_not_say_holds_no_longer(first: Decision) -> N
     (mending,) = decisions.to_mend([edition("2", 6).key])
     assert (mending.key, mending.record) == (FIRST.key, Blank.WITHDRAWN)
     assert decisions.to_mend([FIRST.key]) == [mending]
-    decisions.take(mending.key, mending.record, 2, mending.mends)
+    decisions.take(mending.key, mending.record, 2, Knew(mending.mends))
     assert decisions.to_mend([FIRST.key, edition("2", 6).key]) == []
 
 
@@ -301,11 +334,22 @@ def test_records_survive_the_wire(record: Record) -> None:
 
 
 def test_which_record_is_mended_stands_in_a_header() -> None:
-    assert mended_by(mending_headers(12)) == 12
+    assert mended_by(mending_headers(12, "seal", "id"), "id") == Knew(12)
+    assert mended_by(mending_headers(12, "seal", ""), "") == Knew(12), "a broker without ids"
+    assert mended_by(mending_headers(12, "seal", "id"), "other") == Knew(seal="seal")
+    assert mended_by([("vexstream-mends", b"12")], "id") == Knew(12), "of an earlier release"
     for nothing in (None, [], [("vexstream-mends", b"x")], [("other", b"1")]):
-        assert mended_by(nothing) is None
+        assert mended_by(nothing, "id") is None
     place = RecordPlace("vexstream.vex-decision", 0, 7)
-    assert mended_by(origin_headers(place)) == 7, "a dead letter that is sent again"
+    assert mended_by(origin_headers(place, ""), "") == Knew(7), "a dead letter that is sent again"
+
+
+def test_a_record_is_told_from_others_by_what_it_says_and_when() -> None:
+    seals = {
+        seal_of(SimpleNamespace(value=value, timestamp=at))
+        for value in (None, b"", b"1", b"withdrawn?") for at in (1, 2)
+    }  # fmt: skip
+    assert len(seals) == 8
 
 
 def test_a_dead_letter_that_is_sent_again_does_not_replace_what_was_decided_since() -> None:
@@ -313,7 +357,7 @@ def test_a_dead_letter_that_is_sent_again_does_not_replace_what_was_decided_sinc
     decisions = Decisions()
     decisions.take(DECISION.key, Blank.UNREADABLE, 3)
     decisions.take(DECISION.key, DECISION, 4)
-    decisions.take(DECISION.key, ruled_out, 5, mends=3)
+    decisions.take(DECISION.key, ruled_out, 5, mends=Knew(3))
     assert decisions.fitting(NAMES, ZLIB, IMAGE) == DECISION
     (mending,) = decisions.to_mend([DECISION.key])
     assert mending.record == DECISION

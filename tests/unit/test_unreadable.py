@@ -202,12 +202,12 @@ def test_nothing_is_left_of_marks_that_are_gone() -> None:
 
 
 def test_headers_say_which_record_was_sent_again_or_dismissed() -> None:
-    assert origin_of(origin_headers(place(7))) == place(7)
+    assert origin_of(origin_headers(place(7), "id")) == place(7)
     for older in (False, True):
         said = Dismissed(place(7), SAID, older)
-        assert dismissed_by(dismissal_headers(said)) == said
-        assert dismissed_by(dict(dismissal_headers(said))) == said
-    assert dismissed_by(origin_headers(place(7))) is None
+        assert dismissed_by(dismissal_headers(said, "id")) == said
+        assert dismissed_by(dict(dismissal_headers(said, ""))) == said
+    assert dismissed_by(origin_headers(place(7), "")) is None
     for none in (None, [], [("vexstream-origin", b"\xff")], [("other", b"x")]):
         assert origin_of(none) is None
 

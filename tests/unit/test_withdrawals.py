@@ -12,7 +12,7 @@ from schemas.decisions import decode_decision, encode_decision
 from tests.unit.factories import IMAGE
 from tests.unit.test_decisions import ZLIB
 from tests.unit.test_vendor_vex import csaf, openvex, statement
-from vexstream.decision_log import Blank, Decisions, Mending, Record
+from vexstream.decision_log import Blank, Decisions, Knew, Mending, Record
 from vexstream.decisions import Decision, problem
 from vexstream.status import Status
 from vexstream.vendor_vex import Parsed, parse
@@ -56,7 +56,7 @@ class Topic:
     def read(self, count: int | None = None) -> Decisions:
         held = Decisions()
         for at, (key, record, mends) in enumerate(self.records[:count]):
-            held.take(key, record, at, mends)
+            held.take(key, record, at, None if mends is None else Knew(mends))
         return held
 
     def to_mend(self) -> list[Mending]:
@@ -73,7 +73,7 @@ class Topic:
         held = Decisions()
         for at, (key, record, mends) in enumerate(self.records):
             if last[key] == at:
-                held.take(key, record, at, mends)
+                held.take(key, record, at, None if mends is None else Knew(mends))
         return held
 
     def withdraw(self, identifier: str = ID, now_us: int = 1) -> Decision:
