@@ -6,6 +6,7 @@ Every ``decode_*`` raises ``schemas.codec.CodecError`` and nothing else.
 
 import hashlib
 import posixpath
+import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,14 @@ import zstandard
 from schemas import access_batches
 from schemas.codec import BadRecordError, Kind, Record, decode, encode
 from vexstream.evidence import Access, Batch, Use
-from vexstream.identity import Digest, Image, Workload, parse_digest
+from vexstream.identity import (
+    MAX_ALIAS,
+    Digest,
+    Image,
+    Workload,
+    first_aliases,
+    parse_digest,
+)
 from vexstream.scan import (
     FailureReason,
     Finding,
@@ -35,6 +43,10 @@ MAX_TIME_US = 253_402_300_799_999_999
 """The last microsecond of the year 9999: there are no later times for those who show them."""
 
 _READ_BYTES = 1024 * 1024
+
+_MAX_NAME, _MAX_CONTAINER_ID, _MAX_RUN = 1024, 8192, 40
+"""Characters. An image that is mounted has its path in the container's id."""
+_MAX_REASONS, _REASON = 64, re.compile(r"[a-z0-9_]{0,32}")
 
 _USES = {bits: Use(bits) for bits in range(int(~Use(0)) + 1)}
 """To look one up is much faster than to make it, and there is one an access."""
@@ -247,10 +259,12 @@ def image_record(image: Image) -> Record:
 
 def image_of(record: Record) -> Image:
     """The inverse of ``image_record``; raises BadDigestError."""
+    if any(len(name) > MAX_ALIAS for name in record["names"]):
+        raise ValueError(f"a name of the image is longer than {MAX_ALIAS} characters")
     return Image(
         parse_digest(record["config_digest"]),
-        tuple(sorted({parse_digest(text) for text in record["manifest_digests"]})),
-        tuple(sorted(set(record["names"]))),
+        first_aliases(map(parse_digest, record["manifest_digests"])),
+        first_aliases(record["names"]),
     )
 
 
@@ -272,6 +286,7 @@ def _batch(record: Record, accesses: tuple[Access, ...]) -> Batch:
         raise ValueError("the observation interval ends before it begins")
     if min(record["lost"], record["sequence"], record["parts"]) < 0:
         raise ValueError("lost, sequence and parts cannot be negative")
+    _require_short(record)
     period = record["learning_period_us"]
     if period is not None and not 0 < period <= MAX_TIME_US:
         raise ValueError(f"{period} us is no learning period")
@@ -292,6 +307,18 @@ def _batch(record: Record, accesses: tuple[Access, ...]) -> Batch:
         parts=record["parts"],
         exit_code=record["exit_code"],
     )
+
+
+def _require_short(record: Record) -> None:
+    """What is written down of a container has to fit a record."""
+    names = (record["node"], *record["workload"].values())
+    if max(map(len, names)) > _MAX_NAME or len(record["container_id"]) > _MAX_CONTAINER_ID:
+        raise ValueError("a name of the container, its node or its workload is too long")
+    if len(record["run"]) > _MAX_RUN:
+        raise ValueError("the run is no identifier")
+    reasons = record["loss_reasons"]
+    if len(reasons) > _MAX_REASONS or any(not _REASON.fullmatch(reason) for reason in reasons):
+        raise ValueError("the reasons of a loss are none")
 
 
 def _standing_on(layers: str | None, image: Image) -> Image:

@@ -1,14 +1,22 @@
 """What identifies an image and a workload: digests and the names that go with them."""
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NewType
+from itertools import accumulate
+from typing import NewType, TypeVar
 
 Digest = NewType("Digest", str)
 """``sha256:`` and 64 lower-case hex digits (OCI image spec, descriptor.md, "Digests")."""
 
 NO_IMAGE = Digest("sha256:" + "0" * 64)
 """In the place of a config digest that nobody knows (vexstream/nameless.py)."""
+
+MAX_ALIASES_BYTES = 200_000
+"""Of the digests, and of the names, by which an image is known: each build of the same image may
+bring new ones, and what is written down of an image has to fit a record."""
+MAX_ALIAS = 512
+"""Characters of one: a name of Docker's has 384 at the most."""
 
 _CLUSTER_ID = re.compile(r"\A([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?=/|\Z)")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
@@ -55,10 +63,43 @@ class Image:
             return self
         return Image(
             self.config_digest,
-            tuple(sorted({*self.manifest_digests, *other.manifest_digests})),
-            tuple(sorted({*self.names, *other.names})),
+            first_aliases((*self.manifest_digests, *other.manifest_digests)),
+            first_aliases((*self.names, *other.names)),
             self.layers or other.layers,
         )
+
+    @property
+    def has_more(self) -> bool:
+        """It may be known by more than is held."""
+        return any(map(_is_full, (self.manifest_digests, self.names)))
+
+
+_LONGEST = 12 * MAX_ALIAS + 4
+Text = TypeVar("Text", bound=str)
+
+
+def first_aliases(aliases: Iterable[Text]) -> tuple[Text, ...]:
+    """Sorted, each once, and no more than fit: the first ones, so that there is ``has_more`` in
+    whatever order they become known."""
+    held = sorted(set(aliases))
+    if not _is_full(held):
+        return tuple(held)
+    taken = accumulate(map(_room, held))
+    return tuple(
+        one for one, so_far in zip(held, taken, strict=True) if so_far <= MAX_ALIASES_BYTES
+    )
+
+
+def _is_full(aliases: Sequence[str]) -> bool:
+    """There may be no room for one more."""
+    some = len(aliases) * _LONGEST > MAX_ALIASES_BYTES - _LONGEST
+    return some and sum(map(_room, aliases)) > MAX_ALIASES_BYTES - _LONGEST
+
+
+def _room(alias: str) -> int:
+    """The most that it takes, as JSON has it."""
+    plain = alias.isascii() and alias.isprintable() and not {*'"\\'} & {*alias}
+    return (1 if plain else 12) * len(alias) + 4
 
 
 @dataclass(frozen=True, slots=True, order=True)

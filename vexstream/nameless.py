@@ -8,7 +8,8 @@ of which something was lost. These are
 - where it is known on which layers the container stands, and which ones the image has: those that
   have just these (vexstream/layers.py), whatever they are called. Before an image is scanned
   nothing is ruled out of it, so it can wait;
-- else those that are known by one of its manifest digests or names, however Docker spells them;
+- else those that are known by one of its manifest digests or names, however Docker spells them, and
+  those that have more of these than are held;
 - where it bears neither, those of which a container that is no younger than ``AFTERWARDS_US`` after
   its end ran on its node: these may have lain there while it ran.
 
@@ -99,6 +100,8 @@ def _bears(told: Nameless, image: Image, read: Read) -> bool | None:
     if told.asked.layers is not None and (read.layers is not None or not read.is_there):
         return told.asked.layers == read.layers
     asked = set(_aliases(told.asked))
+    if asked and image.has_more:
+        return True
     return not asked.isdisjoint({*_aliases(image), *read.manifests}) if asked else None
 
 
@@ -162,6 +165,8 @@ class Remembered:
         """Those that may run the image."""
         aliases = {*_aliases(evidence.image), *read.manifests, read.layers} - {None}
         found = [told for alias in aliases for told in self._by_alias.get(alias, ())]
+        if evidence.image.has_more:
+            found = [told for told in self if _aliases(told.asked)]
         found = [told for told in found if _bears(told, evidence.image, read)]
         return found + (self._beside(evidence, read) if self._by_node else [])
 
@@ -184,7 +189,7 @@ class Images:
     def __init__(self) -> None:
         self._known: dict[Digest, _Known] = {}
         self._by: defaultdict[Hashable, set[Digest]] = defaultdict(set)
-        """By names, digests, layers and nodes."""
+        """By names, digests, layers and nodes; True are those with more names than are held."""
 
     def learn(self, digest: Digest, image: Image, read: Read, container: Container | None) -> bool:
         """Takes note of what is known of an image, and of one of its containers; says whether it
@@ -195,7 +200,7 @@ class Images:
         news = (known.image, known.read) != (image, read)
         if news:
             known.image, known.read = image, read
-            for by in {*_aliases(image), *read.manifests, read.layers}:
+            for by in {*_aliases(image), *read.manifests, read.layers, image.has_more}:
                 self._by[by].add(digest)
         if container is not None and _note_first(known.first_us, container):
             news = True
@@ -205,7 +210,7 @@ class Images:
 
     def perhaps(self, told: Nameless) -> Set[Digest]:
         """Those that a container may run, and more: ``may_be`` decides."""
-        by: list[Hashable] = [told.asked.layers, *_aliases(told.asked)]
+        by: list[Hashable] = [True, told.asked.layers, *_aliases(told.asked)]
         if not _aliases(told.asked):
             by += _nodes(told.container)
         return set[Digest]().union(*(self._by.get(one, ()) for one in by if one is not None))

@@ -23,6 +23,8 @@ MAX_SPANS = 256
 MAX_LOSSES = 64
 MAX_OPEN = 8
 """Intervals that wait for parts of their accesses."""
+MAX_PARTS = 1000
+"""Of an interval; one of more is never whole. A collector's memory for them is full before."""
 
 Interval = tuple[int, int]
 Span = tuple[int, int, str]
@@ -159,8 +161,9 @@ class Container:
             return False
         known = self.open.get(key, Open())
         end = more.end if known.end is None else known.end
-        merged = Open(known.seen | more.seen, end, max(known.parts, more.parts))
-        if merged.end is not None and len(merged.seen) >= merged.parts:
+        seen = known.seen if len(known.seen) > MAX_PARTS else known.seen | more.seen
+        merged = Open(seen, end, max(known.parts, more.parts))
+        if merged.end is not None and MAX_PARTS >= len(merged.seen) >= merged.parts:
             self.open.pop(key, None)
             self._see((key[0], merged.end, key[1]))
             return True

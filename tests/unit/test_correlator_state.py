@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.codec import BadRecordError
-from schemas.messages import split_scan
+from schemas.messages import decode_batch, encode_batch, split_scan
 from services.common import metrics
 from services.correlator import store
 from services.correlator.assembly import MAX_IN_PARTS
@@ -30,7 +30,7 @@ from tests.unit.factories import (
 )
 from vexstream.correlation import Correlation, Policy, fingerprint
 from vexstream.evidence import Batch, FileUse
-from vexstream.identity import Digest, Image
+from vexstream.identity import Digest, Image, Workload
 from vexstream.nameless import Read
 from vexstream.rules import Rules
 from vexstream.scan import FailureReason, Finding, Scan, ScanFailure
@@ -487,3 +487,55 @@ def test_an_entry_of_files_fits_a_record_whatever_their_names_are() -> None:
     short = {b"/%d" % n: use for n in range(store.FILES_PER_ENTRY + 1)}
     assert len(list(store.files_entries(CONFIG, short.items()))) == 2
     assert list(store.files_entries(CONFIG, ())) == []
+
+
+_ODD = "\U0001f4a5"
+"""A character of which JSON makes twelve."""
+
+
+def _too_much() -> Iterable[Batch]:
+    """Whoever can write to the topic, or pushes an image under a new name with each build."""
+    one = replace(batch(0, 1), node=_ODD * 1024, run=_ODD * 40, container_id=_ODD * 8192,
+                  workload=Workload(_ODD * 1024, _ODD * 1024, _ODD * 1024))  # fmt: skip
+    for number in range(260):
+        reasons = tuple(f"{number}_{n:_>27}" for n in range(64))
+        at = 10**15 + number
+        yield replace(one, observed_from_us=at, observed_to_us=at, lost=1, loss_reasons=reasons)
+        at = 2 * number
+        yield replace(one, observed_from_us=at, observed_to_us=at + 1, run=f"{_ODD * 37}{number}")
+        for part in range(1100 if number < 9 else 0):
+            at = 10**9 - number
+            yield replace(one, observed_from_us=at, observed_to_us=at, sequence=10**18 + part)
+    for number in range(2):
+        names = tuple(sorted(f"{_ODD * 250}{number}.{n}" for n in range(90)))
+        digests = tuple(Digest(f"sha256:{number * 2000 + n:064x}") for n in range(2000))
+        yield replace(one, image=Image(CONFIG, digests, names))
+
+
+def test_an_entry_of_a_container_fits_a_record_whatever_is_said_of_it() -> None:
+    """Faust sends 1,000,000 bytes at the most, and what is refused stops all of a partition."""
+    held = tables()
+    into = state(held)
+    for one in _too_much():
+        told = one if one.sequence else decode_batch(encode_batch(one))
+        into.observe(told, keep_heartbeat=False)
+    (container,) = [key for key in held[0] if key.startswith(b"c|")]
+    assert 700_000 < len(container) + len(held[0][container]) < 950_000
+    evidence = into.correlations[CONFIG].evidence
+    assert evidence is not None
+    assert evidence.image.has_more
+    assert len(evidence.image.manifest_digests) > 2500
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"node": "n" * 1025}, {"run": "r" * 41}, {"container_id": "c" * 8193},
+        {"workload": Workload("", "n" * 1025, "")}, {"loss_reasons": ("Not one.",)},
+        {"loss_reasons": tuple(f"r{n}" for n in range(65))},
+        {"image": Image(CONFIG, (), ("n" * 513,))},
+    ],
+)  # fmt: skip
+def test_what_would_not_fit_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(BadRecordError):
+        decode_batch(encode_batch(replace(batch(0, 1), **change)))

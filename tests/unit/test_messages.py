@@ -66,7 +66,9 @@ def batches(draw: st.DrawFn) -> Batch:
         observed_from_us=start,
         observed_to_us=end,
         lost=draw(st.integers(0, 2**63 - 1)),
-        loss_reasons=tuple(draw(st.lists(texts, max_size=3))),
+        loss_reasons=tuple(
+            draw(st.lists(st.from_regex("[a-z0-9_]{0,32}", fullmatch=True), max_size=3))
+        ),
         accesses=draw(accesses),
     )
 

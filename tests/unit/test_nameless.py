@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.factories import CONFIG, IMAGE, INDEX, MANIFEST, SECOND, WEB, batch
-from vexstream import nameless
+from vexstream import identity, nameless
 from vexstream.evidence import Batch, Evidence
-from vexstream.identity import NO_IMAGE, Digest, Image, Workload
+from vexstream.identity import NO_IMAGE, Digest, Image, Workload, first_aliases
 from vexstream.layers import chain_id
 from vexstream.nameless import (
     AFTERWARDS_US,
@@ -117,6 +117,34 @@ def test_layers_are_called_as_the_specification_says() -> None:
 @pytest.mark.parametrize("rootfs", [None, [], {}, {"diff_ids": []}, {"diff_ids": ["?"]}])
 def test_without_layers_they_are_called_nothing(rootfs: object) -> None:
     assert chain_id({"rootfs": rootfs}) is None
+
+
+def test_it_may_be_an_image_that_has_more_names_than_are_held() -> None:
+    many = Image(CONFIG, (), first_aliases(f"app:{'0' * 64}{n}" for n in range(9_000)))
+    assert len(many.names) < 9_000
+    told = nameless_in(replace(NAMELESS, image=_asked(("zzz:1",))))
+    assert may_be(told, _ran(many))
+    assert tell(_ran(many), _remembered(told)) == [told]
+    images = Images()
+    assert images.learn(CONFIG, many, UNREAD, None)
+    assert images.perhaps(told) == {CONFIG}
+    assert not may_be(told, _ran(Image(CONFIG, (), many.names[:-100])))
+
+
+@given(st.lists(st.lists(st.text(min_size=1, max_size=9), max_size=9), max_size=5), st.randoms())
+def test_that_there_are_more_names_than_are_held_is_known_in_whatever_order_they_come(
+    told: list[list[str]], random: Random
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(identity, "MAX_ALIASES_BYTES", 200)
+        patch.setattr(identity, "_LONGEST", 112)
+        whole = Image(CONFIG, (), first_aliases(name for names in told for name in names))
+        random.shuffle(told)
+        image = Image(CONFIG)
+        for names in told:
+            image = image.merged(Image(CONFIG, (), first_aliases(names)))
+        assert image.has_more is whole.has_more
+        assert image.has_more or {*image.names} == {name for names in told for name in names}
 
 
 def test_without_a_name_it_may_be_any_image_that_ran_on_its_node() -> None:
