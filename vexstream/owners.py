@@ -14,14 +14,18 @@ not proven stays a workload of its own: that asks for more evidence, never for l
 Pods with a number of their own (of a StatefulSet, of an indexed job) may have roles of their own, a
 primary and its replicas for instance: one is not taken for another.
 
+A pod that somebody made with the labels of an owner's, a copy to debug it for instance, runs
+something else, and must not speak for it. So the random part has to be one that Kubernetes makes: five
+characters, of which none is a vowel or a ``y``, as a word has.
+
 Sources: kubernetes.io, "Well-Known Labels, Annotations and Taints"; pkg/controller/cronjob,
-getJobName.
+getJobName; apiserver, pkg/storage/names; apimachinery, pkg/util/rand.
 """
 
 import re
 from collections.abc import Mapping
 
-_RANDOM = r"-[a-z0-9]{1,10}"
+_RANDOM = r"-[bcdfghjklmnpqrstvwxz0-9]{5}"
 _NUMBERED = re.compile(r"(.+)-(\d+)\Z")
 _MINUTE_US = 60_000_000
 _NEAR_MINUTES = 30 * 24 * 60
