@@ -22,6 +22,7 @@ from services.collector.errors import ProbeError
 from services.collector.events import CgroupEvent, FileEvent, FileSystemRoot, RawEvent
 from services.collector.host import Host, HostProcess, find_host
 from services.collector.names import ContainerView, Elsewhere, Found, NotResolvedError
+from services.collector.scripts import told_to_run
 from services.collector.source import ANY_CGROUP, Losses
 from vexstream.evidence import Use
 from vexstream.relocated import is_code, is_script
@@ -39,6 +40,7 @@ _INTERPRETER = re.compile(
     r"|lua(?:jit)?|tclsh|R|julia|guile|beam|ld|busybox|toybox)(?![a-zA-Z_])"
 )
 """As `runs_what_it_reads` in probe.bpf.c."""
+_ARGUMENTS = 512
 _START_SECONDS = 60.0
 _REMEMBERED = 65536
 _MAX_IGNORED = 4000
@@ -224,6 +226,8 @@ class BccSource:
                     return
                 for path, use in view.executed(pid, name):
                     self._add(cgroup, pid, view, path, use)
+                if self._runs_from_volume(pid, view, name):
+                    self._add(cgroup, pid, view, Elsewhere.VOLUME, Use.EXECUTED)
             elif kind == _MAP:
                 # The kernel's side says whether the descriptor still was what was opened.
                 known = self._descriptors.get((pid, fd)) if directory == 1 else None
@@ -304,6 +308,16 @@ class BccSource:
         if path is Elsewhere.NEIGHBOUR and not (is_script(name) and self._interprets(pid)):
             return
         self._add(cgroup, pid, view, path, Use.OPENED)
+
+    def _runs_from_volume(self, pid: int, view: ContainerView, name: bytes) -> bool:
+        """Whether an interpreter was told to run a file there, as long as it has not ended."""
+        if not _INTERPRETER.match(os.path.basename(name).decode("utf-8", "replace")):
+            return False
+        try:
+            words = (self._proc / str(pid) / "cmdline").read_bytes()[:_ARGUMENTS].split(b"\0")[:-1]
+        except OSError:
+            return False
+        return any(view.volume_file(pid, word) for word in told_to_run(words))
 
     def _interprets(self, pid: int) -> bool:
         """By its program or the name under which that was started; also when it is not known any

@@ -7,7 +7,7 @@ from vexstream.evidence import Use
 
 _HEADER = struct.Struct("=QQQIIIIHHI")
 """``struct event`` in probe.bpf.c."""
-_KIND_FILE, _KIND_CGROUP, _KIND_SCRIPT = 1, 2, 3
+_KIND_FILE, _KIND_CGROUP, _KIND_SCRIPT, _KIND_ARGUMENTS = 1, 2, 3, 4
 _IN_ROOT, _FROM_TOP, _ROOT_IS_TOP, _AT_HOME, _INTERPRETED, _ON_OVERLAY = (
     1 << bit for bit in range(6)
 )
@@ -71,17 +71,25 @@ class ScriptEvent:
     """Of the task's mount namespace."""
     pid: int
 
-    def as_written(self) -> FileEvent:
-        """The use of the file that the name gives when it is taken literally."""
-        return FileEvent(
-            self.cgroup, self.path, Use.EXECUTED, self.root.device, self.root, True, True, self.pid
-        )
+
+@dataclass(frozen=True, slots=True)
+class ArgumentsEvent:
+    """An interpreter was executed with these arguments, its own name first."""
+
+    cgroup: int
+    words: tuple[bytes, ...]
+    """Without what was cut off."""
+    root: FileSystemRoot
+    """Of the task's mount namespace."""
+    pid: int
 
 
 RawEvent = FileEvent | CgroupEvent
+ExecEvent = ScriptEvent | ArgumentsEvent
+"""What is yet to be resolved (scripts.py)."""
 
 
-def parse(sample: bytes) -> RawEvent | ScriptEvent:
+def parse(sample: bytes) -> RawEvent | ExecEvent:
     """One sample of the ring buffer."""
     cgroup, inode, root_inode, device, root_device, pid, use, kind, flags, size = (
         _HEADER.unpack_from(sample)
@@ -93,6 +101,8 @@ def parse(sample: bytes) -> RawEvent | ScriptEvent:
     root = FileSystemRoot(root_device, root_inode, bool(flags & _ROOT_IS_TOP))
     if kind == _KIND_SCRIPT:
         return ScriptEvent(cgroup, path, root, pid)
+    if kind == _KIND_ARGUMENTS:
+        return ArgumentsEvent(cgroup, tuple(path.split(b"\0")[:-1]), root, pid)
     return FileEvent(
         cgroup=cgroup,
         path=path,

@@ -192,6 +192,18 @@ class ContainerView:
         scripts = [one for one in named if one[1] == Use.EXECUTED]
         return scripts or [one for one in named if one[1] == _PROGRAM]
 
+    def volume_file(self, pid: int, name: bytes) -> list[tuple[bytes, Use]]:
+        """What is run from a volume by this name, which is that of the container; nothing on the
+        root file system, of which the kernel tells. It is not looked at.
+
+        Raises:
+            NotResolvedError: its directory cannot be told any more.
+        """
+        path = os.path.normpath(self._absolute(pid, _CWD, name))
+        if Elsewhere.VOLUME not in self._elsewhere(path):
+            return []
+        return [(path, Use.EXECUTED | Use.REWRITTEN)]
+
     def _absolute(self, pid: int, directory: int, name: bytes) -> bytes:
         if name.startswith(b"/"):
             return name

@@ -111,6 +111,7 @@ struct nsproxy {
 	struct mnt_namespace *mnt_ns;
 };
 struct mm_struct {
+	unsigned long arg_start, arg_end;
 	unsigned long saved_auxv[2];
 	struct file *exe_file;
 };
@@ -210,8 +211,9 @@ struct pt_regs {
 #define TEXT_MASK 8191
 #define MAX_DEPTH 2200
 #define SLOTS 4
+#define ARGUMENTS_MASK 511
 
-enum kind { KIND_FILE = 1, KIND_CGROUP = 2, KIND_SCRIPT = 3 };
+enum kind { KIND_FILE = 1, KIND_CGROUP = 2, KIND_SCRIPT = 3, KIND_ARGUMENTS = 4 };
 
 enum flag {
 	EVENT_IN_ROOT = 1,     // the path starts at the root of the task's mount namespace
@@ -1212,15 +1214,33 @@ static __always_inline __u64 interpreter_base(struct task_struct *task)
 	return 0;
 }
 
-// The kernel has closed a `#!` script by the time its interpreter runs: only its name is left.
-static __noinline int send_script(struct task_struct *task, struct linux_binprm *bprm)
+// Text of the exec that just happened, the first bytes of it.
+static __always_inline long exec_text(struct task_struct *task, struct linux_binprm *bprm,
+				      char *text, enum kind kind)
+{
+	__u64 start, length;
+
+	if (kind == KIND_SCRIPT)
+		return bpf_probe_read_kernel_str(text, PATH_END - HEADER_SPACE,
+						 BPF_CORE_READ(bprm, filename)) - 1;
+	start = BPF_CORE_READ(task, mm, arg_start);
+	length = BPF_CORE_READ(task, mm, arg_end) - start;
+	if (length > ARGUMENTS_MASK)
+		length = ARGUMENTS_MASK;
+	length = masked(length, ARGUMENTS_MASK);
+	return bpf_probe_read_user(text, length, (void *)start) ? -1 : length;
+}
+
+// The kernel has closed a `#!` script by the time its interpreter runs: only its name is left. What an
+// interpreter is told to run it opens as it does any file: only its arguments tell that this is code.
+static __noinline int send_exec(struct task_struct *task, struct linux_binprm *bprm, __u32 kind)
 {
 	struct mount *root = namespace_root(task);
 	struct event event = {
 		.cgroup = bpf_get_current_cgroup_id(),
 		.pid = BPF_CORE_READ(task, tgid),
 		.use = USE_EXECUTED,
-		.kind = KIND_SCRIPT,
+		.kind = kind,
 	};
 	struct scratch *scratch;
 	bool sent = false;
@@ -1230,13 +1250,11 @@ static __noinline int send_script(struct task_struct *task, struct linux_binprm 
 		return 0;
 	scratch = claim_scratch();
 	if (scratch) {
-		length = bpf_probe_read_kernel_str(&scratch->text[HEADER_SPACE],
-						   PATH_END - HEADER_SPACE,
-						   BPF_CORE_READ(bprm, filename));
-		if (length > 1 && length < PATH_END) {
+		length = exec_text(task, bprm, &scratch->text[HEADER_SPACE], kind);
+		if (length > 0 && length < PATH_END) {
 			scratch->start = HEADER_SPACE;
 			scratch->event = event;
-			sent = emit(scratch, length - 1);
+			sent = emit(scratch, length);
 		}
 		scratch->busy = 0;
 	}
@@ -1259,7 +1277,9 @@ int BPF_PROG(on_exec, struct task_struct *unused, int old_pid, struct linux_binp
 	// The last of the chain, which the kernel maps: by that it is told from a script.
 	report(task, BPF_CORE_READ(bprm, file), USE_EXECUTED | USE_MAPPED);
 	if (BPF_CORE_READ(bprm, interp) != BPF_CORE_READ(bprm, filename))
-		send_script(task, bprm);
+		send_exec(task, bprm, KIND_SCRIPT);
+	if (is_interpreter(task))
+		send_exec(task, bprm, KIND_ARGUMENTS);
 	if (passed) // binfmt_misc hands the program to its interpreter as an open file
 		report(task, passed, USE_EXECUTED);
 	base = interpreter_base(task);

@@ -12,7 +12,14 @@ from typing import Literal, Protocol
 import structlog
 
 from services.collector.errors import ProbeError
-from services.collector.events import CgroupEvent, RawEvent, ScriptEvent, parse
+from services.collector.events import (
+    ArgumentsEvent,
+    CgroupEvent,
+    ExecEvent,
+    RawEvent,
+    ScriptEvent,
+    parse,
+)
 from services.collector.host import HostProcess, find_host, has_typed_reads, probe_config
 from services.collector.libbpf import BpfObject, RingBuffer
 from services.collector.scripts import ScriptResolver
@@ -104,7 +111,7 @@ class CoreSource:
         """The program in the opening of files itself; None for the end of system calls."""
         self._object: BpfObject | None = None
         self._rings: list[RingBuffer] = []
-        self._samples: list[RawEvent | ScriptEvent] = []
+        self._samples: list[RawEvent | ExecEvent] = []
 
     def start(self) -> None:
         """Loads and attaches the best set of hooks that this kernel permits."""
@@ -135,7 +142,7 @@ class CoreSource:
         events: list[RawEvent] = []
         set_us = (time.time_ns() - time.monotonic_ns()) // 1000
         for sample in samples:
-            if isinstance(sample, ScriptEvent):
+            if isinstance(sample, ScriptEvent | ArgumentsEvent):
                 events += self._scripts.resolve(sample)
             elif isinstance(sample, CgroupEvent):
                 events.append(replace(sample, made_at_us=sample.made_at_us + set_us))

@@ -212,6 +212,7 @@ def test_all_files_of_a_range_that_becomes_executable_are_seen(
 @pytest.mark.parametrize(
     ("used", "lost"),
     [(["/data/true"], True), (["/bin/cat", "/data/app.py"], True), (["/bin/cat", "/data/x"], False),
+     (["/bin/sh", "-c", "/bin/sh /data/waits & sleep 0.3; echo"], True),
      (["/bin/sh", "-c", "echo > /dev/shm/a.py && cat /dev/shm/a.py"], False)],
 )  # fmt: skip
 def test_code_on_a_volume_is_counted_as_lost_and_data_is_not(
@@ -220,6 +221,7 @@ def test_code_on_a_volume_is_counted_as_lost_and_data_is_not(
 ) -> None:  # fmt: skip
     for name in ("true", "app.py", "x"):
         shutil.copy("/bin/true", tmp_path / name)
+    (tmp_path / "waits").write_text("sleep 1\n")
     mounts = [Mount(tmp_path, "/data", readonly=True)]
     container = containerd.run(uses_image, "volume", mounts=mounts)
     try:

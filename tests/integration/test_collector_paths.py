@@ -101,6 +101,42 @@ def test_code_that_was_copied_to_a_volume_before(
     assert seen[b"/opt/data/host"] == Use.OPENED
 
 
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("/usr/bin/perl /data/tool", b"/data/tool"),
+        ("/usr/bin/perl -w -I /opt /data/tool", b"/data/tool"),
+        ("/data/perl /data/tool", b"/data/tool"),
+        ("/bin/sh /data/waits x", b"/data/waits"),
+        ("cd /data; exec /bin/sh ./waits", b"/data/waits"),
+        ("/bin/sleep 61 /data/tool", None),
+        ("/usr/bin/perl /opt/waits /data/blob", None),
+    ],
+)
+def test_a_script_without_a_suffix_that_an_interpreter_is_told_to_run_on_a_volume(
+    containerd: Containerd, uses_container: Container, core_source: EventSource, tmp_path: Path,
+    command: str, told: bytes | None,
+) -> None:  # fmt: skip
+    """It opens it as any file, and much on a volume is data without a suffix. Repeated at each
+    execution by what runs meanwhile, whatever was told of the same files before."""
+    root = Path(f"/proc/{containerd.pid(uses_container)}/root")
+    for name in ("tool", "blob"):
+        (tmp_path / name).write_text("sleep 60\n")
+    for folder in (tmp_path, root / "opt"):
+        (folder / "waits").write_text("exec sleep 60\n")
+    shutil.copy(root / "usr/bin/perl", tmp_path)
+    app = containerd.run(NAME, "app", mounts=[Mount(tmp_path, "/data")])
+    observer = Observer(containerd, app, core_source)
+    for _ in range(2):  # the second time nothing is new to the kernel
+        containerd.exec(app, ["/bin/cat", "/data/tool", "/data/waits", "/data/blob"])
+    containerd.exec(app, ["/bin/sh", "-c", f"({command}) >/dev/null 2>&1 & sleep 0.2; echo"])
+    seen = [(event.path, event.use) for event in observer.events() if event.use & Use.EXECUTED]
+    containerd.stop(app)
+    named = {path for path, _ in seen if path in (b"/data/tool", b"/data/waits", b"/data/blob")}
+    assert named == ({told} if told else set())
+    assert told is None or (told, Use.EXECUTED | Use.REWRITTEN) in seen
+
+
 def _in_a_root_of_its_own(observer: Observer, folder: Path, command: str) -> dict[bytes, Use]:
     """Runs a shell command as the container's, in a mount namespace with the host's files.
 
