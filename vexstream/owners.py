@@ -15,8 +15,8 @@ Pods with a number of their own (of a StatefulSet, of an indexed job) may have r
 primary and its replicas for instance: one is not taken for another.
 
 A pod that somebody made with the labels of an owner's, a copy to debug it for instance, runs
-something else, and must not speak for it. So the random part has to be one that Kubernetes makes: five
-characters, of which none is a vowel or a ``y``, as a word has.
+something else, and must not speak for it. So the random part has to be one that Kubernetes makes:
+five characters, of which none is a vowel or a ``y``, as a word has.
 
 Sources: kubernetes.io, "Well-Known Labels, Annotations and Taints"; pkg/controller/cronjob,
 getJobName; apiserver, pkg/storage/names; apimachinery, pkg/util/rand.
