@@ -48,6 +48,9 @@ from vexstream.twins import alike
 from vexstream.unreadable import Unread
 from vexstream.usage import Doubt, FileIndex, PackageUse, Usage
 
+MAX_NAMED = 20
+"""Workloads that a text names: an image that CI runs has one for each of its pods."""
+
 
 class Reason(StrEnum):
     """Which rule, and which branch of it, decided."""
@@ -267,10 +270,10 @@ def _not_used(files: int, seen: Coverage) -> str:
         if w.others
     ]
     if others:
-        text += f" Further containers were not all observed whole: {'; '.join(others)}."
-    for workload in seen.workloads:
-        if workload.refused:
-            text += f" For {workload.workload} {workload.refused}."
+        text += f" Further containers were not all observed whole: {'; '.join(_first(others))}."
+    refused = [f"For {w.workload} {w.refused}" for w in seen.workloads if w.refused]
+    if refused:
+        text += f" {'. '.join(_first(refused))}."
     for place, dismissal in seen.unread.dismissed:
         who, why = _one_line(dismissal.author), _one_line(dismissal.reason)
         text += f" The record {place} could not be read; {who} says that it does not matter: {why}."
@@ -307,11 +310,12 @@ def _uncovered(seen: Coverage) -> tuple[Reason, str] | None:
     shortfalls = [w.shortfall or Shortfall.LEARNING for w in seen.missing]
     reason = Reason(max(shortfalls, key=order.index)) if shortfalls else Reason.UNREADABLE
     parts = []
-    for missing in seen.missing:
+    for missing in seen.missing[:MAX_NAMED]:
         until = (
             f" (until {instant(missing.due_us)})" if missing.shortfall is Shortfall.LEARNING else ""
         )
         parts.append(f"{missing.workload}: {missing.reason}{until}")
+    parts += ["others"] if len(seen.missing) > MAX_NAMED else []
     if seen.unread.blocks:
         parts.append(unread_text(seen.unread))
     return reason, f"Not used so far; {'; '.join(parts)}."
@@ -375,7 +379,11 @@ def _worse(one: Statement, other: Statement) -> Statement:
 
 
 def _names(workloads: Iterable[Workload]) -> str:
-    return ", ".join(str(workload) for workload in workloads)
+    return ", ".join(_first([str(workload) for workload in workloads]))
+
+
+def _first(texts: list[str]) -> list[str]:
+    return texts if len(texts) <= MAX_NAMED else [*texts[:MAX_NAMED], "others"]
 
 
 def _printable(path: bytes) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from vexstream.assessment import Assessment, Facts, judge, unread_text
+from vexstream.assessment import MAX_NAMED, Assessment, Facts, judge, unread_text
 from vexstream.breakdown import summarise
 from vexstream.coverage import Coverage, coverage
 from vexstream.decision_log import Decisions
@@ -292,7 +292,8 @@ def fingerprint(record: DocumentRecord) -> str:
 def learning(seen: Coverage) -> Learning:
     """The state of the learning period as subscribers see it."""
     started = [workload.started_at_us for workload in seen.missing or seen.workloads]
-    reasons = [f"{w.workload}: {w.reason}" for w in seen.missing]
+    reasons = [f"{w.workload}: {w.reason}" for w in seen.missing[:MAX_NAMED]]
+    reasons += ["others"] if len(seen.missing) > MAX_NAMED else []
     if seen.unread.blocks:
         reasons.append(unread_text(seen.unread))
     return Learning(

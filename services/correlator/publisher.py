@@ -27,7 +27,7 @@ from vexstream.status import Status
 
 log = structlog.get_logger()
 
-RELEASE = "7"
+RELEASE = "8"
 """Raised when the same input gives other documents than before: all are then looked at again."""
 
 

@@ -13,6 +13,7 @@ from vexstream.assessment import Assessment, Reason, Status, assess
 from vexstream.decision_log import Decisions
 from vexstream.decisions import Decision, DecisionSource
 from vexstream.evidence import Batch, Evidence, Use
+from vexstream.identity import Workload
 from vexstream.ratings import Rating
 from vexstream.rules import DataAccess, Rules
 from vexstream.scan import Finding, Package, Scan
@@ -394,3 +395,25 @@ def test_of_packages_that_cannot_be_told_apart_each_keeps_its_names() -> None:
     one, other = (replace(IDLE, id=purl, purl=purl) for purl in names)
     found = [Finding("CVE-1", p.id, ("GHSA-1",)) for p in (one, other)]
     assert [s.aliases for s in assessed(scan([one, other], found)).statements] == [("GHSA-1",)] * 2
+
+
+@pytest.mark.parametrize("end", [5, 10])
+def test_of_thousands_of_workloads_a_text_names_a_few(end: int) -> None:
+    """As of an image that CI runs: one pod more is no new text, and none is ever too long."""
+    scanned = scan([USED, IDLE], [Finding("CVE-1", "used"), Finding("CVE-1", "idle")])
+    asked = Rules(PERIOD, minimum_period_us=10 * SECOND)
+    told = [
+        batch(0, end, USED.files[:1], container=f"c{n}", period=1,
+              workload=Workload("ci", f"runner-{n:04}", "build"))
+        for n in range(1001)
+    ]  # fmt: skip
+    texts = [
+        [s.verdict.text for s in assessed(scanned, *told[:count], rules=asked).statements]
+        for count in (1000, 1001)
+    ]
+    assert texts[0] == texts[1]
+    for text in texts[0]:
+        assert len(text) < 7_000
+        assert "runner-0019" in text
+        assert "runner-0020" not in text
+        assert "others" in text

@@ -7,12 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.factories import CONFIG, INDEX, MANIFEST, PERIOD, SECOND, batch, package, scan
+from vexstream.assessment import MAX_NAMED
 from vexstream.correlation import Correlation, Policy, published
 from vexstream.decision_log import Decisions
 from vexstream.decisions import Decision, DecisionSource
 from vexstream.document import DocumentRecord, DocumentState
 from vexstream.evidence import Batch
-from vexstream.identity import Digest, Image
+from vexstream.identity import Digest, Image, Workload
 from vexstream.openvex import Publisher
 from vexstream.products import IndexProducts
 from vexstream.rules import Rules
@@ -48,6 +49,17 @@ def test_evidence_without_a_scan_waits_and_says_so() -> None:
     record = publish(correlation)
     assert record is not None
     assert record.state is DocumentState.AWAITING_SCAN
+
+
+def test_of_thousands_of_workloads_the_learning_period_names_a_few() -> None:
+    correlation = Correlation(CONFIG)
+    for number in range(MAX_NAMED + 5):
+        workload = Workload("ci", f"runner-{number:02}", "build")
+        correlation.observe(batch(0, 1, container=f"c{number}", workload=workload))
+    record = publish(correlation)
+    assert record is not None
+    assert len(record.learning.reasons) == MAX_NAMED + 1
+    assert record.learning.reasons[-1] == "others"
 
 
 def test_heartbeats_alone_publish_nothing() -> None:
