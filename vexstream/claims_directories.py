@@ -14,6 +14,7 @@ from vexstream.imagefiles import Claim, Image, spell_all
 from vexstream.sbom import Artifact
 
 _MODULES = b"/node_modules/"
+_PROGRAMS = _MODULES + b".bin/"
 _ELSEWHERE = "a directory of it is a symlink to somewhere else"
 
 
@@ -22,14 +23,27 @@ def npm(artifact: Artifact, image: Image) -> Claim:
 
     What lies in ``node_modules`` and has none (no version, no package.json) is part of it. So is
     what has a package.json with a name elsewhere in it: npm installs nothing there, the package
-    brought it (``preact/hooks``, ``next/dist/compiled/ws``).
+    brought it (``preact/hooks``, ``next/dist/compiled/ws``). The links in ``.bin`` are npm's: their
+    targets are other packages' programs.
     """
     claim = _directories(artifact, image, "package.json", image.npm_homes)
+    claim.paths[:] = [path for path in claim.paths if not _starts_another(path, image)]
     homes = {posixpath.dirname(path) for path in claim.paths if path.endswith(b"/package.json")}
     # Of ``c.js`` and the directory ``c`` Node takes the file; Debian has both at times.
     beside = [home + suffix for home in sorted(homes) for suffix in (b".js", b".json", b".node")]
     claim.paths.extend(path for path in beside if image.root.is_file(path))
     return claim
+
+
+def _starts_another(path: bytes, image: Image) -> bool:
+    """Whether it is one of npm's links to a program of a package with an artifact of its own."""
+    found = image.root.file_at(path) if _PROGRAMS in path else None
+    if found is None or not found.by_symlink:
+        return False
+    folder = posixpath.dirname(found.path)
+    while _MODULES in folder and folder not in image.npm_homes:
+        folder = posixpath.dirname(folder)
+    return folder in image.npm_homes
 
 
 def npm_homes(artifacts: Iterable[Artifact], image: Image) -> frozenset[bytes]:

@@ -191,6 +191,25 @@ def test_npm_leaves_nested_packages_to_themselves() -> None:
     assert inner.files == (b"/a/node_modules/b/i.js", b"/a/node_modules/b/package.json")
 
 
+def test_npm_does_not_own_the_programs_of_others_to_which_its_bin_links() -> None:
+    home = b"n/node_modules/a"
+    place = image(
+        home + b"/package.json", home + b"/node_modules/mime/package.json",
+        home + b"/node_modules/mime/src/cli.js", home + b"/node_modules/own/cli.js",
+        links={home + b"/node_modules/.bin/mime": b"../mime/src/cli.js",
+               home + b"/node_modules/.bin/own": b"../own/cli.js",
+               home + b"/node_modules/.bin/out": b"/n/tool.js", b"n/tool.js": b"/n/tools/t.js"},
+        alike={b"n/tools/t.js": 1},
+    )  # fmt: skip
+    a, mime = assign(
+        [artifact("npm", "a", at=("/n/node_modules/a/package.json",)),
+         artifact("npm", "mime", at=("/n/node_modules/a/node_modules/mime/package.json",))], place,
+    )  # fmt: skip
+    assert b"/" + home + b"/node_modules/mime/src/cli.js" in mime.files
+    assert b"/" + home + b"/node_modules/mime/src/cli.js" not in a.files
+    assert {b"/" + home + b"/node_modules/own/cli.js", b"/n/tools/t.js"} <= set(a.files)
+
+
 def test_npm_owns_what_it_brought_under_another_name() -> None:
     """``preact/hooks`` has a name and a version: Syft takes it for a package."""
     home, names = b"n/node_modules/preact", (b"", b"/hooks", b"/hooks/node_modules/x")
