@@ -120,6 +120,44 @@ async def test_code_that_podman_copies_to_a_tmpfs_is_known(
     assert info.copied == copied
 
 
+async def test_the_engine_and_no_label_says_how_a_container_ended(
+    engine: Engine, probe_image: ImageArchive
+) -> None:
+    since_us = time.time_ns() // 1000
+    ends = {}
+    for labels in (["--label", "exitCode=0", "--label", "containerExitCode=0"], []):
+        options = ("--rm", *labels, PROBE, "/bin/sh", "-c", "exit 3")
+        container_id = await asyncio.to_thread(engine.run, *options)
+        ends[container_id] = labels
+        while container_id in {one.id for one in await engine.runtime.list()}:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    told: dict[str, int] = {}
+    async with asyncio.timeout(60):
+        async for one in engine.runtime.told(since_us):
+            if one.ended is not None and one.id in ends:
+                told[one.id] = one.ended.exit_code
+            if one.id == container_id and one.ended is not None:
+                break
+    known = [3] if engine.kind == "docker" else [3, 3]
+    assert list(told.values()) == known, "Docker has the label's word alone"
+
+
+async def test_what_an_image_brings_names_no_workload(
+    engine: Engine, probe_image: ImageArchive
+) -> None:
+    """As after ``docker commit`` of a service's container."""
+    first = await asyncio.to_thread(engine.run, PROBE)
+    engine.call("commit", first, "localhost/committed:1")
+    await asyncio.to_thread(engine.call, "rm", "--force", NAME)
+    options = ["run", "--detach", "--name", "till", "--network", "host", *engine.options]
+    container_id = engine.call(*options, "localhost/committed:1")
+    info = await engine.runtime.describe(container_id)
+    await asyncio.to_thread(engine.call, "rm", "--force", "till")
+    engine.call("rmi", "localhost/committed:1")
+    assert info is not None
+    assert info.workload == Workload("", "till", "till")
+
+
 async def test_a_runtime_that_is_away_keeps_its_containers(engine: Engine) -> None:
     away: Runtime = PodRuntime("unix:///nonexistent.sock")
     both = Runtimes([engine.runtime, away])
