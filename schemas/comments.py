@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 from schemas.codec import BadRecordError, Kind, decode, encode
-from schemas.messages import MAX_TIME_US
+from schemas.values import MAX_TIME_US
 from vexstream.comments import Comment, problem
 from vexstream.identity import BadDigestError, parse_digest
 

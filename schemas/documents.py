@@ -11,7 +11,7 @@ from dataclasses import asdict
 import zstandard
 
 from schemas.codec import BadRecordError, Kind, Record, decode, encode
-from schemas.messages import MAX_TIME_US, decompress, image_of, image_record
+from schemas.values import MAX_TIME_US, decompress, image_of, image_record
 from vexstream.document import DocumentRecord, DocumentState, Learning
 from vexstream.ratings import Rating
 

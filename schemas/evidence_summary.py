@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 from schemas.codec import BadRecordError, Kind, Record, decode, encode
-from schemas.messages import MAX_TIME_US, image_of, image_record
+from schemas.values import MAX_TIME_US, image_of, image_record
 from vexstream.evidence import Use
 from vexstream.evidence_summary import (
     EvidenceSummary,

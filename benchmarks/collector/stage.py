@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, cast
 
-from schemas.messages import decode_batch
+from schemas.batches import decode_batch
 from services.collector.build import find_probe
 from services.collector.source import HOOKS, CoreSource, HookKind
 from services.collector.spool import Spool

@@ -111,7 +111,7 @@ def _round(
 
 _CONTAINERS = {
     f"{number:064x}": Container(
-        "node-1", workload, 0, None, 0, 2 * HOUR_US, clean=[(0, 2 * HOUR_US)]
+        "node-1", workload, 0, None, 0, 2 * HOUR_US, clean=[(0, 2 * HOUR_US, "run")]
     )
     for number, workload in enumerate(_WORKLOADS)
 }

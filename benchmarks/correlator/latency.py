@@ -28,8 +28,8 @@ from benchmarks.correlator.stage import (
     settings_for,
     worker,
 )
+from schemas.batches import encode_batch
 from schemas.documents import decode_document
-from schemas.messages import encode_batch
 from services.common.settings import CommonSettings
 from services.common.topics import Topic
 from vexstream.evidence import Batch

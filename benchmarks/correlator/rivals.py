@@ -15,7 +15,7 @@ import time
 import faust
 from aiokafka import AIOKafkaConsumer
 
-from schemas.messages import decode_batch
+from schemas.batches import decode_batch
 from vexstream.evidence import Evidence
 
 

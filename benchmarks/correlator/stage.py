@@ -15,7 +15,8 @@ import httpx
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 
-from schemas.messages import encode_batch, encode_chunk, split_scan
+from schemas.batches import encode_batch
+from schemas.scans import encode_chunk, split_scan
 from services.common.settings import CommonSettings
 from services.common.topics import Topic, ensure_topics
 from services.local.ports import free_port

@@ -15,7 +15,8 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from schemas.messages import ImageSeen, decode_batch, encode_batch, encode_image_seen
+from schemas.batches import decode_batch, encode_batch
+from schemas.messages import ImageSeen, encode_image_seen
 from services.collector.errors import SpoolError
 from services.collector.spool import Record, Spool
 from services.common import metrics, tasks

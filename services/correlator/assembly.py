@@ -9,7 +9,7 @@ clocks do that somebody looks after, the later one on the topic holds.
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from schemas.messages import ScanChunk
+from schemas.scans import ScanChunk
 from vexstream.identity import Digest
 from vexstream.scan import Scan
 

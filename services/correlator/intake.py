@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from schemas.batches import decode_batch
 from schemas.codec import CodecError
-from schemas.messages import decode_batch, decode_chunk
+from schemas.scans import decode_chunk
 from services.common import metrics
 from services.correlator.partitions import Partitions, require_itself
 from services.correlator.publisher import Publisher

@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from schemas.codec import BadRecordError, CodecError
-from schemas.messages import ScanChunk, decode_chunk, encode_chunk, join_scan
+from schemas.scans import ScanChunk, decode_chunk, encode_chunk, join_scan
 from services.common import metrics
 from services.common.topics import Topic
 from services.correlator import store

@@ -26,7 +26,7 @@ from typing import Any
 
 import zstandard
 
-from schemas.messages import image_of, image_record
+from schemas.values import image_of, image_record
 from vexstream.correlation import Correlation, Published
 from vexstream.evidence import Evidence, FileUse, Learnt
 from vexstream.identity import Digest, Image, Workload, parse_digest

@@ -7,7 +7,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from schemas.codec import CodecError
-from schemas.messages import decode_chunk
+from schemas.scans import decode_chunk
 from services.common.kafka import connection
 from services.common.settings import CommonSettings
 from services.common.topics import Topic

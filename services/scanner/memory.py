@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from schemas.messages import ScanChunk, join_scan, split_scan
+from schemas.scans import ScanChunk, join_scan, split_scan
 from services.scanner import mapping
 from services.scanner.tools import Database
 from vexstream.identity import Digest, Image

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import DefaultPartitioner
 
-from schemas.messages import ScanChunk, encode_chunk
+from schemas.scans import ScanChunk, encode_chunk
 from vexstream.identity import Digest
 
 

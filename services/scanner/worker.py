@@ -21,7 +21,7 @@ from typing import Protocol
 
 import structlog
 
-from schemas.messages import split_scan
+from schemas.scans import split_scan
 from services.common import metrics
 from services.scanner import mapping
 from services.scanner.memory import Known, Memory, database_of, joined, renamed

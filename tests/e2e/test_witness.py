@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from schemas.messages import decode_batch
+from schemas.batches import decode_batch
 from services.common.topics import Topic
 from services.local.containerd import Container
 from services.local.image_archive import ImageArchive

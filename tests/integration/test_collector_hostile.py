@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.messages import decode_batch
+from schemas.batches import decode_batch
 from services.collector.cgroups import find_root
 from services.collector.errors import CollectorError
 from services.collector.spool import Spool

@@ -12,7 +12,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from typer.testing import CliRunner
 
-from schemas.messages import decode_dead_letter, encode_batch
+from schemas.batches import encode_batch
+from schemas.messages import decode_dead_letter
 from services.cli import app
 from services.common.kafka import DeadLetterBox, connection
 from services.common.settings import CommonSettings

@@ -11,13 +11,8 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from schemas.messages import (
-    ImageSeen,
-    decode_chunk,
-    decode_dead_letter,
-    decode_scan,
-    encode_image_seen,
-)
+from schemas.messages import ImageSeen, decode_dead_letter, encode_image_seen
+from schemas.scans import decode_chunk, decode_scan
 from services.common.kafka import connection, producer
 from services.common.settings import CommonSettings
 from services.common.topics import Topic, ensure_topics

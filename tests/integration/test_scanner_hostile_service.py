@@ -20,7 +20,8 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer
 
-from schemas.messages import ImageSeen, decode_chunk, decode_scan, encode_image_seen
+from schemas.messages import ImageSeen, encode_image_seen
+from schemas.scans import decode_chunk, decode_scan
 from services.common.kafka import connection, producer
 from services.common.settings import CommonSettings
 from services.common.topics import Topic, ensure_topics

@@ -10,8 +10,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
-from schemas.messages import ImageSeen, decode_chunk, decode_image_seen, decode_scan
+from schemas.messages import ImageSeen, decode_image_seen
 from schemas.messages import encode_image_seen as encode
+from schemas.scans import decode_chunk, decode_scan
 from services.common.kafka import connection, producer
 from services.common.settings import CommonSettings
 from services.common.topics import Topic, ensure_topics

@@ -11,7 +11,8 @@ import httpx
 import pytest
 from aiokafka import AIOKafkaConsumer
 
-from schemas.messages import ImageSeen, decode_batch, decode_image_seen
+from schemas.batches import decode_batch
+from schemas.messages import ImageSeen, decode_image_seen
 from services.collector.build import find_probe
 from services.collector.cgroups import find_root
 from services.collector.cluster import BARE

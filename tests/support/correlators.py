@@ -16,8 +16,9 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 
+from schemas.batches import encode_batch
 from schemas.documents import decode_document
-from schemas.messages import encode_batch, encode_chunk, split_scan
+from schemas.scans import encode_chunk, split_scan
 from services.common.kafka import connection, producer
 from services.common.settings import CommonSettings
 from services.common.topics import Topic, ensure_topics

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import access_batches
+from schemas.batches import decode_batch, encode_batch
 from schemas.codec import BadRecordError, CodecError, Kind, decode, encode
-from schemas.messages import decode_batch, encode_batch
 from tests.unit.factories import batch
 from vexstream.evidence import Access, Batch, Use
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.messages import decode_batch, encode_batch
+from schemas.batches import decode_batch, encode_batch
 from vexstream.batching import Limits, Observation, is_part
 from vexstream.evidence import Batch, Evidence, Use
 from vexstream.identity import Digest, Image, Workload

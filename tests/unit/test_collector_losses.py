@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.messages import decode_batch, encode_batch
+from schemas.batches import decode_batch, encode_batch
 from services.collector.backoff import Backoff
 from services.collector.cgroups import CgroupIndex
 from services.collector.clock import ClockWatch

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
 
-from schemas.messages import ImageSeen, decode_batch
+from schemas.batches import decode_batch
+from schemas.messages import ImageSeen
 from services.collector import publish
 from services.collector.publish import Publisher, SeenImages
 from services.collector.spool import Spool

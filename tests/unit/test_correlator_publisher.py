@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from schemas.documents import decode_document
-from schemas.messages import split_scan
+from schemas.scans import split_scan
 from services.correlator.publisher import Publisher
 from services.correlator.settings import CorrelatorSettings
 from services.correlator.state import EntryGoneError, State

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.batches import decode_batch, encode_batch
 from schemas.codec import BadRecordError
-from schemas.messages import decode_batch, encode_batch, split_scan
+from schemas.scans import split_scan
 from services.common import metrics
 from services.correlator import store
 from services.correlator.assembly import MAX_IN_PARTS

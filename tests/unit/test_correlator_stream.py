@@ -8,7 +8,8 @@ import pytest
 from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 from faust.types import TP
 
-from schemas.messages import decode_dead_letter, encode_batch
+from schemas.batches import encode_batch
+from schemas.messages import decode_dead_letter
 from services.common.kafka import DeadLetterBox
 from services.common.origin import Dismissed, dismissal_headers, origin_headers
 from services.correlator import stream

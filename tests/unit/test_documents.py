@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from schemas import documents
 from schemas.codec import BadRecordError, CodecError, Kind, NotAvroError, decode, encode
 from schemas.documents import decode_document, encode_document
-from schemas.messages import MAX_TIME_US
+from schemas.values import MAX_TIME_US
 from vexstream.document import DocumentRecord, DocumentState, Learning
 from vexstream.identity import Digest, Image
 from vexstream.ratings import Rating

@@ -13,25 +13,18 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.batches import decode_batch, encode_batch
 from schemas.codec import BadRecordError, CodecError, Kind, Record, decode, encode
 from schemas.messages import (
-    MAX_TIME_US,
     DeadLetter,
     ImageSeen,
-    ScanChunk,
-    decode_batch,
-    decode_chunk,
     decode_dead_letter,
     decode_image_seen,
-    decode_scan,
-    decompress,
-    encode_batch,
-    encode_chunk,
     encode_dead_letter,
     encode_image_seen,
-    join_scan,
-    split_scan,
 )
+from schemas.scans import ScanChunk, decode_chunk, decode_scan, encode_chunk, join_scan, split_scan
+from schemas.values import MAX_TIME_US, decompress
 from tests.unit.factories import IMAGE, batch, package
 from vexstream.evidence import Access, Batch, Use
 from vexstream.identity import Digest, Image, Workload

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from aiokafka.partitioner import murmur2
 
-from schemas.messages import ScanChunk, join_scan, split_scan
+from schemas.scans import ScanChunk, join_scan, split_scan
 from services.scanner import mapping
 from services.scanner.memory import Known, Memory
 from services.scanner.publish import Publisher

@@ -12,6 +12,7 @@ import fastavro.schema
 import pytest
 
 import schemas
+from schemas.batches import decode_batch, encode_batch
 from schemas.codec import (
     MARKER,
     Kind,
@@ -23,7 +24,6 @@ from schemas.codec import (
     learn,
     released,
 )
-from schemas.messages import decode_batch, encode_batch
 from tests.unit.factories import batch
 
 FOLDER = Path(schemas.__file__).parent

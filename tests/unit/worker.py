@@ -5,8 +5,9 @@ import json
 from types import SimpleNamespace
 from typing import Any
 
+from schemas.batches import encode_batch
 from schemas.documents import decode_document
-from schemas.messages import encode_batch, encode_chunk, split_scan
+from schemas.scans import encode_chunk, split_scan
 from services.correlator.intake import Intake
 from services.correlator.partitions import Partitions
 from services.correlator.publisher import Publisher
