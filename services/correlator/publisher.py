@@ -17,7 +17,8 @@ from services.common import metrics
 from services.common.kafka import DeadLetterBox
 from services.common.topics import Topic
 from services.correlator.settings import CorrelatorSettings
-from services.correlator.state import EntryGoneError, State
+from services.correlator.state import State
+from services.correlator.store import EntryGoneError
 from services.correlator.tables import Receipts
 from vexstream.correlation import Correlation, Policy, Published, published
 from vexstream.decision_log import Decisions

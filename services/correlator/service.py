@@ -16,7 +16,7 @@ from services.correlator.fence import Fence
 from services.correlator.lease import TERMS, Lease
 from services.correlator.settings import CorrelatorSettings
 from services.correlator.standstill import Standstill, StoodStillError
-from services.correlator.state import EntryGoneError
+from services.correlator.store import EntryGoneError
 from services.correlator.tables import changelogs
 
 log = structlog.get_logger()

@@ -5,25 +5,23 @@ anybody else. What is rarely needed, the files and the scan of a digest, is give
 of it is in memory, and comes back from the tables.
 """
 
-import json
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import structlog
 
-from schemas.codec import BadRecordError, CodecError
-from schemas.scans import ScanChunk, decode_chunk, encode_chunk, join_scan
+from schemas.scans import ScanChunk
 from services.common import metrics
 from services.common.topics import Topic
 from services.correlator import store
-from services.correlator.assembly import MAX_IN_PARTS, ScanAssembly, supersedes
 from services.correlator.beginnings import NO_ID
 from services.correlator.continuity import Place
 from services.correlator.marks import PREFIX, MarkTable, scope_of
 from services.correlator.remembered import PREFIX as NAMELESS
 from services.correlator.remembered import NamelessTable, partition_of
+from services.correlator.scans import ScanTables
 from vexstream.correlation import Correlation
 from vexstream.evidence import Batch, FileUse, Learnt
 from vexstream.identity import Digest, parse_digest
@@ -35,10 +33,6 @@ log = structlog.get_logger()
 
 _TOPIC = "t|"
 """Before the keys of ``topic_ids``."""
-
-
-class EntryGoneError(Exception):
-    """A table does not have what was written to it: only a new start brings it back."""
 
 
 class State:
@@ -60,11 +54,10 @@ class State:
         self._known_by_more: set[Digest] = set()
         """Images that are to be told of all nameless containers again."""
         self._evidence = evidence
-        self._scans = scans
+        self._scans = ScanTables(scans, evidence)
         self._published = published
         self._limit = files_in_memory
         self._held: dict[Digest, store.Held] = {}
-        self._assembly = ScanAssembly()
         self._recent: OrderedDict[Digest, int] = OrderedDict()
         self._weight = 0
         self.correlations: dict[Digest, Correlation] = {}
@@ -143,105 +136,13 @@ class State:
     def take_chunk(self, chunk: ScanChunk) -> Correlation | None:
         """Takes a part of a scan; the correlation whose scan has changed by it, or None."""
         correlation = self.of(chunk.config_digest)
-        digest, held = correlation.digest, self._held[correlation.digest]
-        if chunk.scan_id == held.scan_id:
-            self._go_beside(digest)
-            return correlation if self._note_read_again(digest) else None
-        if chunk.scan_id in held.past:
+        digest = correlation.digest
+        if not self._scans.take(correlation, self._held[digest], chunk):
             return None
-        parts = self._assembly.add(chunk)
-        if not parts.whole:
-            self._scans[store.chunk_name(digest, chunk.scan_id, chunk.index)] = encode_chunk(chunk)
-            return self._drop_one_too_many(correlation)
-        taken = self._assembly.forget(digest, chunk.scan_id)
-        outdated = {store.chunk_name(digest, chunk.scan_id, index) for index in taken}
-        try:
-            scan = self._joined(chunk, taken)
-            holds = self._is_to_hold(correlation, scan, chunk.scan_id)
-        except CodecError:
-            self._delete(self._scans, outdated)
-            raise
-        if not holds or not correlation.accept(scan):
-            self._delete(self._scans, outdated)
-            self._note_others(digest, chunk.scan_id)
-            return None
-        self._scans[store.chunk_name(digest, chunk.scan_id, chunk.index)] = encode_chunk(chunk)
-        outdated -= set(store.chunk_keys(digest, chunk.scan_id, parts.count))
-        outdated.update(store.chunk_keys(digest, held.scan_id, held.chunks))
-        before, held.scan_id, held.chunks = held.scan_id, chunk.scan_id, parts.count
-        held.beside = self._assembly.under_way(digest)
-        held.dropped &= parts.begun <= held.dropped_at
-        self._note_read(digest, scan)
-        pointer = json.dumps([held.scan_id, held.chunks]).encode()
-        self._scans[store.pointer_key(digest)] = pointer
-        self._note_others(digest, before)
-        self._delete(self._scans, outdated)
+        self._learn(digest)
         correlation.unread = self._unread(digest)
         self._use(correlation)
         return correlation
-
-    def _joined(self, last: ScanChunk, indices: list[int]) -> Scan:
-        """The scan of which all chunks have come; the last one is not in the table yet."""
-        chunks = [last]
-        for index in indices:
-            if index != last.index:
-                key = store.chunk_name(last.config_digest, last.scan_id, index)
-                chunks.append(decode_chunk(self._required(self._scans, key)))
-        scan = join_scan(chunks)
-        if scan is None:
-            raise BadRecordError(f"the chunks of the scan {last.scan_id[:80]} do not fit together")
-        return scan
-
-    def _is_to_hold(self, correlation: Correlation, scan: Scan, scan_id: str) -> bool:
-        held = self._held[correlation.digest]
-        at_once = scan_id in held.beside
-        return supersedes(scan, scan_id, correlation.scan, held.scan_id, at_once=at_once)
-
-    def _go_beside(self, digest: Digest) -> None:
-        """A chunk of the scan that holds has come again, after the first ones of these."""
-        held = self._held[digest]
-        if not self._assembly.under_way(digest) <= held.beside:
-            held.beside |= self._assembly.under_way(digest)
-            self._note_others(digest)
-
-    def _drop_one_too_many(self, correlation: Correlation) -> Correlation | None:
-        digest, held = correlation.digest, self._held[correlation.digest]
-        scan_id = self._assembly.too_many(digest)
-        if scan_id is None:
-            return None
-        held.dropped, held.dropped_at = True, self._assembly.begun(digest)
-        self._note_others(digest)
-        taken = self._assembly.forget(digest, scan_id)
-        self._delete(self._scans, [store.chunk_name(digest, scan_id, index) for index in taken])
-        metrics.DROPPED_SCANS.inc()
-        log.warning("too many scans of an image at once: one was dropped", digest=digest)
-        correlation.unread = self._unread(digest)
-        return correlation
-
-    def _note_others(self, digest: Digest, past: str = "") -> None:
-        """Writes down what is known of scans that do not hold; ``past`` is one that was whole."""
-        held = self._held[digest]
-        if past:
-            held.past = [*held.past, past][-MAX_IN_PARTS:]
-        key, value = store.others_key(digest), store.others_bytes(held)
-        if value is not None:
-            self._evidence[key] = value
-        elif held.noted:
-            self._evidence.pop(key, None)
-        held.noted = value is not None
-
-    def _note_read(self, digest: Digest, scan: Scan) -> bool:
-        entries = store.read_entries(digest, self._held[digest], scan)
-        for key, value in entries.items():
-            self._evidence[key] = value
-        self._learn(digest)
-        return bool(entries)
-
-    def _note_read_again(self, digest: Digest) -> bool:
-        """A crash may have come between the entry of a scan and those of what it has read."""
-        held = self._held[digest]
-        scan = None if held.manifests and held.layers else self.scan(digest)
-        return scan is not None and self._note_read(digest, scan)
 
     def read(self, digest: Digest) -> Read:
         """What its scan tells of an image to those that nobody can name."""
@@ -251,12 +152,6 @@ class State:
     def _unread(self, digest: Digest) -> Unread:
         unread = self.unreadable.unread(digest, self._partition_of(digest))
         return replace(unread, scan_dropped=self._held[digest].dropped)
-
-    def _required(self, table: Any, key: bytes) -> bytes:
-        value: bytes | None = table.get(key)
-        if value is None:  # to go on would be to take files for unused, or a document for right
-            raise EntryGoneError(f"a table does not have {key!r} any more")
-        return value
 
     def note_topic(self, place: Place, topic_id: str) -> None:
         """Writes down of which topic the records of a partition are."""
@@ -307,13 +202,11 @@ class State:
     def files(self, digest: Digest) -> Iterator[tuple[bytes, FileUse]]:
         """For the core: what the tables hold of a digest's files."""
         for key in self._held[digest].files:
-            yield from store.unpack_files(self._required(self._evidence, key))
+            yield from store.unpack_files(store.required(self._evidence, key))
 
     def scan(self, digest: Digest) -> Scan | None:
         """For the core: the scan of a digest out of the tables."""
-        held = self._held[digest]
-        keys = store.chunk_keys(digest, held.scan_id, held.chunks)
-        return join_scan([decode_chunk(self._required(self._scans, key)) for key in keys])
+        return self._scans.holding(digest, self._held[digest])
 
     def marked(self, partition: int) -> list[Digest]:
         """Marks of unreadable records came or went: the digests for which it matters."""
@@ -337,9 +230,10 @@ class State:
         self.unreadable.clear()
         self.nameless.clear()
         self._images, self._known_by_more = Images(), set()
-        self._assembly, self._recent, self._weight = ScanAssembly(), OrderedDict(), 0
+        self._recent, self._weight = OrderedDict(), 0
         self._rebuild_evidence(mine, owned)
-        self._rebuild_scans(owned)
+        for digest in self._scans.rebuild(owned, lambda digest: self._held[self.of(digest).digest]):
+            self.correlations[digest].has_scan = True
         for key, value in self._published.items():
             digest = parse_digest(key.decode())
             if owned(digest):
@@ -384,23 +278,6 @@ class State:
             self._held[digest].files.append(key)
             correlation.files_are_away()
 
-    def _rebuild_scans(self, owned: Callable[[Digest], bool]) -> None:
-        in_transit = []
-        for key, value in self._scans.items():
-            digest = Digest(key.split(b"#", 1)[0].decode())
-            if not owned(digest):
-                continue
-            if key.endswith(b"#"):
-                held = self._held[self.of(digest).digest]
-                held.scan_id, held.chunks = json.loads(value)
-                self.correlations[digest].has_scan = True
-            else:
-                in_transit.append((digest, key))
-        for digest, key in in_transit:
-            if key.split(b"#")[1].decode() != self._held[self.of(digest).digest].scan_id:
-                chunk = decode_chunk(self._scans[key])
-                self._assembly.restore(digest, chunk.scan_id, chunk.index, chunk.count)
-
     def _write_container(self, digest: Digest, identifier: str) -> None:
         evidence = self.correlations[digest].evidence
         if evidence is not None:
@@ -423,12 +300,8 @@ class State:
             if key not in keys:
                 keys.append(key)
         if outdated:
-            self._delete(self._evidence, outdated)
+            store.delete(self._evidence, outdated)
             self._held[correlation.digest].files = [k for k in keys if k not in outdated]
-
-    def _delete(self, table: Any, keys: Iterable[bytes]) -> None:
-        for key in sorted(keys):
-            table.pop(key, None)
 
     def _use(self, correlation: Correlation) -> None:
         """Counts what is in memory, and puts away what was not needed for longest."""

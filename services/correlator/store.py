@@ -45,6 +45,10 @@ _COMPRESSOR = zstandard.ZstdCompressor(level=1)
 _DECOMPRESSOR = zstandard.ZstdDecompressor()
 
 
+class EntryGoneError(Exception):
+    """A table does not have what was written to it: only a new start brings it back."""
+
+
 @dataclass(slots=True)
 class Held:
     """What the tables hold of a digest."""
@@ -68,6 +72,24 @@ class Held:
     """By which the scan that holds has found the image."""
     layers: Digest | None = None
     """Those of the image, as a scan has read them."""
+
+
+def required(table: Any, key: bytes) -> bytes:
+    """What was written to a table.
+
+    Raises:
+        EntryGoneError: to go on would be to take files for unused, or a document for right.
+    """
+    value: bytes | None = table.get(key)
+    if value is None:
+        raise EntryGoneError(f"a table does not have {key!r} any more")
+    return value
+
+
+def delete(table: Any, keys: Iterable[bytes]) -> None:
+    """Takes entries away, in one order."""
+    for key in sorted(keys):
+        table.pop(key, None)
 
 
 def digest_of(key: bytes) -> bytes:

@@ -27,7 +27,8 @@ from services.correlator.continuity import (
 )
 from services.correlator.partitions import NotPassedOnError
 from services.correlator.settings import CorrelatorSettings
-from services.correlator.state import EntryGoneError, State
+from services.correlator.state import State
+from services.correlator.store import EntryGoneError
 from services.correlator.tenure import Tenure
 
 log = structlog.get_logger()

@@ -10,7 +10,8 @@ from schemas.documents import decode_document
 from schemas.scans import split_scan
 from services.correlator.publisher import Publisher
 from services.correlator.settings import CorrelatorSettings
-from services.correlator.state import EntryGoneError, State
+from services.correlator.state import State
+from services.correlator.store import EntryGoneError
 from services.correlator.tables import Receipts
 from tests.unit.factories import batch, package, scan
 from vexstream.document import DocumentRecord

@@ -16,7 +16,8 @@ from schemas.scans import split_scan
 from services.common import metrics
 from services.correlator import store
 from services.correlator.assembly import MAX_IN_PARTS
-from services.correlator.state import EntryGoneError, State
+from services.correlator.state import State
+from services.correlator.store import EntryGoneError
 from tests.unit.factories import (
     CONFIG,
     IMAGE,
