@@ -4,11 +4,13 @@ Of ``WINDOW`` traces that follow one another in a package's script, ``MIN_TRACES
 of the image are a sign of it. Own scripts are bits of a number, so all are asked at once.
 """
 
+from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass, field
 
 from vexstream import script_strings
+from vexstream.bundled_imports import stem
 from vexstream.bundled_needs import Needs
 
 WINDOW = 5
@@ -33,6 +35,8 @@ class Source:
     path: bytes
     alone: bool
     """It loads no other script of its package."""
+    imports: "array[int]" = field(default_factory=lambda: array("q"))
+    """The scripts of its package that it imports, in the numbers of ``bundled_imports.module``."""
     lines: int = 0
     """That tell of it in a bundle that was not minified, if there is one."""
 
@@ -40,8 +44,8 @@ class Source:
 class Shown:
     """How much of the code of packages would show in a bundle."""
 
-    def __init__(self, needs: Needs) -> None:
-        self._needs = needs
+    def __init__(self, needs: Needs, entered: Set[int]) -> None:
+        self._needs, self._entered = needs, entered
         self._code: Counter[int] = Counter()
         self._shown: Counter[int] = Counter()
         self._hidden: set[int] = set()
@@ -49,11 +53,14 @@ class Shown:
     def add(self, source: Source, *, tells: bool) -> None:
         """A script of packages, and whether it would."""
         for number in source.packages:
-            if source.alone and not tells and self._needs.is_entry(number, source.path):
+            if source.alone and not tells and self._may_come_alone(number, source.path):
                 self._hidden.add(number)
             if tells or source.traces.code >= SMALL_BYTES:
                 self._code[number] += source.traces.code
                 self._shown[number] += source.traces.code * tells
+
+    def _may_come_alone(self, number: int, script: bytes) -> bool:
+        return self._needs.is_entry(number, script) or stem(script) in self._entered
 
     def silent(self, packages: int) -> Iterator[int]:
         """Those that would not."""
@@ -82,12 +89,3 @@ def near(traces: Sequence[Trace]) -> int:
                 once |= bits
             found |= thrice
     return found
-
-
-def numbers(bits: int) -> Iterator[int]:
-    """Of those that are set."""
-    text = bin(bits)[:1:-1]
-    at = text.find("1")
-    while at >= 0:
-        yield at
-        at = text.find("1", at + 1)

@@ -24,9 +24,10 @@ from dataclasses import dataclass, field, replace
 
 from vexstream import script_strings, scripts
 from vexstream.bundled import places_of
+from vexstream.bundled_imports import Imports, module, numbers
 from vexstream.bundled_lines import MIN_LINES
 from vexstream.bundled_needs import Needs
-from vexstream.bundled_signs import BYTES_A_TRACE, Shown, Source, Trace, near, numbers, tells
+from vexstream.bundled_signs import BYTES_A_TRACE, Shown, Source, Trace, near, tells
 from vexstream.bundled_sources import MAX_NAMES, bare_name, is_bundled, of_scripts
 from vexstream.bundled_words import Words
 from vexstream.imagefiles import Image
@@ -78,6 +79,7 @@ class Strings:
     """Of the bundles that were not."""
     named: int = 0
     """Of those of them that name all npm packages that are in them."""
+    imports: Imports = field(default_factory=Imports)
     _begun: bool = False
     _own: Words = field(default_factory=Words)
     _paths: list[bytes] = field(default_factory=list)
@@ -86,13 +88,15 @@ class Strings:
     _found: Found = field(default_factory=Found)
     _exported: set[int] = field(default_factory=set)
     _sources: list[Source] = field(default_factory=list)
+    _entered: Set[int] = frozenset()
+    """The scripts of packages that those import which others load."""
     _left: int = field(default_factory=lambda: MAX_TRACES)
     _work: int = field(default_factory=lambda: MAX_WORK)
 
     def without_scripts(self) -> "Strings":
         """The same packages, and no own scripts yet."""
         return replace(self, needs=replace(self.needs), minified=0, plain=0, named=0,
-                       _own=Words(), _paths=[], _found=Found())  # fmt: skip
+                       imports=Imports(), _own=Words(), _paths=[], _found=Found())  # fmt: skip
 
     def begin(self, path: bytes, *, minified: bool, bundle: bool = True) -> None:
         """An own script; its content comes in parts."""
@@ -113,6 +117,7 @@ class Strings:
             self.named |= 1 << len(self._paths) - 1
         self._begun = False
         self._own.add(content)
+        self.imports.add(len(self._paths) - 1, self._paths[-1], content)
         if self._own.is_over:
             self._own = Words()
             self.overfull = self._packages is None
@@ -126,6 +131,7 @@ class Strings:
         sieve.add(loaded for package in packages for loaded in _loaded_as(package))
         self.overfull, self.minified, self.plain, self.named = False, 0, 0, 0
         self._own, self._paths, self._packages = Words(sieve=sieve), [], packages
+        self.imports = Imports()
 
     def compare(self, packages: Sequence[int], path: bytes, content: bytes, more: int = 0) -> None:
         """A script of packages; ``more`` bytes of it were not kept. Of one that has to be compiled
@@ -141,6 +147,7 @@ class Strings:
         alone = not script_strings.hands_on(content)
         source = Source(packages, script_strings.traces(content), path, alone)
         source.traces.code += more
+        source.imports = array("q", (module(path, one) for one in script_strings.imported(content)))
         if self.plain:
             source.lines = len(
                 {line for line in scripts.lines(content) if scripts.is_telling(line)}
@@ -148,6 +155,14 @@ class Strings:
         self._left -= len(source.traces.all) + len(self._exported)
         self.too_many = self._left < 0
         self._sources.append(source)
+
+    def numbers_of_paths(self) -> Mapping[bytes, int]:
+        """Own scripts by their paths."""
+        return {path: number for number, path in enumerate(self._paths)}
+
+    def along(self, bits: int) -> int:
+        """Own scripts, and those that bring them along."""
+        return self.imports.along(bits, self._paths)
 
     def path(self, number: int) -> bytes:
         """That of an own script."""
@@ -161,7 +176,7 @@ class Strings:
         """Which packages own scripts hold."""
         self._look(packages)
         self._open_needed(self._found, packages)
-        self.too_many = self.too_many or self.overfull or self.needs.too_many
+        self.too_many |= self.overfull or self.needs.too_many or self.imports.too_many
         return self._found
 
     def _look(self, packages: Sequence[Package]) -> None:
@@ -169,7 +184,8 @@ class Strings:
         if self.too_many:
             return
         common = self._common(packages)
-        minified, plain = Shown(self.needs), Shown(self.needs)
+        self._entered = self._entered or self._behind_entries()
+        minified, plain = (Shown(self.needs, self._entered) for _ in range(2))
         for source in self._sources:
             traces = self._counting(source.traces.all, common)
             strings = self._counting(source.traces.strings, common)
@@ -186,6 +202,16 @@ class Strings:
                 plain.add(source, tells=by_lines or tells(strings, source.traces.code))
         self._found.silent.update(minified.silent(len(packages)))
         self._found.silent_in_plain.update(plain.silent(len(packages)) if self.plain else ())
+
+    def _behind_entries(self) -> Set[int]:
+        """What scripts import that others load: it may come without them."""
+        return {
+            one
+            for source in self._sources
+            if source.imports
+            and any(self.needs.is_entry(number, source.path) for number in source.packages)
+            for one in source.imports
+        }
 
     def _minified(self) -> int:
         """Bits of the own scripts that there are now."""
@@ -274,7 +300,7 @@ def with_bundles(
         files = tuple(sorted({*package.files, *doubts.holding(number)}))
         perhaps, reason = package.perhaps_in, package.unobservable
         if number in bundled:
-            perhaps = doubts.carriers(bundled[number], perhaps, strings.silencing(package))
+            perhaps = doubts.carriers(package, bundled[number], number)
             reason = reason or doubts.reason
         changed.append(replace(package, files=files, perhaps_in=perhaps, unobservable=reason))
     return tuple(changed)
@@ -312,12 +338,15 @@ class _Doubts:
             if strings.path(number).endswith(script_strings.COMPILED)
         )
         self._places: dict[tuple[int, tuple[bytes, ...]], tuple[bytes, ...]] = {}
+        self._along: dict[int, int] = {}
+        self._numbers = strings.numbers_of_paths()
         self._room = MAX_CARRIERS
 
     @property
     def reason(self) -> str | None:
         """Why nothing can be said of a package, be bundles used or not."""
-        return _TOO_MANY if self._strings.too_many or self._room < 0 else None
+        over = self._strings.too_many or self._strings.imports.too_many or self._room < 0
+        return _TOO_MANY if over else None
 
     def holding(self, number: int) -> tuple[bytes, ...]:
         """Files that hold a package."""
@@ -326,22 +355,29 @@ class _Doubts:
         self._room -= len(places)
         return places
 
-    def carriers(
-        self, numbers: Sequence[int], beside: tuple[bytes, ...], plain: int
-    ) -> tuple[bytes, ...]:
-        """Those that may hold one of them: the same tuple for the same bundles. Of those that were
-        not minified only the ``plain`` ones may have it in silence."""
-        bundles = self._compiled
+    def carriers(self, package: Package, numbers: Sequence[int], own: int) -> tuple[bytes, ...]:
+        """Those that may hold one of them: the same tuple for the same bundles; ``own`` is the
+        number of the package that asks."""
+        found = self._found
+        held, bundles = found.held.get(own, 0), self._compiled
         for number in numbers:
-            bundles |= self._found.perhaps.get(number, 0)
-        if not self._found.silent.isdisjoint(numbers):
-            bundles |= self._strings.minified
-        if not self._found.silent_in_plain.isdisjoint(numbers):
-            bundles |= plain
-        places = self._places.get((bundles, beside))
-        if places is None and self._room >= 0:
-            named = places_of(self._image, self._strings.paths(bundles))
-            places = tuple(sorted({*beside, *named}))
-            self._places[bundles, beside] = places
-            self._room -= len(places)
-        return places or ()
+            bundles |= found.perhaps.get(number, 0)
+        for path in self._numbers.keys() & {*package.files, *package.perhaps_in}:
+            held |= 1 << self._numbers[path]
+        bits = self._strings.along(bundles | held) & ~(held & ~bundles)
+        if not found.silent.isdisjoint(numbers):
+            bits |= self._whole(self._strings.minified)
+        if not found.silent_in_plain.isdisjoint(numbers):
+            bits |= self._whole(self._strings.silencing(package))
+        key = (bits, package.perhaps_in)
+        if key not in self._places and self._room >= 0:
+            named = places_of(self._image, self._strings.paths(bits))
+            self._places[key] = tuple(sorted({*package.perhaps_in, *named}))
+            self._room -= len(self._places[key])
+        return self._places.get(key, ())
+
+    def _whole(self, bits: int) -> int:
+        """These scripts, with those that bring them along."""
+        if bits not in self._along:
+            self._along[bits] = self._strings.along(bits)
+        return self._along[bits]

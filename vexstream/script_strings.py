@@ -50,6 +50,7 @@ _LOADS = re.compile(rb"(?:\b(?:require(?:\.resolve)?|import)\s*\(|\b(?:from|impo
 _HANDS_ON = re.compile(
     rb"\b(?:require\s*+\(\s*+|import\s*+\(?\s*+|from\s*+)[\"'`]\.{1,2}(?:/|[\"'`])"
 )
+_IMPORTED = re.compile(rb"(?<![\w$.])(?:from|import)\s{0,9}[\"'](\.{1,2}/[^\"'\n?#]{1,200})[\"'?#]")
 _GONE = frozenset(map(hash, [b"exports", b"__esModule", b"undefined", b"NODE_ENV", b"production",
                              b"development"]))  # fmt: skip
 """What bundlers and minifiers write in other words."""
@@ -104,6 +105,11 @@ def exported(content: bytes) -> Iterator[int]:
 def externals(content: bytes) -> Set[int]:
     """Packages that a script loads by name: of these it need not hold what it names."""
     return set(map(hash, _EXTERNAL.findall(content)))
+
+
+def imported(content: bytes) -> Set[bytes]:
+    """The relative names of modules that a script imports statically."""
+    return set(_IMPORTED.findall(content))
 
 
 def hands_on(content: bytes) -> bool:

@@ -3,7 +3,8 @@ word and by the scanner's.
 
 Every entry loads one package, whole or a function of it, and is bundled and minified. The bundler
 says which modules it took; the scanner sees an image with the packages in one place and one bundle
-in another, and goes by its strings, and by its lines where it was not minified. What Next.js, Nuxt
+in another, with those that it imports, and goes by its strings, and by its lines where it was not
+minified. What Next.js, Nuxt
 and SvelteKit write for an application is looked at as well (bundle_next.py, bundle_vite.py). Needs
 npm, Node.js and the network; packages stay in the cache.
 """
@@ -24,6 +25,7 @@ from benchmarks.scanner import bundle_next, bundle_vite
 from benchmarks.scanner.bundle_entries import BUNDLERS, ENTRIES, PACKAGES, Bundler
 from tests.support import mapped
 from vexstream import bundled_sources
+from vexstream.bundled_imports import Imports
 from vexstream.bundled_lines import Lines
 from vexstream.bundled_sources import is_aside, is_bundled
 from vexstream.bundled_strings import Strings
@@ -49,6 +51,7 @@ class Figures:
     missed: list[tuple[str, str]] = field(default_factory=list)
     wrong: list[tuple[str, str]] = field(default_factory=list)
     noise: int = 0
+    """Open in vain, but for what is so by what a script imports: that is used with it."""
     idle: int = 0
     """Packages that the bundle does not hold."""
 
@@ -112,14 +115,22 @@ def figures(home: Path, out: Path, syft: Path) -> Figures:
     known = _strings(contents, owners)
     lines = _lines(out, held, contents, owners)
     by_lines = set(lines.held(packages))
-    found = Figures(len(held))
-    for name, modules in held.items():
+    found, seen, imports = Figures(len(held)), [], Imports()
+    for number, name in enumerate(held):
+        told = {one for path, one in by_lines if path == _path(name)}
+        content = (out / name).read_bytes()
+        imports.add(number, _path(name), content)
+        seen.append(_Seen.of(_path(name), content, packages, known, told))
+    paths = [_path(name) for name in held]
+    for number, (name, modules) in enumerate(held.items()):
         true: dict[int, list[str]] = defaultdict(list)
         for module in modules:
-            for number in owners.get(b"/build/" + module.encode(), ()):
-                true[number].append(module.removeprefix("node_modules/"))
-        told = {number for path, number in by_lines if path == _path(name)}
-        _compare(found, name, (out / name).read_bytes(), packages, known, told, true)
+            for one in owners.get(b"/build/" + module.encode(), ()):
+                true[one].append(module.removeprefix("node_modules/"))
+        along = [other for other in range(len(paths))
+                 if other != number and imports.along(1 << other, paths) >> number & 1]  # fmt: skip
+        more = {one for other in along for one in seen[other].left | seen[other].told}
+        _count(found, name, packages, seen[number], more, true)
     return found
 
 
@@ -164,45 +175,59 @@ def _strings(contents: Mapping[bytes, bytes], owners: Mapping[bytes, Sequence[in
     return known
 
 
-def _compare(
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """The packages that a script holds, and may hold, by the scanner's word."""
+
+    told: Set[int]
+    left: Set[int]
+
+    @classmethod
+    def of(
+        cls, path: bytes, bundle: bytes, packages: Sequence[Package], known: Strings,
+        by_lines: Set[int],
+    ) -> "_Seen":  # fmt: skip
+        """What is said of it when there is no other one."""
+        script = _script(path, bundle)
+        strings = known.without_scripts()
+        strings.begin(path, minified=script.is_minified(), bundle=script.bundle)
+        strings.add(bundle)
+        found = strings.found([
+            replace(package, files=(*package.files, path)) if number in by_lines else package
+            for number, package in enumerate(packages)
+        ])  # fmt: skip
+        silent: Set[int] = set()
+        if script.bundle and script.is_minified():
+            silent = found.silent
+        elif strings.plain & ~strings.named:
+            silent = found.silent_in_plain
+        return cls(found.held.keys() | by_lines, found.perhaps.keys() | silent)
+
+
+def _count(
     figures: Figures,
     name: str,
-    bundle: bytes,
     packages: Sequence[Package],
-    known: Strings,
-    by_lines: Set[int],
+    seen: _Seen,
+    along: Set[int],
     true: Mapping[int, list[str]],
 ) -> None:
-    path = _path(name)
-    script = _script(path, bundle)
-    strings = known.without_scripts()
-    strings.begin(path, minified=script.is_minified(), bundle=script.bundle)
-    strings.add(bundle)
-    found = strings.found([
-        replace(package, files=(*package.files, path)) if number in by_lines else package
-        for number, package in enumerate(packages)
-    ])  # fmt: skip
-    silent: Set[int] = set()
-    if script.bundle and script.is_minified():
-        silent = found.silent
-    elif strings.plain & ~strings.named:
-        silent = found.silent_in_plain
     names = {packages[number].name for number in true}
     for number, package in enumerate(packages):
         if not is_bundled(package):
             continue
         said = f"{package.name}@{package.version}"
-        told = number in found.held or number in by_lines
-        left = number in found.perhaps or number in silent
+        is_told, is_left = number in seen.told, number in seen.left
         if number in true:
-            figures.told += told
-            figures.left_open += left and not told
-            if not told and not left:
+            figures.told += is_told
+            is_left = is_left or number in along
+            figures.left_open += is_left and not is_told
+            if not is_told and not is_left:
                 figures.missed.append((name, f"{said} ({', '.join(true[number][:4])})"))
         else:
             figures.idle += 1
-            figures.noise += left and not told
-            if told and package.name not in names:
+            figures.noise += is_left and not is_told
+            if is_told and package.name not in names:
                 figures.wrong.append((name, said))
 
 

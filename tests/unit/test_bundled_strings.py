@@ -166,6 +166,50 @@ def test_a_script_that_comes_alone_has_to_tell(
 
 
 @pytest.mark.parametrize(
+    ("own", "open_"),
+    [
+        ("export {hideBin} from './bin.js'; export {f} from './index.js'", True),
+        ("import {hideBin} from './bin'; export {hideBin}", True),
+        ("import {hideBin} from './other.js'; export {hideBin}", False),
+        ("module.exports = require('./bin.js')", False),
+    ],
+)
+def test_what_an_entry_imports_may_come_without_it(tmp_path: Path, own: str, open_: bool) -> None:
+    """As yargs' ``hideBin``, of which Nitro takes nothing else."""
+    files = {**package(SOURCE), "srv/shop.js": f"let {LONG}", f"{HOME}/ms/helpers.mjs": own}
+    files[f"{HOME}/ms/bin.js"] = "export const hideBin = (a) => a.slice(2);"
+    files[f"{HOME}/ms/package.json"] = '{"main": "helpers.mjs"}'
+    assert scanned(tmp_path, files)["ms"].perhaps_in == ((BUNDLE,) if open_ else ())
+
+
+@pytest.mark.parametrize(
+    ("import_", "along"),
+    [
+        ('import{u as f}from"./parts/ms.js"', True),
+        ('import"./parts/ms.js"', True),
+        ('export*from"../srv/parts/ms"', True),
+        ('import{u as f}from"./parts/b.mjs"', True),
+        ('import{u as f}from"./ms.js"', False),
+        ('import("./parts/ms.js")', False),
+        ('require("./parts/ms.js")', False),
+    ],
+)
+@pytest.mark.parametrize("held", [True, False])
+def test_what_a_script_imports_runs_with_it(
+    tmp_path: Path, import_: str, along: bool, held: bool
+) -> None:
+    """A browser that has the imported one asks for this one alone."""
+    part = "/srv/parts/ms.js"
+    files = {**package(SOURCE), "srv/shop.js": f"{import_};f(1)",
+             "srv/parts/b.mjs": 'export*from"./ms.js"', "srv/parts/other.js": "f()",
+             part[1:]: f"let {LONG};" + ";".join(ERRORS if held else ERRORS[3:4])}  # fmt: skip
+    found = scanned(tmp_path, files)["ms"]
+    assert (part.encode() in found.files) is held
+    perhaps = {b"/srv/parts/b.mjs"} | ({BUNDLE} if along else set())
+    assert set(found.perhaps_in) == perhaps | (set() if held else {part.encode()})
+
+
+@pytest.mark.parametrize(
     "home",
     ["usr/local/lib/node_modules/npm/node_modules/ms", "usr/share/nodejs/ms",
      "build/node_modules/ms", "build/node_modules/.pnpm/ms@2.1.3/node_modules/ms"],

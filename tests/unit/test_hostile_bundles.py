@@ -6,8 +6,16 @@ import time
 import pytest
 
 from tests.unit.images import artifact, image
-from vexstream import bundled, bundled_lines, bundled_needs, bundled_strings, bundled_words
+from vexstream import (
+    bundled,
+    bundled_imports,
+    bundled_lines,
+    bundled_needs,
+    bundled_strings,
+    bundled_words,
+)
 from vexstream.bundled import beside, holders_of, places_of
+from vexstream.bundled_imports import Imports
 from vexstream.bundled_lines import Lines
 from vexstream.bundled_needs import Needs
 from vexstream.bundled_strings import Strings
@@ -135,6 +143,19 @@ def test_packages_that_others_need_are_counted(monkeypatch: pytest.MonkeyPatch) 
         assert needs.too_many is (count == 40)
         if count == 10:
             assert set(found.values()) == {(1 << count) - 1}
+
+
+@pytest.mark.parametrize("limit", ["MAX_IMPORTS", "MAX_WORK"])
+def test_imports_are_counted(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [b"/srv/%d.js" % number for number in range(60)]
+    every = b";".join(b'import"./%d.js"' % number for number in range(60))
+    for allowed in (3600 + 60, 1000):
+        monkeypatch.setattr(bundled_imports, limit, allowed)
+        imports = Imports()
+        for number, path in enumerate(paths):
+            imports.add(number, path, every)
+        imports.along(1, paths)
+        assert imports.too_many is (allowed == 1000)
 
 
 def test_a_bundle_with_many_names_is_looked_at_once() -> None:
