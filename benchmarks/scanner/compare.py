@@ -72,7 +72,7 @@ def compare(subject: Subject, there: Prepared, syft: str, folder: Path) -> Row:
     opened, executed = used_files(there.root, subject.command, folder / "strace.log")
     owners = Owners(there.root, executed)
     programs = {owners.executed[path] for path in executed}
-    document = _sbom(syft, there.layout, folder)
+    document = sbom(syft, there.layout, folder)
     unpacked = unpack(list(there.layers), _PLENTY)
     _, ours = mapping.packages(document, unpacked, list(there.layers), _PLENTY, folder)
     mapped, unknown = rivals.ours(ours, opened, programs)
@@ -86,7 +86,8 @@ def compare(subject: Subject, there: Prepared, syft: str, folder: Path) -> Row:
     )  # fmt: skip
 
 
-def _sbom(syft: str, layout: Path, folder: Path) -> bytes:
+def sbom(syft: str, layout: Path, folder: Path) -> bytes:
+    """What Syft says of an image."""
     path = folder / "syft.json"
     subprocess.run(
         [syft, "scan", f"oci-dir:{layout}", "-o", f"syft-json={path}"], check=True,

@@ -111,12 +111,15 @@ def need(program: str, how: str) -> str:
 
 
 def run(
-    command: Sequence[str | Path], folder: Path, variables: Mapping[str, str] | None = None
+    command: Sequence[str | Path],
+    folder: Path,
+    variables: Mapping[str, str] | None = None,
+    seconds: int = _SECONDS,
 ) -> str:
     """Runs an installer; its output is the failure's text."""
     done = subprocess.run(
         list(command), cwd=folder, env={**os.environ, **(variables or {})}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=_SECONDS, check=False,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=seconds, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:]
     return done.stdout
