@@ -25,7 +25,7 @@ from uuid import NAMESPACE_URL, uuid5
 from vexstream.identity import Image
 from vexstream.openvex import Remedy, remedy_of
 from vexstream.openvex_reader import Component, Document, Statement, read
-from vexstream.purl import matches
+from vexstream.purl import matches, parts
 
 MEDIA_TYPE = "application/vnd.cyclonedx+json; version=1.6"
 
@@ -63,37 +63,37 @@ class OtherSbomError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class _Sbom:
-    """Components by reference, and what BOM-Links to them begin with."""
+    """Components by what is compared of their purls, and what BOM-Links to them begin with."""
 
     link: str
-    purls: Mapping[str, str]
-    depends_on: Mapping[str, list[str]]
+    by_version: Mapping[tuple[str, str], Mapping[str, str]]
+    """Path and version of a purl -> references -> purls; without a version, of all versions."""
+    needed_by: Mapping[str, list[str]]
     digests: frozenset[str]
     """Of the image that it says to be of."""
 
     def references_to(self, component: Component) -> list[str]:
         """Those of its components that are the package."""
+        named = [(parts(spelling), spelling) for spelling in component.spellings]
         return [
             reference
-            for reference, purl in self.purls.items()
-            if any(matches(named, purl) for named in component.spellings)
+            for key in dict.fromkeys((one.path, one.version) for one, _ in named)
+            for reference, purl in self.by_version.get(key, {}).items()
+            if any(matches(spelling, purl) for _, spelling in named)
         ]
 
     def link_to(self, reference: str) -> str:
         """The BOM-Link of a component."""
         return f"{self.link}#{quote(reference, safe='')}"
 
-    def needs(self, reference: str, wanted: set[str]) -> bool:
-        """Whether a component depends on one of those wanted, directly or not."""
-        seen, waiting = {reference}, [reference]
+    def that_need(self, references: set[str]) -> set[str]:
+        """These components, and those that depend on one of them, directly or not."""
+        seen, waiting = set(references), list(references)
         while waiting:
-            for needed in self.depends_on.get(waiting.pop(), ()):
-                if needed in wanted:
-                    return True
-                if needed not in seen:
-                    seen.add(needed)
-                    waiting.append(needed)
-        return False
+            further = [one for one in self.needed_by.get(waiting.pop(), ()) if one not in seen]
+            seen.update(further)
+            waiting += further
+        return seen
 
 
 def render(openvex: bytes, image: Image) -> bytes:
@@ -199,7 +199,7 @@ def _linked(statements: list[Statement], sbom: _Sbom) -> Iterable[dict[str, Any]
     """The entries for one vulnerability: one for each open state, then one that suppresses."""
     suppressing = [s for s in statements if s.status in _SUPPRESSING]
     still_open = [s for s in statements if s.status not in _SUPPRESSING]
-    unsafe = {r for s in still_open for r in sbom.references_to(s.component)}
+    unsafe = sbom.that_need({r for s in still_open for r in sbom.references_to(s.component)})
     for group in _by_state(still_open):
         links = [sbom.link_to(r) for s in group for r in sbom.references_to(s.component)]
         if links:
@@ -208,7 +208,7 @@ def _linked(statements: list[Statement], sbom: _Sbom) -> Iterable[dict[str, Any]
     links = []
     for statement in suppressing:
         references = sbom.references_to(statement.component)
-        if not any(r in unsafe or sbom.needs(r, unsafe) for r in references):
+        if unsafe.isdisjoint(references):
             kept.append(statement)
             links += [sbom.link_to(reference) for reference in references]
     if links:
@@ -264,20 +264,28 @@ def _read_sbom(sbom: bytes) -> _Sbom:
         whole = json.loads(sbom)
         serial = str(whole["serialNumber"]).removeprefix("urn:uuid:").lower()
         version = int(whole.get("version", 1))
-        purls = dict(_purls(whole.get("components") or ()))
-        depends_on = {
-            node["ref"]: list(node.get("dependsOn") or ())
-            for node in whole.get("dependencies") or ()
-        }
+        components = _by_version(dict(_purls(whole.get("components") or ())))
+        needed_by: dict[str, list[str]] = defaultdict(list)
+        for node in whole.get("dependencies") or ():
+            for needed in node.get("dependsOn") or ():
+                needed_by[needed].append(node["ref"])
         about = json.dumps((whole.get("metadata") or {}).get("component"))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UnreadableSbomError(
             "this is no SBOM in CycloneDX JSON with a serial number; make one with "
             f"`syft IMAGE -o cyclonedx-json` ({type(error).__name__}: {error})"
         ) from error
-    return _Sbom(
-        f"urn:cdx:{serial}/{version}", purls, depends_on, frozenset(_DIGEST.findall(unquote(about)))
-    )
+    digests = frozenset(_DIGEST.findall(unquote(about)))
+    return _Sbom(f"urn:cdx:{serial}/{version}", components, needed_by, digests)
+
+
+def _by_version(purls: Mapping[str, str]) -> Mapping[tuple[str, str], Mapping[str, str]]:
+    found: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+    for reference, purl in purls.items():
+        one = parts(purl)
+        for version in {one.version, ""}:
+            found[one.path, version][reference] = purl
+    return found
 
 
 def _purls(components: Iterable[dict[str, Any]]) -> Iterable[tuple[str, str]]:

@@ -9,6 +9,7 @@ worst status holds, and while one of them has no document yet, nothing is ruled 
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,10 @@ from vexstream.purl import repository_url
 from vexstream.status import BADNESS, RULES_OUT, Status
 
 SPEC_VERSION = "0.1"
+_LONGEST_REPOSITORY = 255
+_SEGMENT = r"(?!\.)[A-Za-z0-9._\-]+"
+_REPOSITORY = re.compile(rf"(?:{_SEGMENT}|\[[0-9A-Fa-f:.]+\])(?::\d+)?(?:/{_SEGMENT})*")
+"""Host and path, as registries take them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +55,17 @@ def manifest(name: str, archive_url: str, update_interval: str) -> bytes:
 
 
 def package_ids(image: Image) -> set[str]:
-    """The index's names for an image, one for each repository."""
+    """The index's names for an image, one for each repository.
+
+    A name that no registry would take has none: as a path it could lead out of the folder into
+    which a client unpacks the archive, and clients refuse the whole of an archive with such a path.
+    """
+    found = {name: repository_url(name) for name in image.names}
     return {
         f"{_path(product_purl(name, image.config_digest))}?repository_url="
-        + quote(repository_url(name), safe=":")
-        for name in image.names
+        + quote(repository, safe=":")
+        for name, repository in found.items()
+        if _REPOSITORY.fullmatch(repository) and len(repository) <= _LONGEST_REPOSITORY
     }
 
 

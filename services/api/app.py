@@ -92,6 +92,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
                 Figures(database),
                 Bodies(settings.cached_documents_mib * 1024 * 1024),
                 Descriptions(),
+                asyncio.Lock(),
             )
             stack.push_async_callback(state.outbox.close)
             app.state.vexstream = state

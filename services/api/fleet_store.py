@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Text, cast, func, or_, select, text
+from sqlalchemy import ColumnElement, Select, Text, cast, func, or_, select, text, union_all
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from services.api import image_reads
@@ -263,21 +263,26 @@ def _fitting(query: Select[Any], filters: FleetFilters) -> Select[Any]:
     if filters.package is not None:
         conditions.append(_has_statement(StatementRow.package_name == filters.package.lower()))
     if filters.text:
-        conditions.append(or_(*_mentions(filters.text)))
+        # One list of digests: of conditions joined by OR each is looked through for each image.
+        mentioned = union_all(*_mentions(filters.text))
+        conditions.append(DocumentRow.config_digest.in_(mentioned))
     return query.where(*conditions)
 
 
-def _mentions(wanted: str) -> list[ColumnElement[bool]]:
+def _mentions(wanted: str) -> list[Select[Any]]:
+    """Digests of images, of each way to be mentioned."""
     lowered = wanted.lower()
-    found = [
-        *image_reads.image_conditions(ImageFilters(name=wanted)),
-        _in_namespace(_begins_a_namespace(wanted)),
+    named = image_reads.image_conditions(ImageFilters(name=wanted))
+    found: list[Select[Any]] = [
+        select(DocumentRow.config_digest).where(*named).correlate(None),
+        select(NamespaceRow.config_digest).where(_begins_a_namespace(wanted)),
     ]
     if len(lowered) >= LEAST_LETTERS:
+        has = select(StatementRow.config_digest)
         found += [
-            _has_statement(_begins(func.lower(StatementRow.vulnerability), lowered)),
-            _has_statement(_alias(lowered)),
-            _has_statement(_begins(StatementRow.package_name, lowered)),
+            has.where(_begins(func.lower(StatementRow.vulnerability), lowered)),
+            has.where(_alias(lowered)),
+            has.where(_begins(StatementRow.package_name, lowered)),
         ]
     return found
 

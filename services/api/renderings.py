@@ -18,15 +18,29 @@ _RENDERER = version("vexstream")
 
 
 async def rendering(
-    database: Database, config_digest: str, source_sha256: str, wanted: Format
+    database: Database, turn: asyncio.Lock, config_digest: str, source_sha256: str, wanted: Format
 ) -> Rendering:
     """The newest document of an image in another format.
 
     Raises:
         DatabaseUnavailableError: Postgres cannot be used now, or the document has just changed.
     """
+    key = (config_digest, wanted, source_sha256, _RENDERER)
     async with database.read() as read:
-        made = await history.rendering(read, config_digest, wanted, source_sha256, _RENDERER)
+        made = await history.rendering(read, *key)
+    if made is not None:
+        return made
+    # One at a time: it takes the memory of many documents, and who waits may want the same one.
+    async with turn:
+        return await _made(database, config_digest, source_sha256, wanted)
+
+
+async def _made(
+    database: Database, config_digest: str, source_sha256: str, wanted: Format
+) -> Rendering:
+    key = (config_digest, wanted, source_sha256, _RENDERER)
+    async with database.read() as read:
+        made = await history.rendering(read, *key)
         if made is not None:
             return made
         image = await image_reads.find_image(read, Digest(config_digest))

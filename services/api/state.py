@@ -1,5 +1,6 @@
 """What the routes of one app share."""
 
+import asyncio
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -34,6 +35,8 @@ class State:
     figures: Figures
     bodies: Bodies
     descriptions: Descriptions
+    rendering: asyncio.Lock
+    """Whose turn it is to make a document in another format."""
     fault: str | None = None
 
 

@@ -193,7 +193,9 @@ async def _rendered(
 ) -> StoredDocument:
     """The same document in another format."""
     try:
-        made = await renderings.rendering(state.database, found.config_digest, found.sha256, chosen)
+        made = await renderings.rendering(
+            state.database, state.rendering, found.config_digest, found.sha256, chosen
+        )
     except UnreadableDocumentError as error:
         detail = f"The document of {found.config_digest} cannot be put into {chosen}: {error}."
         raise ProblemError(problems.NOT_OFFERED, detail) from error

@@ -1,20 +1,23 @@
 """The VEX repository for ``trivy --vex repo``: its manifest, and an archive of all documents.
 
 The archive is made when it is asked for and something has changed, name by name, into a file: it
-may be larger than memory. Its tag is made of the documents' digests, so a client that has it asks
-for nothing but a comparison.
+may be larger than memory. Each document in it is compressed by itself (a gzip file may be several
+in a row), so that of those that have not changed the bytes are taken from the one before: of
+thousands of images some change all the time. For as long as it took to make, an archive is served
+as it is, so that readers cannot keep the service busy with it. Its tag is made of the documents'
+digests, so a client that has it asks for nothing but a comparison.
 """
 
 import asyncio
 import contextlib
 import gzip
 import hashlib
-import io
 import itertools
 import tarfile
 import tempfile
+import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,18 +40,33 @@ ARCHIVE_PATH = "/vex-repository/v0.1/vex-data.tar.gz"
 
 
 @dataclass(frozen=True, slots=True)
+class Member:
+    """Where the document of a package is in an archive, and which state of its images it tells."""
+
+    sha256: str
+    at: int
+    length: int
+    """0 when nothing is said of the package."""
+
+
+@dataclass(frozen=True, slots=True)
 class Archive:
     """A finished archive and the state of the documents that it holds."""
 
     path: Path
     sha256: str
+    members: dict[str, Member]
+    """By name of the package."""
+    until: float
+    """By the monotonic clock: so long it is served as it is."""
 
 
 class Archives:
     """The newest archive, in a folder of its own; one is made at a time."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._folder = folder
+        self._clock = clock
         self._lock = asyncio.Lock()
         self._numbers = itertools.count()
         self._made: list[Archive] = []
@@ -61,35 +79,53 @@ class Archives:
             DatabaseUnavailableError: Postgres cannot be used now.
         """
         async with self._lock:
+            began = self._clock()
+            if self._made and began < self._made[-1].until:
+                return self._made[-1]
             async with state.database.read() as connection:
                 known = await store.images(connection)
             sha256 = _fingerprint(known)
             if not self._made or self._made[-1].sha256 != sha256:
                 path = self._folder / f"{sha256}.{next(self._numbers)}.tar.gz"
-                await self._make(state, known, path)
-                self._made.append(Archive(path, sha256))
+                members = await self._make(state, known, path)
+                ended = self._clock()
+                self._made.append(Archive(path, sha256, members, 2 * ended - began))
             while len(self._made) > 2:
                 self._made.pop(0).path.unlink(missing_ok=True)
             return self._made[-1]
 
-    async def _make(self, state: State, known: list[Known], path: Path) -> None:
+    async def _make(self, state: State, known: list[Known], path: Path) -> dict[str, Member]:
         by_package: dict[str, list[Known]] = defaultdict(list)
         for one in known:
             for package in vex_repository.package_ids(one.image):
                 by_package[package].append(one)
         updated_at = instant(max((one.issued_at_us for one in known), default=0))
-        with _tar(path) as tar:
-            said = []
+        before = self._made[-1] if self._made else None
+        made: dict[str, Member] = {}
+        with path.open("wb") as archive:
             for package, images in sorted(by_package.items()):
-                async with state.database.read() as connection:
-                    entries = await store.entries(connection, images)
-                merged = await asyncio.to_thread(
-                    vex_repository.merge, package, entries, Publisher().base_iri
-                )
-                if merged is not None:
-                    said.append(package)
-                    await asyncio.to_thread(_add, tar, vex_repository.location(package), merged)
-            _add(tar, "index.json", vex_repository.index(said, updated_at))
+                sha256 = _fingerprint(images)
+                content = await asyncio.to_thread(_kept, before, package, sha256)
+                if content is None:
+                    content = await self._member(state, package, images)
+                made[package] = Member(sha256, archive.tell(), len(content))
+                archive.write(content)
+            said = [package for package, member in made.items() if member.length]
+            index = vex_repository.index(said, updated_at)
+            archive.write(await asyncio.to_thread(_packed, "index.json", index))
+            archive.write(gzip.compress(bytes(2 * tarfile.BLOCKSIZE), mtime=0))  # the end of a tar
+        return made
+
+    async def _member(self, state: State, package: str, images: list[Known]) -> bytes:
+        """The document of a package, packed; nothing when nothing is said."""
+        async with state.database.read() as connection:
+            entries = await store.entries(connection, images)
+        merged = await asyncio.to_thread(
+            vex_repository.merge, package, entries, Publisher().base_iri
+        )
+        if merged is None:
+            return b""
+        return await asyncio.to_thread(_packed, vex_repository.location(package), merged)
 
 
 @contextlib.asynccontextmanager
@@ -152,19 +188,20 @@ def _fingerprint(known: list[Known]) -> str:
     return digest.hexdigest()
 
 
-@contextlib.contextmanager
-def _tar(path: Path) -> Iterator[tarfile.TarFile]:
-    """An archive whose bytes follow from its members alone."""
-    with (
-        path.open("wb") as file,
-        gzip.GzipFile("", "wb", 6, file, mtime=0) as packed,
-        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
-    ):
-        yield tar
+def _kept(before: Archive | None, package: str, sha256: str) -> bytes | None:
+    """The bytes of a package in the archive before, if its documents are the same."""
+    member = before.members.get(package) if before is not None else None
+    if before is None or member is None or member.sha256 != sha256:
+        return None
+    with before.path.open("rb") as archive:
+        archive.seek(member.at)
+        return archive.read(member.length)
 
 
-def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+def _packed(name: str, content: bytes) -> bytes:
+    """An entry of an archive; its bytes follow from name and content alone."""
     entry = tarfile.TarInfo(name)
     entry.size = len(content)
     entry.mode = 0o644
-    tar.addfile(entry, io.BytesIO(content))
+    padding = bytes(-len(content) % tarfile.BLOCKSIZE)
+    return gzip.compress(entry.tobuf(tarfile.PAX_FORMAT) + content + padding, 6, mtime=0)

@@ -6,13 +6,22 @@ from urllib.parse import unquote
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.support.validity import check_cyclonedx
-from tests.unit.documents import TWO_DIGESTS, assessments, document, shared_vulnerability
-from tests.unit.factories import CONFIG, IMAGE, INDEX, MANIFEST
+from tests.unit.documents import (
+    TWO_DIGESTS,
+    assessment_of,
+    assessments,
+    document,
+    shared_vulnerability,
+)
+from tests.unit.factories import CONFIG, IMAGE, INDEX, MANIFEST, package, scan
 from vexstream import cyclonedx
 from vexstream.assessment import Assessment, Status
 from vexstream.cyclonedx import OtherSbomError, UnreadableSbomError, render, render_linked
+from vexstream.purl import matches
+from vexstream.scan import Finding
 
 SERIAL = "3e671687-395b-41f5-a30f-a58921a69b79"
 _SUPPRESSING = {"not_affected", "resolved"}
@@ -167,3 +176,43 @@ def test_without_an_sbom_links_go_to_the_other_flavour() -> None:
 def test_what_is_no_sbom_is_refused(text: bytes) -> None:
     with pytest.raises(UnreadableSbomError, match="syft"):
         render_linked(shared_vulnerability(Status.FIXED), IMAGE, text)
+
+
+def test_the_work_grows_with_the_packages_and_not_with_their_pairs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An image of 5,000 statements took minutes of a processor, whoever asked for it."""
+    compared = 0
+
+    def counted(general: str, specific: str) -> bool:
+        nonlocal compared
+        compared += 1
+        return matches(general, specific)
+
+    monkeypatch.setattr("vexstream.cyclonedx.matches", counted)
+    packages = [
+        package(f"p{n % 20}", id=f"p{n}", purl=f"pkg:deb/debian/p{n % 20}@1.{n}")
+        for n in range(300)
+    ]
+    findings = [Finding(f"CVE-2024-{n}", one.id) for n, one in enumerate(packages)]
+    statuses = [Status.NOT_AFFECTED if n % 2 else Status.AFFECTED for n in range(300)]
+    openvex = document(assessment_of(scan(packages, findings), statuses))
+    assert len(json.loads(render_linked(openvex, IMAGE))["vulnerabilities"]) == 300
+    assert compared < 4 * 300
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("abcd")), max_size=8))
+def test_what_needs_an_open_package_is_found_on_whatever_way(edges: list[tuple[str, str]]) -> None:
+    needs: dict[str, list[str]] = {}
+    for one, other in edges:
+        needs.setdefault(one, []).append(other)
+    openvex = shared_vulnerability(Status.AFFECTED, *[Status.NOT_AFFECTED] * 3)
+
+    def leads_to_a(one: str, seen: frozenset[str] = frozenset()) -> bool:
+        return any(
+            to == "a" or (to not in seen and leads_to_a(to, seen | {to}))
+            for to in needs.get(one, ())
+        )
+
+    found = dict(links(openvex, sbom(needs)))
+    assert found.get("not_affected", []) == [one for one in "bcd" if not leads_to_a(one)]

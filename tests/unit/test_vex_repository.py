@@ -141,3 +141,22 @@ def test_index_and_manifest_are_those_of_the_specification() -> None:
         "locations": [{"url": "https://vex.example/a.tar.gz"}],
         "update_interval": "10m",
     }
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../etc/cron.d/x", "registry.example/../../x", "registry.example/a/./b", "/etc/x", "a//b",
+     "registry.example/<img>", "registry.example/a\x00b", "registry.example/\u202eb", "a\\..\\b",
+     "registry.example/" + "a" * 300],
+)  # fmt: skip
+def test_a_name_that_could_lead_out_of_a_clients_folder_has_no_document(name: str) -> None:
+    """Clients refuse all of an archive with such a path: one image would take it from everybody."""
+    assert package_ids(Image(CONFIG, (), (name,))) == set()
+
+
+@pytest.mark.parametrize(
+    "name", ["web", "acme/web:1", "localhost:5000/a/b@sha256:" + "0" * 64, "[::1]:5000/a-b_c.d:1"]
+)
+def test_a_name_that_a_registry_takes_has_one(name: str) -> None:
+    (found,) = package_ids(Image(CONFIG, (), (name,)))
+    assert ".." not in location(found)
