@@ -14,6 +14,9 @@ from vexstream.identity import Image, Workload
 from vexstream.observation import Container, Place
 
 HOUR_US = 3_600_000_000
+MAX_WORKLOADS = 100
+"""That are held of a file, the first by name: an image may have one for each pod of a CI, and each
+would make what is held of all its files longer."""
 
 _RANDOM_ID = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -95,11 +98,16 @@ class FileUse:
         """When a container was last seen to take it into use: the start of that hour."""
         return max(self.first_seen_us, self.last_hour * HOUR_US)
 
+    def has(self, workload: Workload) -> bool:
+        """It is known that the workload used it, or there is no room for that."""
+        known = self.workloads
+        return workload in known or (len(known) >= MAX_WORKLOADS and workload > known[-1])
+
     def merged(self, other: "FileUse") -> "FileUse":
         """What both say."""
         workloads = self.workloads
         if workloads != other.workloads:
-            workloads = tuple(sorted({*workloads, *other.workloads}))
+            workloads = tuple(sorted({*workloads, *other.workloads})[:MAX_WORKLOADS])
         return FileUse(
             self.use | other.use,
             min(self.first_seen_us, other.first_seen_us),
@@ -178,7 +186,7 @@ class Evidence:
                 known.use | use == known.use
                 and first >= known.first_seen_us
                 and hour <= known.last_hour
-                and workload in known.workloads
+                and known.has(workload)
             ):
                 continue
             own = fresh.get(use)

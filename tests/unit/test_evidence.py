@@ -1,11 +1,15 @@
 """Evidence only grows, and in whatever order it comes it ends up the same."""
 
+from random import Random
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.factories import IMAGE, INDEX, SECOND, batch
+from vexstream import evidence as evidence_module
 from vexstream.evidence import Batch, Evidence, Use
-from vexstream.identity import Image
+from vexstream.identity import Image, Workload
 from vexstream.observation import union
 
 _INTERVALS = st.tuples(st.integers(0, 20), st.integers(0, 20)).map(lambda ends: sorted(ends))
@@ -72,6 +76,30 @@ def test_the_last_use_is_known_to_the_hour() -> None:
     assert evidence.merge(batch(7300, 7400, [b"/a"], container="c2")).accesses
     assert evidence.files[b"/a"].last_seen_us == 7200 * SECOND
     assert evidence.files[b"/a"].first_seen_us == 100 * SECOND
+
+
+@given(st.lists(st.integers(0, 299), max_size=400), st.randoms())
+def test_of_thousands_of_workloads_a_file_holds_a_few_in_whatever_order_they_come(
+    numbers: list[int], random: Random
+) -> None:
+    """As of an image that CI runs, which has one for each of its pods."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evidence_module, "MAX_WORKLOADS", 5)
+        told = [
+            batch(n % 7, n % 7 + 1, [b"/a"], container=f"c{n}",
+                  workload=Workload("ci", f"pod-{n:03}", "build"))
+            for n in numbers
+        ]  # fmt: skip
+        one, other = Evidence(IMAGE), Evidence(IMAGE)
+        for item in told:
+            one.merge(item)
+        random.shuffle(told)
+        for item in told:
+            other.merge(item)
+        assert one.files == other.files
+        assert not any(one.merge(item).accesses for item in told), "nothing new"
+        held = [w.name for use in one.files.values() for w in use.workloads]
+        assert held == [f"pod-{n:03}" for n in sorted(set(numbers))[:5]]
 
 
 def test_digests_and_names_of_an_image_add_up() -> None:
