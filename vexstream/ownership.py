@@ -261,24 +261,42 @@ def _give_alike(
             owners_of[path].append(number)
     left = MAX_ALIKE
     for group in groups:
-        origins = [
-            (number, path)
-            for path in (*group.paths, *group.former)
-            if _is_code(path, program=group.program)
-            for number in owners_of.get(path, ())
-        ]
-        left -= len(group.paths) * len(origins)
-        if left < 0:
-            raise TooManyAlikeError("the image has too many copies of the same files of packages")
+        origins: dict[int, list[bytes]] = defaultdict(list)
+        for path in (*group.paths, *group.former):
+            if _is_code(path, program=group.program):
+                for number in owners_of.get(path, ()):
+                    origins[number].append(path)
+        others: dict[tuple[int, ...], list[int]] = {}
         for path in group.paths if origins else ():
-            mine = owners_of.get(path, ())
-            names = {(artifacts[n].type, artifacts[n].name) for n in mine}
-            for number, origin in origins:
-                artifact = artifacts[number]
-                if (artifact.type, artifact.name) not in names and not (
-                    mine and _is_vendored(origin, path)
-                ):
+            mine = tuple(owners_of.get(path, ()))
+            if mine not in others:
+                others[mine] = _of_other_names(origins, mine, artifacts)
+                left -= len(origins)
+            for number in others[mine]:
+                tried = _tries(origins[number], path) if mine else 1
+                left -= abs(tried)
+                if tried > 0:
                     found[number].files.add(path)
+            if left < 0:
+                raise TooManyAlikeError(
+                    "the image has too many copies of the same files of packages"
+                )
+
+
+def _of_other_names(
+    numbers: Iterable[int], mine: Iterable[int], artifacts: Sequence[Artifact]
+) -> list[int]:
+    names = {(artifacts[n].type, artifacts[n].name) for n in mine}
+    return [n for n in numbers if (artifacts[n].type, artifacts[n].name) not in names]
+
+
+def _tries(origins: Iterable[bytes], path: bytes) -> int:
+    """How many were looked at until one was no vendored copy of the path; negative when all are."""
+    number = 0
+    for number, origin in enumerate(origins, 1):
+        if not _is_vendored(origin, path):
+            return number
+    return -number
 
 
 def _give_data(

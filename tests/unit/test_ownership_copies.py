@@ -153,6 +153,20 @@ def test_too_many_copies_of_the_same_files_are_refused(monkeypatch: pytest.Monke
         assign(packages, place)
 
 
+def test_files_that_packages_have_in_common_anyway_are_no_copies(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """python3-azure has 269 Python packages, each of which owns its files: fifty of one content."""
+    site = "/usr/lib/python3/dist-packages"
+    same = [f"{site}/azure/m{n}/_vendor.py" for n in range(20)]
+    eggs = [f"{site}/azure_{n}.egg-info/PKG-INFO" for n in range(20)]
+    place = image(*(egg.encode() for egg in eggs), alike={name.encode(): 1 for name in same})
+    dists = [artifact("python", f"azure-{n}", at=(egg,)) for n, egg in enumerate(eggs)]
+    monkeypatch.setattr("vexstream.ownership.MAX_ALIKE", 100)
+    found = assign([deb("python3-azure", *same, *eggs), *dists], place)
+    assert all({name.encode() for name in same} <= set(package.files) for package in found)
+
+
 def test_too_many_packages_with_the_same_files_are_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
