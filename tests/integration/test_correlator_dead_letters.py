@@ -92,8 +92,7 @@ async def test_what_could_not_be_read_keeps_the_image_open_until_it_is_read_or_d
         sent = await bench.sender.send_and_wait(topic, b"garbage", key=key, partition=partition)
         return f"{topic}[{partition}]@{sent.offset}"
 
-    await bench.scan(SCAN)
-    await bench.batch(batch(0, 10, [b"/bin/used"]))
+    await bench.learnt(b"/bin/used")
     with correlator(bench.settings, tmp_path) as first:
         await bench.until(lambda found: bool(found) and found[-1].counts.get("not_affected") == 2)
         record = await garbage(CONFIG.encode())
@@ -132,13 +131,17 @@ async def test_what_could_not_be_read_keeps_the_image_open_until_it_is_read_or_d
         assert b"alice says that it does not matter: a test" in found[-1].body
 
 
+def _elsewhere(bench: Bench) -> tuple[str, int]:
+    """The topic of accesses, and a partition that is not the image's."""
+    topic = Topic.FILE_ACCESS.name_in(bench.settings)
+    return topic, (bench.partition(CONFIG) + 1) % bench.settings.partitions
+
+
 async def test_a_record_on_the_wrong_partition_goes_to_the_right_one(
     bench: Bench, tmp_path: Path
 ) -> None:
-    topic = Topic.FILE_ACCESS.name_in(bench.settings)
-    wrong = (bench.partition(CONFIG) + 1) % bench.settings.partitions
-    await bench.scan(SCAN)
-    await bench.batch(batch(0, 10))
+    topic, wrong = _elsewhere(bench)
+    await bench.learnt()
     with correlator(bench.settings, tmp_path):
         await bench.until(lambda found: bool(found) and found[-1].counts.get("not_affected") == 3)
         used = encode_batch(batch(10, 11, [b"/bin/used"]))
@@ -152,10 +155,8 @@ async def test_a_record_that_the_broker_does_not_take_again_marks_its_image(
     bench: Bench, tmp_path: Path
 ) -> None:
     """The limit of the topic was lowered, and a record lies on another partition than its own."""
-    topic = Topic.FILE_ACCESS.name_in(bench.settings)
-    wrong = (bench.partition(CONFIG) + 1) % bench.settings.partitions
-    await bench.scan(SCAN)
-    await bench.batch(batch(0, 10))
+    topic, wrong = _elsewhere(bench)
+    await bench.learnt()
     paths = [b"/bin/used", *(b"/" + secrets.token_hex(200).encode() for _ in range(100))]
     used = encode_batch(batch(10, 11, paths))
     await bench.sender.send_and_wait(topic, used, key=b"k", partition=wrong)

@@ -28,8 +28,7 @@ async def test_records_that_the_broker_forgot_before_they_were_read_are_missed(
     bench: Bench, tmp_path: Path
 ) -> None:
     topic, partition = Topic.FILE_ACCESS.name_in(bench.settings), bench.partition(CONFIG)
-    await bench.scan(SCAN)
-    await bench.batch(batch(0, 10))
+    await bench.learnt()
     async with in_process(bench.settings, tmp_path):
         await bench.until(lambda found: bool(found) and found[-1].counts.get("not_affected") == 3)
         await bench.until_committed()
@@ -96,8 +95,7 @@ async def test_a_source_topic_that_was_created_again_is_read_from_its_beginning(
     bench: Bench, tmp_path: Path
 ) -> None:
     """Also when it has as many records already as had been read of the one before."""
-    await bench.scan(SCAN)
-    await bench.batch(batch(0, 10))
+    await bench.learnt()
     async with in_process(bench.settings, tmp_path):
         await bench.until(lambda found: bool(found) and found[-1].counts.get("not_affected") == 3)
         await bench.until_committed()
@@ -148,8 +146,7 @@ async def test_a_source_topic_that_is_created_again_meanwhile_ends_the_worker(
 async def test_a_lost_changelog_is_made_up_for_from_the_sources(
     bench: Bench, tmp_path: Path
 ) -> None:
-    await bench.scan(SCAN)
-    await bench.batch(batch(0, 10, [b"/bin/used"]))
+    await bench.learnt(b"/bin/used")
     async with in_process(bench.settings, tmp_path):
         await bench.until(lambda found: bool(found) and found[-1].counts.get("not_affected") == 2)
         await bench.until_committed()
@@ -172,8 +169,7 @@ async def test_decisions_do_not_outlive_their_topic(bench: Bench, tmp_path: Path
         DecisionSource.HUMAN, 5, "vulnerable_code_not_present",
     )  # fmt: skip
     topic = Topic.VEX_DECISION.name_in(bench.settings)
-    await bench.scan(SCAN)
-    await bench.batch(batch(0, 10, [b"/bin/used"]))
+    await bench.learnt(b"/bin/used")
     await bench.sender.send_and_wait(topic, key=decision.key, value=encode_decision(decision))
 
     async def run_through_it() -> None:

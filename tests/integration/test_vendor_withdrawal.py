@@ -22,9 +22,8 @@ from services.common.settings import CommonSettings
 from services.common.topics import Topic
 from services.local.ports import free_port
 from tests.support.api import PUBLIC_URL, ApiUnderTest, api_under_test, until
-from tests.support.correlators import SCAN, Bench, correlator, kill
+from tests.support.correlators import Bench, correlator, kill
 from tests.support.slow import slow
-from tests.unit.factories import batch
 from vexstream.decision_log import Decisions
 from vexstream.vendor_vex import parse
 from vexstream.withdrawals import withdrawal
@@ -56,8 +55,7 @@ def _document(version: int, *purls: str) -> bytes:
 async def test_what_was_withdrawn_is_in_no_document_any_more(
     bench: Bench, postgres_url: str, tmp_path: Path
 ) -> None:
-    await bench.scan(SCAN)
-    await bench.batch(batch(0, 10, [b"/bin/used"]))
+    await bench.learnt(b"/bin/used")
     async with api_under_test(bench.settings, postgres_url) as api, _two(api) as (one, other):
         with correlator(bench.settings, tmp_path):
             given = await one.post("/vendor-vex", content=_document(1, USED, "pkg:deb/debian/x@1"))
@@ -87,8 +85,7 @@ async def test_what_was_withdrawn_is_in_no_document_any_more(
 async def test_a_correlator_that_starts_again_rules_nothing_out_by_what_was_withdrawn(
     bench: Bench, postgres_url: str, tmp_path: Path
 ) -> None:
-    await bench.scan(SCAN)
-    await bench.batch(batch(0, 10, [b"/bin/used"]))
+    await bench.learnt(b"/bin/used")
     async with api_under_test(bench.settings, postgres_url) as api, _two(api) as (one, other):
         await one.post("/vendor-vex", content=_document(1, USED))
         with correlator(bench.settings, tmp_path) as first:

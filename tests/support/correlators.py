@@ -28,7 +28,7 @@ from services.correlator.settings import CorrelatorSettings
 from services.local.ports import LOOPBACK, free_port
 from services.local.process import Daemon
 from tests.support.validity import check_once
-from tests.unit.factories import CONFIG, package, scan
+from tests.unit.factories import CONFIG, batch, package, scan
 from vexstream.document import DocumentRecord
 from vexstream.evidence import Batch
 from vexstream.scan import Finding, Scan
@@ -45,6 +45,12 @@ class Bench:
     def __init__(self, settings: CommonSettings, sender: AIOKafkaProducer) -> None:
         self.settings = settings
         self.sender = sender
+
+    async def learnt(self, *used: bytes) -> None:
+        """What a correlator finds: a scan, and the learning period of a container that used so
+        many files."""
+        await self.scan(SCAN)
+        await self.batch(batch(0, 10, used))
 
     async def batch(self, item: Batch) -> None:
         await self.batches([item])
