@@ -28,7 +28,7 @@ from itertools import chain
 from vexstream.claims import JAVA_TYPES, OS_TYPES
 from vexstream.filekinds import SHARED_CLASSES, is_shared_classes
 from vexstream.imagefiles import Image
-from vexstream.own import distributed_part
+from vexstream.own import distributed_part, is_installed_from_sources
 from vexstream.sbom import Artifact
 
 _MODULES = b"/node_modules/"
@@ -127,11 +127,12 @@ def places_of(image: Image, bundles: Iterable[bytes]) -> tuple[bytes, ...]:
 def _by_packages(
     artifacts: Sequence[Artifact], owned: Sequence[Set[bytes]], image: Image
 ) -> Set[bytes]:
-    """What a distribution or a package that was installed brought."""
+    """What a distribution brought, or a package that was installed otherwise than from sources."""
     found: set[bytes] = set()
     for artifact, files in zip(artifacts, owned, strict=True):
         found |= distributed_part(artifact, files, image)
-        if artifact.type not in OS_TYPES and not _is_application(artifact):
+        own = _is_application(artifact) or is_installed_from_sources(artifact.type, files)
+        if artifact.type not in OS_TYPES and not own:
             found |= files
     return found
 

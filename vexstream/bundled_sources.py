@@ -15,6 +15,7 @@ from vexstream.claims import OS_TYPES
 from vexstream.filekinds import Kind, kind
 from vexstream.imagefiles import Image
 from vexstream.npm_manifests import NAME
+from vexstream.own import is_installed_from_sources
 from vexstream.scan import Package
 
 MAX_NAMES = 3
@@ -58,12 +59,14 @@ def owners(packages: Sequence[Package]) -> Mapping[bytes, list[int]]:
 def own_scripts(
     packages: Iterable[Package], image: Image, distributed: Set[bytes]
 ) -> Mapping[bytes, Mapping[bytes, tuple[int]]]:
-    """Those of no package but the application, or one that was made at home (vexstream/own.py), as
-    ``Image.scripts``."""
+    """Those of no package but the application, or one that was made at home or installed from
+    sources (vexstream/own.py), as ``Image.scripts``."""
     owned = {
         path
         for package in packages
-        if package.type not in OS_TYPES and (package.type != "npm" or is_installed(package))
+        if package.type not in OS_TYPES
+        and (package.type != "npm" or is_installed(package))
+        and not is_installed_from_sources(package.type, package.files)
         for path in package.files
     }
     return {

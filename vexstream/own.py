@@ -22,6 +22,7 @@ from vexstream.scan import Package
 
 Programs = Mapping[bytes, Mapping[bytes, Native]]
 
+_DIRECT = b".dist-info/direct_url.json"
 _LOCAL = re.compile(rb"/(?:usr/local|srv|home|root|app)/")
 
 
@@ -42,6 +43,12 @@ def distributed_part(artifact: Artifact, files: Iterable[bytes], image: Image) -
     if artifact.type not in OS_TYPES or _is_home_made(artifact, image):
         return frozenset()
     return {path for path in files if not _LOCAL.match(path)}
+
+
+def is_installed_from_sources(package_type: str, files: Iterable[bytes]) -> bool:
+    """Whether a Python package came from a directory, a repository or a file and not from an index
+    (PEP 610): one's own, mostly."""
+    return package_type == "python" and any(path.endswith(_DIRECT) for path in files)
 
 
 def own_programs(image: Image, distributed: Set[bytes]) -> Programs:

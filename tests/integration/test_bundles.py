@@ -1,5 +1,6 @@
 """Bundles that lie elsewhere than their packages, made by esbuild, webpack and Rollup."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,6 +78,24 @@ def test_a_minified_bundle_beside_other_packages_is_known_by_its_strings(
     semver, debug = packages["pkg:npm/semver@7.6.2"], packages["pkg:npm/debug@4.3.4"]
     assert b"/srv/dist/shop.js" in semver.files
     assert b"/srv/dist/shop.js" not in debug.files
+
+
+def test_a_bundle_in_ones_own_wheel_is_ones_own(syft: Path, tmp_path: Path) -> None:
+    root, work = tmp_path / "root", tmp_path / "work"
+    root.mkdir()
+    work.mkdir()
+    home = ecosystems.npm(root, "build", {"nanoid": "5.0.4"})
+    ecosystems.project(home / "wheel", "stand", "stand", backend="hatchling")
+    ecosystems.write(home, {"src/shop.js": SCRIPT})
+    ecosystems.run(["npm", "exec", "--yes", "esbuild@0.25.12", "--", "src/shop.js", "--bundle",
+                    "--platform=node", "--minify", "--outfile=wheel/stand/static/shop.js",
+                    "--log-level=error"], home)  # fmt: skip
+    site = ecosystems.venv(root, "venv", str(home / "wheel"))
+    shutil.rmtree(home / "wheel")
+    bundle = f"/{(site / 'stand/static/shop.js').relative_to(root)}".encode()
+    packages = {package.name: package for package in mapped.packages(root, work, syft)}
+    assert bundle in packages["stand"].files
+    assert bundle in packages["nanoid"].perhaps_in
 
 
 BROWSER = """import _ from 'underscore'; import typed from 'is-typedarray';

@@ -418,6 +418,22 @@ def test_declarations_and_the_application_are_not_opened(tmp_path: Path) -> None
     }
 
 
+@pytest.mark.parametrize("from_index", [False, True])
+def test_a_bundle_in_a_wheel_of_ones_own_counts(tmp_path: Path, *, from_index: bool) -> None:
+    """As ``pip install .`` puts it beside the application's modules."""
+    record = "RECORD" if from_index else "direct_url.json"
+    names = ("shop/static/shop.js", f"shop-1.dist-info/{record}")
+    files = {
+        **package("f()"),
+        f"{SITE[1:]}/{names[0]}": f"let {LONG}",
+        f"{SITE[1:]}/{names[1]}": "",
+    }
+    found = scanned(tmp_path, files, ("ms",), artifact("python", "shop", files=names))
+    bundle = f"{SITE}/{names[0]}".encode()
+    assert found["ms"].perhaps_in == (() if from_index else (bundle,))
+    assert found["shop"].perhaps_in == ()
+
+
 def test_a_bundle_of_another_package_counts_not(tmp_path: Path) -> None:
     files = {**package("f()"), "usr/share/shop.js": f"let {LONG}"}
     found = scanned(tmp_path, files, ("ms",), deb("shop", "/usr/share/shop.js"))
