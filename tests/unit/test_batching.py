@@ -14,7 +14,7 @@ IMAGE = Image(Digest("sha256:" + "a" * 64))
 OTHER = Digest("sha256:" + "b" * 64)
 START = 1_000
 
-paths = st.binary(min_size=1, max_size=12).map(lambda name: b"/" + name)
+paths = st.binary(min_size=1, max_size=12).map(lambda name: b"/" + name.replace(b"\0", b"\n"))
 uses = st.sampled_from([Use.OPENED, Use.EXECUTED, Use.MAPPED | Use.OPENED])
 accesses = st.lists(st.tuples(paths, uses), max_size=12)
 turns = st.lists(
