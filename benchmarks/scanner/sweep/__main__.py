@@ -46,8 +46,8 @@ packages of which a file was loaded that alone would not show it. *Open* are pac
 loaded and of which our map says that files cannot tell. *Read* were called used for a file that was
 opened and is no code, *noise* for one that no record gives to them.
 
-| image | packages | loaded | processes | pairs | missed | gaps | open | read | noise |
-|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|
+| image | packages | loaded | processes | pairs | missed | gaps | open | read | noise | its pairs |
+|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|
 """
 
 
@@ -87,8 +87,18 @@ def report(rows: Sequence[tuple[str, Tally]]) -> str:
 
 def row(name: str, tally: Tally) -> str:
     """A line of the table."""
-    figures = (tally.packages, len(tally.loaded), tally.cases, tally.checked, len(tally.missed),
-               len(tally.gaps), len(tally.open), len(tally.read), len(tally.noise))  # fmt: skip
+    figures = (
+        tally.packages,
+        len(tally.loaded),
+        tally.cases,
+        tally.checked,
+        len(tally.missed),
+        len(tally.gaps),
+        len(tally.open),
+        len(tally.read),
+        len(tally.noise),
+        tally.noisy,
+    )
     return f"| {name} | {' | '.join(map(str, figures))} |\n"
 
 

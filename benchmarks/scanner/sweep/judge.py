@@ -33,6 +33,8 @@ class Tally:
     """Package -> the file for which it is called used, and which no record gives to it."""
     gaps: dict[str, str] = field(default_factory=dict)
     """Package -> a loaded file of it that does not show its use, where others may."""
+    noisy: int = 0
+    """Pairs of a process and such a package."""
     read: set[str] = field(default_factory=set)
     """Called used for a file that was opened and not loaded as code."""
 
@@ -70,6 +72,7 @@ class Judge:
             if one in touched:
                 tally.read.add(one)
             else:
+                tally.noisy += 1
                 tally.noise.setdefault(names[one], used[one])
 
     def _gaps(self, ran: Ran, doubted: set[str], tally: Tally) -> None:

@@ -11,7 +11,7 @@ from tests.support import ecosystems
 
 PROBE = ("--no-warnings", "--experimental-loader", "/tmp/.sweep/hook.mjs", "/tmp/.sweep/node.cjs")  # noqa: S108
 _PINS = Path(__file__).parent / "pins"
-_DAY = "2026-11-26"
+_DAY = "2026-11-27"
 _QUIET = ("--no-audit", "--no-fund", "--ignore-scripts")
 _YARN = "nodeLinker: node-modules\nenableScripts: false\n"
 _SMALL = {

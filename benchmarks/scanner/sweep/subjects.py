@@ -53,7 +53,7 @@ SUBJECTS = (
     Subject("PyPI, eggs", pypi.eggs,
             lambda _, records: pypi.cases(records, "/opt/egg/bin/python", "/opt/egg")),
     Subject("npm, layouts", npm.layouts,
-            lambda root, _: batched(npm.layout_cases(root, DEBIANS_NODE), 2)),
+            lambda root, _: batched(npm.layout_cases(root, DEBIANS_NODE), 10)),
     Subject("Maven", java.fill, lambda root, _: java.cases(root)),
     Subject("PyPI, one environment", pypi.venv,
             lambda _, records: batched(
