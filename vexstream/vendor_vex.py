@@ -12,11 +12,12 @@ whole document, which publisher and tracking id identify. So what an older versi
 over.
 """
 
+import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from vexstream.decisions import (
     EVERY,
@@ -35,6 +36,14 @@ _BUILT_FOR_A_PLATFORM = ("pkg:rpm/", "pkg:deb/", "pkg:apk/", "pkg:alpm/")
 product, the same version is in images that the vendor does not speak of."""
 MAX_DECISIONS = 100_000
 """A document that says more is refused: some vendors publish all they ever said in one."""
+MAX_MENTIONS = 300_000
+"""So often it may name a product, in statements and in what is noted beside them: by lists of
+products within lists of statements or groups a small document names them without end."""
+MAX_TEXT = 10_000
+"""Characters of what is said beside one statement; the rest is left out."""
+MAX_CHARACTERS = 128 * 1024 * 1024
+"""Of all its records: each repeats author and id of the document, and its text."""
+_MAX_SKIPPED = 1000
 
 
 class VendorVexError(ValueError):
@@ -82,25 +91,43 @@ def parse(text: bytes) -> Parsed:
 
 def _collect(found: Iterable[Decision | str]) -> Parsed:
     held: dict[bytes, Decision] = {}
-    skipped: list[str] = []
-    edition = None
-    for item in found:
+    skipped: dict[str, None] = {}
+    edition, characters = None, 0
+    for item in _bounded(found):
         if isinstance(item, Decision) and item.is_edition:
             edition = item
             continue
         why = item if isinstance(item, str) else problem(item) or _too_wide(item)
         if isinstance(item, str) or why is not None:
             about = "" if isinstance(item, str) else f"{item.vulnerability}, {item.package}: "
-            skipped.append(f"{about}{why}")
+            if len(skipped) < _MAX_SKIPPED:
+                skipped[f"{about}{why}"] = None
             continue
         known = held.get(item.key)
         if known is None or known.yields_to(item):
             held[item.key] = item
+            characters += len(item.key) + len(item.text) + len(item.author) + len(item.source_id)
+        if characters > MAX_CHARACTERS:
+            raise VendorVexError(f"its statements have more than {MAX_CHARACTERS} characters")
         if len(held) > MAX_DECISIONS:
             raise VendorVexError(f"the document makes more than {MAX_DECISIONS} statements")
     if edition is not None and skipped:
-        edition = replace(edition, text=f"not understood: {skipped[0][:300]}")
-    return Parsed(tuple(held.values()), tuple(dict.fromkeys(skipped)), edition)
+        edition = replace(edition, text=f"not understood: {next(iter(skipped))[:300]}")
+    return Parsed(tuple(held.values()), tuple(skipped), edition)
+
+
+_T = TypeVar("_T")
+
+
+def _bounded(mentions: Iterable[_T]) -> Iterator[_T]:
+    for number, mention in enumerate(mentions):
+        if number >= MAX_MENTIONS:
+            raise VendorVexError(f"the document names products more than {MAX_MENTIONS} times")
+        yield mention
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
 
 
 def _edition(
@@ -170,7 +197,7 @@ def _openvex(document: dict[str, Any]) -> Iterator[Decision | str]:
                 vulnerability=_name(_vulnerability(statement.get("vulnerability"))),
                 package=target.package,
                 status=status,
-                text=str(statement.get(note) or statement.get("status_notes") or ""),
+                text=_cut(str(statement.get(note) or statement.get("status_notes") or "")),
                 author=author,
                 source=DecisionSource.OPENVEX,
                 decided_at_us=decided_at_us,
@@ -253,6 +280,16 @@ def _csaf(root: dict[str, Any]) -> Iterator[Decision | str]:
         str(group.get("group_id")): _list(group.get("product_ids"))
         for group in map(_dict, _list(_dict(root.get("product_tree")).get("product_groups")))
     }
+    left = itertools.count(MAX_MENTIONS, -1)
+
+    def mentioned(entry: dict[str, Any]) -> Iterator[str]:
+        in_groups = (groups.get(str(one), []) for one in _list(entry.get("group_ids")))
+        own = _list(entry.get("product_ids"))
+        for product in itertools.chain(own, itertools.chain.from_iterable(in_groups)):
+            if next(left) <= 0:
+                raise VendorVexError(f"the document names products more than {MAX_MENTIONS} times")
+            yield str(product)
+
     for number, vulnerability in enumerate(map(_dict, _list(root.get("vulnerabilities")))):
         where = f"vulnerabilities[{number}]"
         identifiers = [_dict(i).get("text") for i in _list(vulnerability.get("ids"))]
@@ -260,7 +297,7 @@ def _csaf(root: dict[str, Any]) -> Iterator[Decision | str]:
         if not names:
             yield f"{where}: it has neither a CVE nor another id"
             continue
-        notes = _csaf_notes(vulnerability, groups)
+        notes = _csaf_notes(vulnerability, mentioned)
         for kind, products in _dict(vulnerability.get("product_status")).items():
             status = _CSAF_STATUS.get(kind)
             if status is None:
@@ -290,15 +327,10 @@ def _csaf(root: dict[str, Any]) -> Iterator[Decision | str]:
 
 
 def _csaf_notes(
-    vulnerability: dict[str, Any], groups: dict[str, list[Any]]
+    vulnerability: dict[str, Any], products: Callable[[dict[str, Any]], Iterator[str]]
 ) -> dict[tuple[str, Status], tuple[str | None, str]]:
     """(product, status) -> flag and text, out of flags, threats and remediations."""
     notes: dict[tuple[str, Status], tuple[str | None, str]] = {}
-
-    def products(entry: dict[str, Any]) -> Iterator[str]:
-        yield from map(str, _list(entry.get("product_ids")))
-        for group in _list(entry.get("group_ids")):
-            yield from map(str, groups.get(str(group), []))
 
     for flag in map(_dict, _list(vulnerability.get("flags"))):
         for product in products(flag):
@@ -309,8 +341,8 @@ def _csaf_notes(
                 continue
             for product in products(entry):
                 known, text = notes.get((product, status), (None, ""))
-                more = str(entry.get("details") or "")
-                notes[product, status] = (known, f"{text} {more}".strip())
+                more = _cut(str(entry.get("details") or ""))
+                notes[product, status] = (known, _cut(f"{text} {more}".strip()))
     return notes
 
 

@@ -1,4 +1,4 @@
-"""Who may do what: tokens with scopes, and the rate limit.
+"""Who may do what: tokens with scopes, the rate limit, and how large a request may be.
 
 Tokens are known by their SHA-256 alone. They are long random strings, so no slow hash is needed:
 ``openssl rand -hex 32`` makes one, ``printf %s "$TOKEN" | sha256sum`` its line in the file.
@@ -12,11 +12,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from http import HTTPStatus
 from pathlib import Path
 
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.api import problems
 from services.api.errors import ApiError
@@ -25,6 +27,12 @@ from services.api.settings import ApiSettings
 
 CLIENTS = 10_000
 """Clients whose rate is remembered; the ones heard of longest ago are forgotten first."""
+
+MAX_BODY_BYTES = 256 * 1024
+_LARGE = "/vendor-vex"
+"""Reads its body itself, and only for a token (vendor_vex.py)."""
+
+_OF_NOTHING = hashlib.sha256().hexdigest()
 
 _LINE = re.compile(r"(?P<name>\S+)\s+(?P<scopes>[a-z,-]+)\s+(?P<sha256>[0-9a-f]{64})")
 _OPEN = ("/healthz", "/readyz", "/metrics", "/docs", "/openapi.json", "/page/", "/problems/")
@@ -63,8 +71,8 @@ class Tokens:
         """Reads the file and the variable.
 
         Raises:
-            TokenError: there is no such file, a line is no token, or two give one token different
-                scopes: which of them hold, nobody could tell.
+            TokenError: there is no such file, a line is no token, or that of an empty one, or two
+                give one token different scopes: which of them hold, nobody could tell.
         """
         lines: list[str] = []
         if settings.api_tokens_file is not None:
@@ -79,6 +87,11 @@ class Tokens:
             if not _says(line):
                 continue
             sha256, token = _token(line, number)
+            if sha256 == _OF_NOTHING:
+                raise TokenError(
+                    f"line {number} of the API's tokens is the hash of nothing, with which anybody "
+                    "would have its scopes: was the variable empty that it was made of?"
+                )
             if known.get(sha256, token) != token:
                 raise TokenError(
                     f"line {number} of the API's tokens: the token of {token.name} is there "
@@ -127,7 +140,8 @@ class Access:
         """Passes the request on, or answers with a problem."""
         refused = self._refusal(scope) if scope["type"] == "http" else None
         if refused is None:
-            await self._app(scope, receive, send)
+            limited = scope["type"] == "http" and scope["path"] != _LARGE
+            await self._app(scope, _bounded(receive) if limited else receive, send)
             return
         url = self._settings.public_url
         answer = problem_response(
@@ -153,6 +167,22 @@ class Access:
         if closed and method in ("GET", "HEAD"):
             return _refusal(token, Right.READ)
         return None
+
+
+def _bounded(receive: Receive) -> Receive:
+    """No more of a body than a request may have: the framework reads all of it before it looks at
+    the token."""
+    left = MAX_BODY_BYTES
+
+    async def bounded() -> Message:
+        nonlocal left
+        message = await receive()
+        left -= len(message.get("body", b""))
+        if left < 0:
+            raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        return message
+
+    return bounded
 
 
 class RateLimit:

@@ -292,6 +292,8 @@ def _of_http(request: Request, error: HTTPException) -> tuple[Kind, str]:
             METHOD_NOT_ALLOWED,
             f"{request.method} is not possible at {_address(request)}: use {allowed}.",
         )
+    if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return TOO_LARGE, "The body is larger than any request here needs: send less."
     if error.status_code == HTTPStatus.BAD_REQUEST:
         return INVALID_REQUEST, f"Correct the request: {error.detail}."
     title = HTTPStatus(error.status_code).phrase

@@ -80,6 +80,12 @@ def test_a_token_with_two_lines_that_differ_has_neither() -> None:
             Tokens.load(_settings(api_tokens=f"{LINE}\n{other}"))
 
 
+def test_a_token_of_nothing_is_refused() -> None:
+    """It is what a script with an empty variable makes, and anybody has it."""
+    with pytest.raises(TokenError, match=r"line 1 .* of nothing"):
+        Tokens.load(_settings(api_tokens=f"ci decide {hashlib.sha256(b'').hexdigest()}"))
+
+
 @pytest.mark.parametrize("line", ["ci read", "ci root " + "0" * 64, f"ci read {SECRET}"])
 def test_a_line_that_is_no_token_is_named_without_showing_it(line: str) -> None:
     with pytest.raises(TokenError, match="line 1") as refused:

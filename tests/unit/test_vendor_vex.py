@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from schemas.decisions import decode_decision, encode_decision
 from tests.unit.factories import CONFIG
 from vexstream.decisions import EVERY, DecisionSource
 from vexstream.status import Status
-from vexstream.vendor_vex import VendorVexError, parse
+from vexstream.vendor_vex import MAX_TEXT, VendorVexError, parse
 
 OCI = f"pkg:oci/web@{CONFIG.replace(':', '%3A')}"
 ZLIB = "pkg:deb/debian/zlib1g@1.2.13"
@@ -237,3 +238,50 @@ def test_a_statement_about_a_star_is_no_edition(name: Any) -> None:
     parsed = parse(openvex(statement(ZLIB, vulnerability=name), **{"@id": None}))
     assert (parsed.decisions, parsed.edition) == ((), None)
     assert parsed.skipped
+
+
+def _grouped(groups: int, products: int, **entry: Any) -> bytes:
+    """A CSAF document of which one entry names a group of products again and again."""
+    whole = json.loads(csaf({"fixed": ["image"]}))
+    named = [f"p{number}" for number in range(products)]
+    whole["product_tree"]["product_groups"] = [{"group_id": "g", "product_ids": named}]
+    noted = {"category": "impact", "group_ids": ["g"] * groups} | entry
+    whole["vulnerabilities"][0]["threats"] = [noted]
+    return json.dumps(whole).encode()
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        openvex(statement(*[OCI] * 2000, subcomponents=[ZLIB] * 2000)),
+        _grouped(5000, 5000),
+        openvex(*[statement(*["x"] * 1000)] * 400),
+    ],
+    ids=["products in products", "groups in groups", "what is left out"],
+)
+def test_a_small_document_that_names_products_without_end_is_refused(document: bytes) -> None:
+    assert len(document) < 3_000_000
+    with pytest.raises(VendorVexError, match="names products more than"):
+        parse(document)
+
+
+def test_a_long_text_is_not_kept_for_each_of_many_products() -> None:
+    """A document of two megabytes took more memory than there was."""
+    tracemalloc.start()
+    try:
+        parse(_grouped(2, 20_000, details="y" * 1_000_000))
+        assert tracemalloc.get_traced_memory()[1] < 500_000_000
+    finally:
+        tracemalloc.stop()
+    (said,) = parse(openvex(statement(ZLIB, impact_statement="y" * 50_000))).decisions
+    assert len(said.text) == MAX_TEXT
+    assert said.text.endswith("y…")
+
+
+def test_the_records_of_a_document_have_a_bound_together() -> None:
+    """Each repeats the text: of 32 MB some hundred thousand would have been made."""
+    products = [f"pkg:deb/debian/p{number}@1" for number in range(15_000)]
+    with pytest.raises(VendorVexError, match="characters"):
+        parse(openvex(statement(*products, impact_statement="y" * 10_000)))
+    with pytest.raises(VendorVexError, match="characters"):
+        parse(openvex(statement(*products), **{"@id": "https://v.example/" + "y" * 10_000}))
