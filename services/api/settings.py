@@ -42,6 +42,7 @@ class ApiSettings(CommonSettings):
     projection has two of its own."""
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=8000, ge=0, le=65535)
+    """Address and port of the API and the page; the metrics are there too."""
     cached_documents_mib: int = Field(default=64, ge=0)
     """Memory for documents that are asked for again and again."""
     public_url: Annotated[str, AfterValidator(_public_url)] = "http://127.0.0.1:8000"

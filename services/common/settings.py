@@ -22,16 +22,20 @@ class CommonSettings(BaseSettings):
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
     kafka_username: str | None = None
     kafka_password: SecretStr | None = None
+    """User and password are for the SASL protocols."""
     kafka_ca_file: str | None = None
     """PEM; the system's authorities when unset."""
     topic_prefix: str = "vexstream."
+    """All names of topics begin with it."""
     partitions: int = 8
     """Partitions of topics that do not exist yet."""
     replication_factor: int = 1
+    """Of topics that do not exist yet."""
     schema_dir: str | None = None
     """Folder with the schemas of a newer release, so that after a rollback its records are read."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     ops_host: str = "127.0.0.1"
+    """Address at which the port below listens."""
     ops_port: int = 0
     """Port of /metrics, /healthz and /readyz; 0 turns them off."""
 
