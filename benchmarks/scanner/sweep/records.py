@@ -149,37 +149,42 @@ class Artifacts:
         self.names: dict[str, str] = {}
         self._of: dict[Key, set[str]] = defaultdict(set)
         self._root = root
-        self._by_name: dict[tuple[str, str, str], set[str]] = defaultdict(set)
+        self._of_inode: dict[int, set[str]] = defaultdict(set)
         for artifact in document["artifacts"]:
             identity, kind = artifact["id"], artifact["type"]
             self.names[identity] = f"{kind}:{artifact['name']}@{artifact['version']}"
-            self._by_name[kind, artifact["name"].lower(), artifact["version"]].add(identity)
             if kind == "deb":
                 self._of["deb", artifact["name"]].add(identity)
             for place in artifact["locations"]:
                 for path in {place["path"], place.get("accessPath") or place["path"]}:
                     for key in _keys(kind, path):
                         self._of[key].add(identity)
+                    if kind == "npm" and (number := _inode(Path(f"{root}{path}"))):
+                        self._of_inode[number].add(identity)
 
     def of(self, keys: Iterable[Key]) -> tuple[set[str], set[Key]]:
         """Ids of the artifacts, and the packages of which Syft has none."""
         found: set[str] = set()
         unknown = set()
         for key in keys:
-            ids = self._of.get(key) or self._named(key)
+            ids = self._of.get(key) or self._linked(key)
             found |= ids
             if not ids:
                 unknown.add(key)
         return found, unknown
 
-    def _named(self, key: Key) -> set[str]:
-        """By name and version: of hard links Syft has one place."""
+    def _linked(self, key: Key) -> set[str]:
+        """By the file of the manifest: of its hard links Syft has one place."""
         kind, place = key
-        if kind != "npm":
-            return set()
-        manifest = json.loads(Path(f"{self._root}{place}/package.json").read_bytes())
-        name, version = str(manifest["name"]).lower(), str(manifest["version"])
-        return self._by_name.get((kind, name, version), set())
+        number = _inode(Path(f"{self._root}{place}/package.json")) if kind == "npm" else 0
+        return self._of_inode.get(number, set())
+
+
+def _inode(path: Path) -> int:
+    try:
+        return path.lstat().st_ino
+    except OSError:
+        return 0
 
 
 def _keys(kind: str, path: str) -> Iterable[Key]:
