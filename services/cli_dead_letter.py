@@ -6,6 +6,7 @@ import typer
 
 if TYPE_CHECKING:
     from services.common.dead_letters import Filter  # needs the extra kafka
+    from services.common.settings import CommonSettings
 
 Service = Annotated[str | None, typer.Option(help="Only what this service buried")]
 Topic = Annotated[str | None, typer.Option(help="Only what came from this topic, full name")]
@@ -31,10 +32,10 @@ def list_letters(service: Service = None, topic: Topic = None, reason: Reason = 
     When, by whom, from where, and why. Settings are variables, as of the services.
     """
     from services.common import dead_letters
-    from services.common.settings import CommonSettings, load
 
+    settings = _settings()
     try:
-        lines = dead_letters.show(load(CommonSettings), _filter(service, topic, reason))
+        lines = dead_letters.show(settings, _filter(service, topic, reason))
     except dead_letters.DeadLetterError as error:
         raise _failure(error) from error
     for line in lines:
@@ -48,10 +49,10 @@ def replay(service: Service = None, topic: Topic = None, reason: Reason = None) 
     What is known already changes nothing.
     """
     from services.common import dead_letters
-    from services.common.settings import CommonSettings, load
 
+    settings = _settings()
     try:
-        sent, left = dead_letters.replay(load(CommonSettings), _filter(service, topic, reason))
+        sent, left = dead_letters.replay(settings, _filter(service, topic, reason))
     except dead_letters.DeadLetterError as error:
         raise _failure(error) from error
     for line in left:
@@ -65,13 +66,23 @@ def dismiss(record: Record, by: By, because: Because, older: Older = False) -> N
     They can never be read, and keep an image open no longer.
     """
     from services.common import dead_letters
-    from services.common.settings import CommonSettings, load
 
+    settings = _settings()
     try:
-        known = dead_letters.dismiss(load(CommonSettings), record, by, because, older=older)
+        known = dead_letters.dismiss(settings, record, by, because, older=older)
     except dead_letters.DeadLetterError as error:
         raise _failure(error) from error
     typer.echo(f"{record} is dismissed" + ("" if known else ", if there was such a dead letter"))
+
+
+def _settings() -> "CommonSettings":
+    from services.common.settings import CommonSettings, SettingsError, load
+
+    try:
+        return load(CommonSettings)
+    except SettingsError as error:
+        typer.echo(f"wrong settings\n{error}", err=True)
+        raise typer.Exit(2) from error
 
 
 def _filter(service: str | None, topic: str | None, reason: str | None) -> "Filter":

@@ -1,7 +1,10 @@
 """What the command says of itself, and what it makes of wrong input: no stack, no lost words."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -150,3 +153,15 @@ def test_a_name_of_two_lines_is_printed_in_one(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(httpx.Client, "get", answer)
     lines = CliRunner().invoke(cli.app, ["get", CONFIG]).output.splitlines()
     assert not any(line.startswith("CVE-2") for line in lines)
+
+
+@pytest.mark.parametrize("line", ["collect", "serve", "dead-letter list"])
+def test_a_wrong_setting_is_named_without_a_stack(line: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "services.cli", *line.split()],
+        env=os.environ | {"VEXSTREAM_LOG_LEVEL": "loud"}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "VEXSTREAM_LOG_LEVEL" in done.stderr
+    assert "Traceback" not in done.stderr
