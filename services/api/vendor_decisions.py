@@ -8,6 +8,7 @@ by the order of the documents (vexstream/decision_log.py), so none is misled, an
 follows the topic mends it.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -69,10 +70,10 @@ async def hand_in(
     known = await follower.caught_up()
     if again:
         known = await _lift(follower, outbox, known, parsed)
-    superseded = _superseded(known, parsed)
+    superseded = await asyncio.to_thread(_superseded, known, parsed)
     if (withdrawal := _withdrawal(known, parsed)) is not None:
         return HandedIn(superseded, (), withdrawal)
-    fresh = _fresh(known, parsed)
+    fresh = await asyncio.to_thread(_fresh, known, parsed)
     edition = parsed.edition
     withdrawn: list[Decision] = []
     if edition is not None and known.said(edition.key).takes(edition):
@@ -80,9 +81,7 @@ async def hand_in(
         withdrawn = [d for d in known.outdated_by(edition) if d.key not in said]
         fresh.append(edition)
     if fresh:
-        await outbox.send(
-            Topic.VEX_DECISION, [Outgoing(one.key, encode_decision(one)) for one in fresh]
-        )
+        await outbox.send(Topic.VEX_DECISION, await asyncio.to_thread(_records, fresh))
         await follower.caught_up()
     return HandedIn(superseded, withdrawn)
 
@@ -137,6 +136,10 @@ def _fresh(known: Decisions, parsed: Parsed) -> list[Decision]:
         for one in parsed.decisions
         if _newer_edition(known, one) is None and known.said(one.key).takes(one)
     ]
+
+
+def _records(decisions: list[Decision]) -> list[Outgoing]:
+    return [Outgoing(one.key, encode_decision(one)) for one in decisions]
 
 
 def _superseded(known: Decisions, parsed: Parsed) -> list[tuple[Decision, Decision]]:

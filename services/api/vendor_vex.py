@@ -189,9 +189,13 @@ def _key(known: Decisions, document: str, publisher: str | None) -> bytes:
 
 
 async def _parsed(request: Request) -> Parsed:
-    body = await _body(request)
+    # Beside other requests: a document may say a hundred thousand things.
+    return await asyncio.to_thread(_usable, await _body(request))
+
+
+def _usable(body: bytes) -> Parsed:
     try:
-        parsed = await asyncio.to_thread(parse, body)
+        parsed = parse(body)
     except (VendorVexError, RecursionError) as error:
         detail = f"The body is no VEX document that can be used: {error}"
         raise ProblemError(problems.INVALID_REQUEST, detail) from error
