@@ -138,14 +138,18 @@ def conda(artifact: Artifact, image: Image) -> Claim:
 
 
 def _manifests(artifact: Artifact, image: Image, name: str) -> list[bytes]:
-    """The package's manifests: where Syft saw them, and their hard links of the same name."""
+    """The package's manifests: where Syft saw them, their hard links of the same name, and the
+    symlinks to a package.json."""
     wanted = b"/" + name.encode()
-    return [
+    found = [
         twin
         for place in spell_all(image, artifact.locations)
         for twin in image.with_twins(place)
         if twin.endswith(wanted)
     ]
+    real = (image.root.realpath(path) for path in found if wanted == b"/package.json")
+    links = [link for path in real if path for link in image.manifest_links.get(path, ())]
+    return list(dict.fromkeys([*found, *links]))
 
 
 def _directories(artifact: Artifact, image: Image, name: str, others: Container[bytes]) -> Claim:

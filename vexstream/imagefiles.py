@@ -136,6 +136,18 @@ class Image:
         return list(dict.fromkeys([path, *self._twins.get(real or b"", ())]))
 
     @cached_property
+    def manifest_links(self) -> Mapping[bytes, list[bytes]]:
+        """Symlinks called package.json, by the real path of what they lead to: of node-lodash's
+        two directories Syft knows one."""
+        found: dict[bytes, list[bytes]] = defaultdict(list)
+        for path in self.root.files_under(b"/", links=True):
+            if path.endswith(b"/package.json"):
+                real = self.root.file_at(path)
+                if real is not None and real.by_symlink:
+                    found[real.path].append(path)
+        return found
+
+    @cached_property
     def _twins(self) -> Mapping[bytes, list[bytes]]:
         return {name: names for names in self.hard_links for name in names}
 

@@ -210,6 +210,14 @@ def test_npm_does_not_own_the_programs_of_others_to_which_its_bin_links() -> Non
     assert {b"/" + home + b"/node_modules/own/cli.js", b"/n/tools/t.js"} <= set(a.files)
 
 
+def test_npm_owns_both_directories_that_share_a_manifest_by_a_symlink() -> None:
+    """Debian's lodash-es has the package.json of lodash; Syft tells one of them."""
+    place = image(b"js/lodash/package.json", b"js/lodash/i.js", b"js/lodash-es/reject.js",
+                  links={b"js/lodash-es/package.json": b"../lodash/package.json"})  # fmt: skip
+    found = one(artifact("npm", "lodash", at=("/js/lodash/package.json",)), place)
+    assert {b"/js/lodash/i.js", b"/js/lodash-es/reject.js"} <= set(found.files)
+
+
 def test_npm_owns_what_it_brought_under_another_name() -> None:
     """``preact/hooks`` has a name and a version: Syft takes it for a package."""
     home, names = b"n/node_modules/preact", (b"", b"/hooks", b"/hooks/node_modules/x")
