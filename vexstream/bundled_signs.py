@@ -37,8 +37,8 @@ class Source:
     """It loads no other script of its package."""
     imports: "array[int]" = field(default_factory=lambda: array("q"))
     """The scripts of its package that it imports, in the numbers of ``bundled_imports.module``."""
-    lines: int = 0
-    """That tell of it in a bundle that was not minified, if there is one."""
+    lines: "array[int]" = field(default_factory=lambda: array("q"))
+    """That tell of it in a bundle that was not minified, if there is one, as hashes."""
 
 
 class Shown:

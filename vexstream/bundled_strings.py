@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 
 from vexstream import script_strings, scripts
 from vexstream.bundled import places_of
+from vexstream.bundled_common import Common
 from vexstream.bundled_imports import Imports, module, numbers
 from vexstream.bundled_lines import MIN_LINES
 from vexstream.bundled_needs import Needs
@@ -88,6 +89,8 @@ class Strings:
     _found: Found = field(default_factory=Found)
     _exported: set[int] = field(default_factory=set)
     _sources: list[Source] = field(default_factory=list)
+    _common_lines: Common | None = None
+    """Of packages, if there is a bundle that was not minified."""
     _entered: Set[int] = frozenset()
     """The scripts of packages that those import which others load."""
     _left: int = field(default_factory=lambda: MAX_TRACES)
@@ -149,10 +152,11 @@ class Strings:
         source.traces.code += more
         source.imports = array("q", (module(path, one) for one in script_strings.imported(content)))
         if self.plain:
-            source.lines = len(
-                {line for line in scripts.lines(content) if scripts.is_telling(line)}
-            )
-        self._left -= len(source.traces.all) + len(self._exported)
+            telling = filter(scripts.is_telling, scripts.lines(content))
+            source.lines = array("q", set(map(hash, telling)))
+            self._common_lines = self._common_lines or Common()
+            self._common_lines.add(path, source.lines)
+        self._left -= len(source.traces.all) + len(source.lines) + len(self._exported)
         self.too_many = self._left < 0
         self._sources.append(source)
 
@@ -198,10 +202,16 @@ class Strings:
                 self._name(number, packages[number], signs, held)
             minified.add(source, tells=tells(traces, source.traces.code))
             if self.plain:
-                by_lines = MIN_LINES <= source.lines >= source.traces.code / BYTES_A_TRACE
+                lines = self._telling_lines(source)
+                by_lines = MIN_LINES <= lines >= source.traces.code / BYTES_A_TRACE
                 plain.add(source, tells=by_lines or tells(strings, source.traces.code))
         self._found.silent.update(minified.silent(len(packages)))
         self._found.silent_in_plain.update(plain.silent(len(packages)) if self.plain else ())
+
+    def _telling_lines(self, source: Source) -> int:
+        """How many that packages of few names have."""
+        common = self._common_lines
+        return sum(common is None or line not in common for line in source.lines)
 
     def _behind_entries(self) -> Set[int]:
         """What scripts import that others load: it may come without them."""

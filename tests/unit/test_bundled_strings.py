@@ -278,6 +278,18 @@ def test_names_of_npm_packages_are_not_all_that_a_bundle_holds(
     assert found.perhaps_in == (BUNDLE,)
 
 
+@pytest.mark.parametrize("count", [3, 4])
+def test_lines_of_many_packages_tell_of_none(tmp_path: Path, count: int) -> None:
+    """lodash and lodash.isfunction, .isequal, .merge and so on have the same."""
+    names = ("ms", "a", "b", "c")[:count]
+    files = {"srv/shop.js": MARK + LINES}
+    for name in names:
+        files |= package(LINES, name)
+    found = scanned(tmp_path, files, names)["ms"]
+    assert (BUNDLE in found.files) is (count == 3)
+    assert found.perhaps_in == (() if count == 3 else (BUNDLE,))
+
+
 def test_what_a_package_needs_is_perhaps_in_a_bundle_with_lines_of_it(tmp_path: Path) -> None:
     files = package(LINES) | package(SOURCE, "qs")
     files[f"{HOME}/ms/package.json"] = '{"dependencies": {"qs": "1"}}'
