@@ -372,13 +372,17 @@ class _Doubts:
         held, bundles = found.held.get(own, 0), self._compiled
         for number in numbers:
             bundles |= found.perhaps.get(number, 0)
-        for path in self._numbers.keys() & {*package.files, *package.perhaps_in}:
+        for path in self._numbers.keys() & set(package.files):
             held |= 1 << self._numbers[path]
-        bits = self._strings.along(bundles | held) & ~(held & ~bundles)
+        beside = sum(
+            1 << self._numbers[one] for one in self._numbers.keys() & set(package.perhaps_in)
+        )
+        bits = self._strings.along(bundles | held | beside)
         if not found.silent.isdisjoint(numbers):
             bits |= self._whole(self._strings.minified)
         if not found.silent_in_plain.isdisjoint(numbers):
             bits |= self._whole(self._strings.silencing(package))
+        bits &= ~held | bundles
         key = (bits, package.perhaps_in)
         if key not in self._places and self._room >= 0:
             named = places_of(self._image, self._strings.paths(bits))
