@@ -81,7 +81,8 @@ def _modules(
 ) -> tuple[list[bytes], list[str]]:
     found: list[bytes] = []
     missing: list[str] = []
-    for module in artifact.top_level:
+    # A list may begin with an empty line (matplotlib's): that would be all of site-packages.
+    for module in filter(None, artifact.top_level):
         files = [
             path
             for site in sites

@@ -48,6 +48,13 @@ def test_python_without_record_owns_what_top_level_names() -> None:
     assert found.unobservable is None
 
 
+def test_an_empty_line_among_the_modules_names_none() -> None:
+    site = SITE.encode()
+    place = image(site + b"/pkg/a.py", site + b"/other/b.py")
+    found = one(artifact("python", "x", top=("", "pkg")), place)
+    assert found.files == (site + b"/pkg/a.py",)
+
+
 @pytest.mark.parametrize("top", [(), ("pkg", "gone")])
 def test_python_with_modules_that_cannot_be_found_is_not_observable(top: tuple[str, ...]) -> None:
     found = one(artifact("python", "x", top=top), image(SITE.encode() + b"/pkg/a.py"))
