@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from itertools import groupby
 
 from vexstream.coverage import WorkloadCoverage, coverage, shortfall_of
-from vexstream.evidence import Evidence, FileUse, Use
+from vexstream.evidence import SCRIPT, Evidence, FileUse, Use
 from vexstream.evidence_summary import (
     EvidenceSummary,
     EvidenceTotals,
@@ -177,7 +177,7 @@ def _package(
         examples=tuple(
             FileEvidence(
                 path,
-                Use(use.use),
+                Use(use.use & ~SCRIPT),
                 use.first_seen_us,
                 positions(use.workloads),
                 use.last_seen_us,

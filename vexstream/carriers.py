@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence, Set
 from functools import cached_property
 
-from vexstream.evidence import Use
+from vexstream.evidence import SCRIPT, Use
 from vexstream.relocated import tails
 from vexstream.scan import Package
 from vexstream.scripts import SUFFIXES
@@ -66,7 +66,8 @@ class Carriers:
         return posixpath.basename(path) in self._names
 
     def may_be_script(self, path: bytes, use: int) -> bool:
-        """Nothing in its name says what it is, and it is not known (yet) to be a program: executed
-        like this, and not of the image, a file may be any of them as well."""
+        """Nothing in its name says what it is, and it is not known (yet) to be a program, or not
+        all that is executed by that path is one: executed like this, and not of the image, a file
+        may be any of them as well."""
         bare = use & _NOT_OF_IMAGE and use & _EXECUTED and not use & _MAPPED
-        return bool(bare) and b"." not in posixpath.basename(path)
+        return bool(bare or use & SCRIPT) and b"." not in posixpath.basename(path)

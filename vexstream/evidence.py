@@ -34,6 +34,15 @@ class Use(IntFlag):
     """The file comes from the container's upper layer, or from a volume, not from the image."""
 
 
+SCRIPT = 1 << 30
+"""Beside the bits of ``Use`` in what is held of a file, and never in a record: one access alone
+shows a file executed that is not mapped and not of the image. The bits of several accesses
+together hide that where another container runs a program of the same path. What an earlier release
+has written down lacks it; there the bits together say what they can."""
+_APART = int(Use.EXECUTED | Use.MAPPED | Use.REWRITTEN)
+_LIKE_A_SCRIPT = int(Use.EXECUTED | Use.REWRITTEN)
+
+
 class Access(NamedTuple):
     """One file and how it was used. ``path`` is absolute, symlink-free, not always UTF-8.
 
@@ -80,8 +89,8 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class FileUse:
-    """How, when and by whom a file was used. ``use`` is a set of bits of ``Use``; ``workloads`` are
-    sorted. Many files share one, so it never changes.
+    """How, when and by whom a file was used. ``use`` is a set of bits of ``Use``, and ``SCRIPT``;
+    ``workloads`` are sorted. Many files share one, so it never changes.
 
     ``last_hour`` is the last one, since the Unix epoch, in which a container was seen to take the
     file into use. That happens once per container: the file may be in use for as long as it runs.
@@ -181,6 +190,8 @@ class Evidence:
         new: list[Access] = []
         for access in batch.accesses:
             path, use = access[0], int(access[1])
+            if use & _APART == _LIKE_A_SCRIPT:
+                use |= SCRIPT
             known = files.get(path)
             if known is not None and (
                 known.use | use == known.use

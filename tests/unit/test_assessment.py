@@ -21,6 +21,8 @@ from vexstream.usage import FileIndex
 
 USED = package("used", b"/usr/bin/used", b"/usr/share/doc/used/README")
 IDLE = package("idle", b"/usr/bin/idle", b"/usr/share/doc/idle/README")
+SCRIPT = Use.EXECUTED | Use.REWRITTEN
+PROGRAM = SCRIPT | Use.MAPPED
 
 
 def assessed(
@@ -140,8 +142,8 @@ def test_so_do_they_where_another_file_of_that_name_is_a_packages() -> None:
         (b"/srv/other.js", Use.OPENED, False),
         (b"/data/moved.mjs", Use.OPENED | Use.REWRITTEN, True),
         (b"/data/cli", Use.OPENED | Use.REWRITTEN, True),
-        (b"/data/tool", Use.EXECUTED | Use.REWRITTEN, True),
-        (b"/data/tool", Use.EXECUTED | Use.MAPPED | Use.REWRITTEN, False),
+        (b"/data/tool", SCRIPT, True),
+        (b"/data/tool", PROGRAM, False),
         (b"/data/tool", Use.OPENED | Use.REWRITTEN, False),
         (b"/data/shop.json", Use.OPENED | Use.REWRITTEN, False),
     ],
@@ -156,6 +158,24 @@ def test_what_a_used_bundle_may_hold_is_open(path: bytes, use: Use, open_: bool)
         assert f"{path.decode()} may hold a copy of it and was used" in statement.verdict.text
     else:
         assert statement.verdict.status is Status.NOT_AFFECTED
+
+
+@given(st.permutations(range(4)))
+def test_no_program_of_another_container_hides_a_script_of_its_name(order: list[int]) -> None:
+    """In whatever order they are told of; the agent alone is known to be a program."""
+    told = [
+        batch(0, 10, [b"/data/tool", b"/data/agent"], use=PROGRAM),
+        batch(0, 10, [b"/data/tool"], use=SCRIPT, container="c2", workload=JOB),
+        batch(10, 20, [b"/data/tool"], use=PROGRAM, container="c2", workload=JOB),
+        batch(10, 20, [b"/data/agent"], use=Use.OPENED | Use.REWRITTEN),
+    ]
+    held = replace(IDLE, perhaps_in=(b"/srv/shop.js",))
+    scanned = scan([held, USED], [Finding("CVE-1", held.id)])
+    (statement,) = assessed(scanned, *(told[n] for n in order)).statements
+    assert statement.verdict.reason is Reason.UNOBSERVABLE
+    assert "/data/tool may hold a copy of it and was used" in statement.verdict.text
+    (statement,) = assessed(scanned, told[0], told[3]).statements
+    assert statement.verdict.status is Status.NOT_AFFECTED
 
 
 def test_a_package_that_was_used_is_affected_whatever_holds_it() -> None:

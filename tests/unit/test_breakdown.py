@@ -52,6 +52,14 @@ def test_workloads_packages_and_totals() -> None:
     assert (totals.containers, totals.nodes, totals.lost) == (2, 1, 4)
 
 
+def test_of_a_script_on_a_volume_it_says_what_records_of_accesses_say() -> None:
+    script = Use.EXECUTED | Use.REWRITTEN
+    _, lib = summary(
+        batch(0, 1, [b"/app/1.py"]), batch(0, 1, [b"/usr/lib/libx.so"], use=script)
+    ).packages
+    assert lib.examples[0].use == script
+
+
 def test_before_a_scan_there_are_files_and_no_packages() -> None:
     found = summary(batch(0, 1, [b"/a", b"/b"]), scanned=False)
     assert (found.scanned_at_us, found.packages) == (None, ())

@@ -62,7 +62,7 @@ def test_a_program_or_a_copy_of_a_package_is_no_bundle(path: bytes, use: Use, op
 
 
 def test_what_is_executed_is_a_script_until_it_is_known_to_be_a_program() -> None:
-    """Older collectors tell the one after the other, or never."""
+    """As an earlier release has written it down, which does not tell whose use is whose."""
     seen = used((b"/data/tool", SCRIPT), (b"/data/agent", SCRIPT))
     assert seen.doubts()["held"].path == b"/data/agent"
     seen.add([(b"/data/agent", FileUse(int(PROGRAM), 1, (WEB,)))])

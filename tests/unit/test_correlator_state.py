@@ -31,7 +31,7 @@ from tests.unit.factories import (
     scan,
 )
 from vexstream.correlation import Correlation, Policy, fingerprint
-from vexstream.evidence import Batch, FileUse
+from vexstream.evidence import SCRIPT, Batch, FileUse
 from vexstream.identity import Digest, Image, Workload
 from vexstream.nameless import Read
 from vexstream.rules import Rules
@@ -463,7 +463,7 @@ def test_what_was_used_stays_affected_over_scans_and_restarts(
         st.binary(min_size=1, max_size=9).map(lambda name: b"/" + name.replace(b"\0", b"\n")),
         st.builds(
             FileUse,
-            st.integers(1, 31),
+            st.integers(1, 31) | st.just(SCRIPT | 22),
             st.integers(0, 2**50),
             st.lists(st.sampled_from([WEB, JOB]), unique=True, min_size=1).map(
                 lambda found: tuple(sorted(found))

@@ -25,7 +25,7 @@ def batches(draw: st.DrawFn) -> Batch:
         draw(st.lists(st.sampled_from([b"/a", b"/b", b"/\xff\n"]), max_size=3)),
         container=draw(st.sampled_from(["c1", "c2"])),
         lost=draw(st.sampled_from([0, 0, 0, 3])),
-        use=draw(st.sampled_from([Use.OPENED, Use.MAPPED, Use.EXECUTED])),
+        use=draw(st.sampled_from([Use.OPENED, Use.MAPPED, Use.EXECUTED | Use.REWRITTEN])),
     )
 
 
