@@ -131,8 +131,7 @@ def _by_packages(
     found: set[bytes] = set()
     for artifact, files in zip(artifacts, owned, strict=True):
         found |= distributed_part(artifact, files, image)
-        own = _is_application(artifact) or is_installed_from_sources(artifact.type, files)
-        if artifact.type not in OS_TYPES and not own:
+        if artifact.type not in OS_TYPES and not _is_own(artifact, files, image):
             found |= files
     return found
 
@@ -171,7 +170,7 @@ def holders_of(
         *(
             distributed_part(artifact, files, image) if artifact.type in OS_TYPES else files
             for artifact, files in zip(artifacts, owned, strict=True)
-            if not _is_application(artifact) and artifact.type not in _FOUND_IN_PROGRAMS
+            if not _is_own(artifact, files, image) and artifact.type not in _FOUND_IN_PROGRAMS
         )
     )
     found: dict[str, dict[bytes, None]] = defaultdict(dict)
@@ -201,9 +200,11 @@ def held_by(
     ]
 
 
-def _is_application(artifact: Artifact) -> bool:
-    """An npm package that was not installed into node_modules."""
-    return artifact.type == "npm" and not any("/node_modules/" in p for p in artifact.locations)
+def _is_own(artifact: Artifact, files: Set[bytes], image: Image) -> bool:
+    """An npm package that was not installed into node_modules, or one installed from sources."""
+    return is_installed_from_sources(artifact.type, files, image) or (
+        artifact.type == "npm" and not any("/node_modules/" in p for p in artifact.locations)
+    )
 
 
 def _text(path: bytes) -> str:

@@ -27,7 +27,8 @@ _OF_NPM = (*scripts.SUFFIXES, NAME)
 WANTED = (*_OF_NPM, *_SOURCES)
 """How the files end that are read of packages."""
 _PLACE = re.compile(rb"/node_modules/((?:@[^/]+/)?[^/]+)/package\.json\Z")
-_HOMES = (b"/node_modules/", b"/nodejs/", b"/usr/share/javascript/")
+MODULES = b"/node_modules/"
+_HOMES = (MODULES, b"/nodejs/", b"/usr/share/javascript/")
 _PREFIX = re.compile(r"(?:libjs|node)-")
 _DOCUMENTATION = re.compile(rb"/usr/share/(?:doc|gtk-doc|help)/")
 """No program may need what lies there (Debian's policy, 12.3)."""
@@ -66,7 +67,7 @@ def own_scripts(
         for package in packages
         if package.type not in OS_TYPES
         and (package.type != "npm" or is_installed(package))
-        and not is_installed_from_sources(package.type, package.files)
+        and not is_installed_from_sources(package.type, package.files, image)
         for path in package.files
     }
     return {

@@ -79,6 +79,8 @@ class Image:
         self.php_unread = php_unread
         self.npm_homes: frozenset[bytes] = frozenset()
         """Canonical directories of the npm packages that have an artifact of their own."""
+        self.own_homes: frozenset[bytes] = frozenset()
+        """Those of the ones that were installed from sources (vexstream/own_modules.py)."""
 
     @cached_property
     def dpkg(self) -> DpkgDatabase:
@@ -106,7 +108,7 @@ class Image:
 
     @cached_property
     def scripts(self) -> Mapping[bytes, Mapping[bytes, tuple[int]]]:
-        """JavaScript outside of node_modules, in the same way."""
+        """JavaScript outside of node_modules or in ``own_homes``, in the same way."""
         return self._there(self._scripts)
 
     @cached_property

@@ -56,6 +56,8 @@ class Artifact:
     """Java: where in the archive it was found, as ``WEB-INF/lib/a.jar:org.acme:b``."""
     published: bool = False
     """Java: Maven has left its coordinates."""
+    private: bool = False
+    """npm: no client publishes it."""
     maker: str | None = None
     """Operating systems: by what ``vexstream/distribution.py`` tells who built it; "" when nobody
     says so, None when it is not known whether."""
@@ -125,6 +127,7 @@ def _artifact(record: Any) -> Artifact:
         source=_source(record, metadata),
         within=_word(metadata.get("virtualPath")).partition(":")[2],
         published=isinstance(metadata.get("pomProperties"), dict),
+        private=metadata.get("private") is True,
         maker=_maker(_text(record, "type"), metadata),
     )
     if not found.id:

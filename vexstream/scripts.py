@@ -44,7 +44,7 @@ _HELPER = re.compile(
 class Script:
     """Takes the content of a file in parts."""
 
-    def __init__(self, path: bytes, size: int) -> None:
+    def __init__(self, path: bytes) -> None:
         self.bundle = False
         """A bundler may have written it."""
         self.is_one = False
@@ -52,7 +52,7 @@ class Script:
         self._begun = False
         self._named = path.endswith(SUFFIXES)
         self._compiled = path.endswith(b".jsc")  # by bytenode: nothing in it can be told
-        self._size, self._long = size, 0
+        self._size = self._long = 0
         self._end = self._line = b""
 
     def feed(self, part: bytes) -> None:
@@ -60,7 +60,8 @@ class Script:
         if not self._begun:
             self._begun = True
             self.is_one = self._named or _INTERPRETED.match(part) is not None
-            self.bundle = self.is_one and (self._compiled or self._size >= BUNDLE_BYTES)
+            self.bundle = self.is_one and self._compiled
+        self._size += len(part)
         if self.is_one and not self._compiled:
             self.bundle = self.bundle or _BUNDLE.search(self._end + part) is not None
             self._end = part[-LONG_LINE_BYTES:]
@@ -76,7 +77,8 @@ class Script:
     def close(self) -> None:
         """The file ends here."""
         self._count(self._line)
-        self.bundle = self.bundle or self.is_minified()
+        large = self.is_one and self._size >= BUNDLE_BYTES
+        self.bundle = self.bundle or large or self.is_minified()
 
     def _count(self, line: bytes) -> None:
         if len(line) >= _MINIFIED_LINE_BYTES:

@@ -139,7 +139,7 @@ def _path(name: str) -> bytes:
 
 
 def _script(path: bytes, content: bytes) -> Script:
-    script = Script(path, len(content))
+    script = Script(path)
     script.feed(content)
     script.close()
     return script

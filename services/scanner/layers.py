@@ -25,6 +25,7 @@ from vexstream.assemblies import MAGIC as WINDOWS
 from vexstream.classes import ClassArchive
 from vexstream.headers import SUFFIX, Header
 from vexstream.imagefiles import Image, Native
+from vexstream.own_modules import RECORDS
 from vexstream.php_sources import Source
 from vexstream.plugnplay import NodeArchive
 from vexstream.recognition import Content
@@ -43,10 +44,11 @@ MAX_CONTENT_BYTES = 256 * 1024 * 1024
 
 _CONTENTS = re.compile(
     rb"/var/lib/dpkg/(?:info/[^/]+\.list|diversions)\Z|/.*/(?:site|dist)-packages/[^/]+\.pth\Z"
-    rb"|/(?:.*/)?[^/]+\.deps\.json\Z"
+    rb"|/(?:.*/)?[^/]+\.deps\.json\Z|" + RECORDS
 )
 """dpkg's own file lists (Syft reads the md5sums only, which a package need not have), the files by
-which a Python package may lie elsewhere, and .NET's lists of assemblies."""
+which a Python package may lie elsewhere, .NET's lists of assemblies, and where installers of npm
+packages note from where these are."""
 MIN_ALIKE_BYTES = 256
 """A file below this has no code of its own worth the name; many are alike by chance."""
 MAX_SPARSE_BYTES = 1 << 30
@@ -299,7 +301,7 @@ def _read(
         return entry
     kept: list[bytes] = []
     holder, content = Holder(path), Content(path)
-    script = None if _is_packaged(path) else Script(path, size)
+    script = None if _is_packaged(path) else Script(path)
     php = _php(path, unpacked)
     checksum = 0
     archive, node_archive = ClassArchive(), NodeArchive(budget.node_names)

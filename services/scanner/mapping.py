@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from services.scanner import assemblies, classes, linked, modules, scripts
+from services.scanner import assemblies, classes, linked, modules, own_modules, scripts
 from services.scanner.errors import SbomFailedError, TooLargeError
 from services.scanner.layers import Unpacked
 from vexstream import (
@@ -21,7 +21,7 @@ from vexstream import (
 )
 from vexstream.scan import Package, Scan
 
-EDITION = 12
+EDITION = 13
 """One more with every change by which a package may get more files, or a doubt: what an earlier one
 mapped may rule out what is in use, so such images are read again."""
 _EDITION = "file_mapping"
@@ -45,7 +45,7 @@ def packages(
         made = sbom.parse(document)
     except sbom.SbomError as error:
         raise SbomFailedError(str(error)) from error
-    image = unpacked.image()
+    image = own_modules.image(unpacked, made.artifacts, blobs, max_unpacked_bytes)
     try:
         mapped = ownership.assign(made.artifacts, image)
     except ownership.TooManyAlikeError as error:

@@ -33,7 +33,11 @@ def with_bundles(
     """
     owners = bundled_sources.owners(packages)
     own = bundled_sources.own_scripts(packages, image, distributed) if owners else {}
-    owners = {path: numbers for path, numbers in owners.items() if path not in own}
+    owners = {
+        path: numbers
+        for path, numbers in owners.items()
+        if path not in own or bundled_sources.MODULES in path  # which is a package's for others
+    }
     if not own or not owners:
         return packages
     reader = _Reader(own, image.bundles, _Scripts(image.root, owners), blobs, max_unpacked_bytes)

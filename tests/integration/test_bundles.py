@@ -1,5 +1,6 @@
 """Bundles that lie elsewhere than their packages, made by esbuild, webpack and Rollup."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -93,6 +94,33 @@ def test_a_bundle_in_ones_own_wheel_is_ones_own(syft: Path, tmp_path: Path) -> N
     site = ecosystems.venv(root, "venv", str(home / "wheel"))
     shutil.rmtree(home / "wheel")
     bundle = f"/{(site / 'stand/static/shop.js').relative_to(root)}".encode()
+    packages = {package.name: package for package in mapped.packages(root, work, syft)}
+    assert bundle in packages["stand"].files
+    assert bundle in packages["nanoid"].perhaps_in
+
+
+@pytest.mark.parametrize("how", ["archive", "folder", "private"])
+def test_a_bundle_in_ones_own_npm_package_is_ones_own(syft: Path, tmp_path: Path, how: str) -> None:
+    root, work = tmp_path / "root", tmp_path / "work"
+    root.mkdir()
+    work.mkdir()
+    home = ecosystems.npm(root, "build", {"nanoid": "5.0.4"})
+    manifest = {"name": "stand", "version": "1.0.0", "private": how == "private"}
+    ecosystems.write(home, {"src/shop.js": SCRIPT, "stand/package.json": json.dumps(manifest)})
+    ecosystems.run(["npm", "exec", "--yes", "esbuild@0.25.12", "--", "src/shop.js", "--bundle",
+                    "--platform=node", "--minify", "--outfile=stand/shop.js",
+                    "--log-level=error"], home)  # fmt: skip
+    ecosystems.run(["npm", "pack", "./stand", "--ignore-scripts"], home)
+    archive = str(home / "stand-1.0.0.tgz")
+    commands = {
+        "archive": [archive],
+        "folder": ["--install-links", "./stand"],
+        "private": ["--global", "--prefix", str(root / "usr/local"), archive],
+    }
+    ecosystems.run(["npm", "install", "--no-audit", "--no-fund", *commands[how]], home)
+    shutil.rmtree(home / "stand")
+    place = "usr/local/lib" if how == "private" else "build"
+    bundle = f"/{place}/node_modules/stand/shop.js".encode()
     packages = {package.name: package for package in mapped.packages(root, work, syft)}
     assert bundle in packages["stand"].files
     assert bundle in packages["nanoid"].perhaps_in

@@ -98,7 +98,7 @@ def _phrases(data: memoryview) -> None:
 def _streamed(data: memoryview) -> None:
     for step in (7, 4096) if len(data) < 100_000 else (4096,):
         readers = (Holder(b"/x"), Content(b"/x.o"), ClassArchive(), Header(),
-                   Script(b"/x.js", len(data)), NodeArchive(), Source())  # fmt: skip
+                   Script(b"/x.js"), NodeArchive(), Source())  # fmt: skip
         for at in range(0, len(data), step):
             for reader in readers:
                 reader.feed(bytes(data[at : at + step]))
