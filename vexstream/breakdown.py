@@ -10,6 +10,7 @@ from itertools import groupby
 
 from vexstream.coverage import WorkloadCoverage, coverage, shortfall_of
 from vexstream.evidence import SCRIPT, Evidence, FileUse, Use
+from vexstream.evidence_bounds import MOST, shortened
 from vexstream.evidence_summary import (
     EvidenceSummary,
     EvidenceTotals,
@@ -25,9 +26,6 @@ from vexstream.rules import Rules
 from vexstream.scan import Package, Scan
 from vexstream.usage import FileIndex
 
-MAX_EXAMPLES = 20
-MAX_PACKAGES = 5000
-MAX_NODES = 50
 MAX_POINTS = 120
 _MINUTE_US = 60_000_000
 
@@ -54,7 +52,7 @@ def summarise(
     packages = sorted(
         (p for p in (scan.packages if scan else ()) if p.id in owned), key=lambda p: (p.name, p.id)
     )
-    return EvidenceSummary(
+    summary = EvidenceSummary(
         image=image,
         scanned_at_us=scan.scanned_at_us if scan else None,
         totals=_totals(evidence, scan, unowned, len(packages), len(seen.workloads)),
@@ -64,10 +62,11 @@ def summarise(
         ),
         packages=tuple(
             _package(package, owned[package.id], index, position)
-            for package in packages[:MAX_PACKAGES]
+            for package in packages[: MOST.packages]
         ),
         growth=tuple(growth(use.first_seen_us for use in evidence.files.values())),
     )
+    return shortened(summary, MOST)
 
 
 def _used_by(uses: Iterable[FileUse]) -> Counter[Workload]:
@@ -145,7 +144,7 @@ def _workload(
         observed_until_us=min(until, covered.due_us),
         containers=len(containers),
         containers_seen_whole=sum(shortfall_of(c, rules) is None for c in containers),
-        nodes=tuple(nodes[:MAX_NODES]),
+        nodes=tuple(nodes[: MOST.nodes]),
         node_count=len(nodes),
         files=files,
         lost=sum(container.lost() for container in containers),
@@ -182,6 +181,6 @@ def _package(
                 positions(use.workloads),
                 use.last_seen_us,
             )
-            for path, use in sorted(files, key=order)[:MAX_EXAMPLES]
+            for path, use in sorted(files, key=order)[: MOST.examples]
         ),
     )

@@ -23,6 +23,8 @@ from services.correlator.tables import Receipts
 from vexstream.correlation import Correlation, Policy, Published, published
 from vexstream.decision_log import Decisions
 from vexstream.document import DocumentRecord, DocumentState
+from vexstream.evidence_bounds import LESS, shortened
+from vexstream.evidence_summary import EvidenceSummary
 from vexstream.identity import Digest
 from vexstream.status import Status
 
@@ -219,19 +221,28 @@ class Publisher:
         value = encode_evidence(summary)
         seal = hashlib.sha256(value).digest()
         if self._evidence_sent.get(correlation.digest) != seal:
-            try:
-                await self._send(Topic.IMAGE_EVIDENCE, correlation, value)
-            except MessageSizeTooLargeError:
-                log.error(
-                    "evidence not published: it does not fit a Kafka record",
-                    digest=correlation.digest,
-                    size=len(value),
-                )
+            await self._send_evidence(correlation, summary, value)
             self._evidence_sent[correlation.digest] = seal
         known = correlation.published
         if known is not None and known.evidence != basis:
             correlation.published = replace(known, evidence=basis)
             await self._note(correlation)
+
+    async def _send_evidence(
+        self, correlation: Correlation, summary: EvidenceSummary, value: bytes
+    ) -> None:
+        """Sends it with as much as the broker takes."""
+        for bounds in (*LESS, None):
+            try:
+                await self._send(Topic.IMAGE_EVIDENCE, correlation, value)
+                return
+            except MessageSizeTooLargeError:
+                about = {"digest": correlation.digest, "size": len(value)}
+            if bounds is None:
+                log.error("evidence not published: it does not fit a Kafka record", **about)
+                return
+            log.info("evidence shortened: it does not fit a Kafka record", **about)
+            value = encode_evidence(shortened(summary, bounds))
 
     async def _send(self, topic: Topic, correlation: Correlation, value: bytes) -> None:
         await self._sender.send_and_wait(

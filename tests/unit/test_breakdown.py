@@ -5,10 +5,12 @@ from hypothesis import strategies as st
 
 from schemas.evidence_summary import decode_evidence, encode_evidence
 from tests.unit.factories import CONFIG, JOB, PERIOD, SECOND, WEB, batch, package, scan
-from vexstream.breakdown import MAX_EXAMPLES, MAX_POINTS, growth
+from vexstream.breakdown import MAX_POINTS, growth
 from vexstream.correlation import Correlation, Policy
 from vexstream.evidence import Batch, Use
+from vexstream.evidence_bounds import LESS, MOST, shortened
 from vexstream.evidence_summary import EvidenceSummary, GrowthPoint
+from vexstream.identity import Workload
 from vexstream.rules import Rules
 from vexstream.scan import Finding
 
@@ -71,7 +73,7 @@ def test_examples_are_few_and_those_seen_first() -> None:
     (app,) = summary(*late).packages
     assert app.files_used == 40
     assert [example.path for example in app.examples] == [
-        f"/app/{n}.py".encode() for n in range(MAX_EXAMPLES)
+        f"/app/{n}.py".encode() for n in range(MOST.examples)
     ]
     assert (app.first_seen_us, app.last_new_us) == (0, 39 * SECOND)
     assert app.examples[1].last_seen_us == SECOND
@@ -80,6 +82,32 @@ def test_examples_are_few_and_those_seen_first() -> None:
 def test_heartbeats_within_a_minute_change_nothing_after_learning() -> None:
     learnt = [batch(0, 10, [b"/app/0.py"])]
     assert summary(*learnt) == summary(*learnt, batch(10, 11), batch(11, 12))
+
+
+def test_of_thousands_of_workloads_the_worst_are_listed_and_one_of_each_namespace() -> None:
+    """As of an image that CI runs, or one that a pod of each namespace has beside its own."""
+    path = b"/usr/lib/libx.so"
+    pods = [
+        batch(0, 10, [path], container=f"c{n}", lost=n % 1000 == 999,
+              workload=Workload(f"team-{n}" if n % 10 == 5 else "ci", f"pod-{n:04}", "build"))
+        for n in range(3000)
+    ]  # fmt: skip
+    found = summary(*pods)
+    assert (found.totals.workloads, len(found.workloads)) == (3000, MOST.workloads)
+    assert len(found.packages[0].workloads) == MOST.users
+    shown = [one.workload for one in found.workloads]
+    assert shown == sorted(shown)
+    assert len({one.namespace for one in shown}) == 301
+    for bounds in (MOST, *LESS):
+        short = shortened(found, bounds)
+        bad = [one.workload.name for one in short.workloads if one.state == "events_lost"]
+        assert bad == ["pod-0999", "pod-1999", "pod-2999"]
+        assert (short.totals, len(short.workloads)) == (found.totals, bounds.workloads)
+        (file,) = short.packages[0].examples
+        named = [short.workloads[at].workload for at in file.workloads]
+        assert 0 < len(named) <= bounds.users
+        assert set(named) <= {one.workload for one in pods}
+        assert decode_evidence(encode_evidence(short)) == short
 
 
 @given(st.lists(st.integers(0, 10**9), max_size=400))

@@ -5,8 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from aiokafka.errors import MessageSizeTooLargeError
 
 from schemas.documents import decode_document
+from schemas.evidence_summary import decode_evidence
 from schemas.scans import split_scan
 from services.correlator.publisher import Publisher
 from services.correlator.settings import CorrelatorSettings
@@ -15,7 +17,8 @@ from services.correlator.store import EntryGoneError
 from services.correlator.tables import Receipts
 from tests.unit.factories import batch, package, scan
 from vexstream.document import DocumentRecord
-from vexstream.identity import Digest, Image
+from vexstream.evidence_summary import EvidenceSummary
+from vexstream.identity import Digest, Image, Workload
 from vexstream.scan import Finding
 
 IMAGES = [Image(Digest(f"sha256:{n:064x}")) for n in range(1, 40)]
@@ -27,13 +30,19 @@ class Broker:
 
     def __init__(self) -> None:
         self.records: list[DocumentRecord] = []
+        self.evidence: list[EvidenceSummary] = []
+        self.limit = 2**20
         self.at: Any = lambda _: None
 
     async def send_and_wait(self, topic: str, key: bytes, value: bytes) -> None:
         self.at(len(self.records))
         await asyncio.sleep(0)
+        if len(value) > self.limit:
+            raise MessageSizeTooLargeError
         if topic.endswith("vex-document"):
             self.records.append(decode_document(value))
+        else:
+            self.evidence.append(decode_evidence(value))
 
 
 class Worker:
@@ -83,6 +92,38 @@ async def test_a_worker_that_gives_up_its_partitions_sends_nothing_more() -> Non
     assert {r.image.config_digest for r in worker.broker.records} == {
         image.config_digest for image in IMAGES
     }
+
+
+@pytest.mark.parametrize(("limit", "packages"), [(2**20, 3000), (2**18, 1000), (1000, None)])
+async def test_evidence_that_does_not_fit_a_record_is_shortened_and_holds_nothing_up(
+    limit: int, packages: int | None
+) -> None:
+    """Of a large application which thousands of pods of a CI run."""
+    worker = Worker()
+    worker.learn(IMAGES[0])
+    digest = IMAGES[0].config_digest
+    used = [package(f"p{n:04}", *(b"/s/%d/%d.js" % (n, m) for m in range(9))) for n in range(3000)]
+    scanned = replace(SCAN, scanned_at_us=1, packages=(*SCAN.packages, *used))
+    for chunk in split_scan(replace(scanned, image=IMAGES[0])):
+        worker.state.take_chunk(chunk)
+    paths = [path for one in used for path in one.files]
+    for n in range(4000):
+        pod = Workload("ci", f"pod-{n}", "app")
+        item = batch(0, 10, paths if n < 3 else (), image=IMAGES[0], container=f"{n}", workload=pod)
+        worker.state.observe(item, keep_heartbeat=True)
+    worker.broker.limit = limit
+    worker.publisher.changed(digest)
+    worker.publisher.evidence_changed(digest)
+    await worker.publisher.flush_evidence()
+    await worker.publisher.flush_evidence()
+    assert len(worker.broker.records) == 1
+    if packages is None:
+        assert not worker.broker.evidence
+        return
+    (told,) = worker.broker.evidence
+    assert (told.totals.workloads, told.totals.files) == (4001, len(paths))
+    assert (told.totals.packages_used, len(told.packages)) == (3000, packages)
+    assert len(told.workloads) >= 100
 
 
 async def test_an_entry_that_the_table_lost_ends_the_worker_and_rules_nothing_out() -> None:

@@ -116,6 +116,8 @@ function coverageCard(about, coverage) {
     h("dl", { class: "figures small" }, facts.map(([label, value]) => h("div", {}, h("dt", {}, label),
       h("dd", { class: label === "Events lost" && value ? "affected" : null }, typeof value === "number" ? number(value) : value)))),
     table("How each workload was observed", columns, h("tbody", {}, coverage.workloads.map(workloadRow))),
+    coverage.workloads.length < totals.workloads
+      ? h("p", { class: "sub" }, `${number(coverage.workloads.length)} of the workloads are listed, those that were covered least among them.`) : null,
     h("p", { class: "sub" }, "Observed from ", totals.first_observed_at ? time(totals.first_observed_at) : "–", " to ",
       totals.last_observed_at ? time(totals.last_observed_at) : "–",
       coverage.scanned_at ? [". Scanned ", time(coverage.scanned_at)] : null, "."));
