@@ -80,7 +80,7 @@ class Image:
         self.npm_homes: frozenset[bytes] = frozenset()
         """Canonical directories of the npm packages that have an artifact of their own."""
         self.own_homes: frozenset[bytes] = frozenset()
-        """Those of the ones that were installed from sources (vexstream/own_modules.py)."""
+        """Those of packages that were installed from sources (vexstream/own_modules.py)."""
 
     @cached_property
     def dpkg(self) -> DpkgDatabase:

@@ -23,7 +23,7 @@ from vexstream.scan import Package
 Programs = Mapping[bytes, Mapping[bytes, Native]]
 
 _DIRECT = b".dist-info/direct_url.json"
-_MANIFEST = b"/package.json"
+_MANIFESTS = {"npm": b"/package.json", "php-composer": b"/composer.json"}
 _LOCAL = re.compile(rb"/(?:usr/local|srv|home|root|app)/")
 
 
@@ -47,10 +47,11 @@ def distributed_part(artifact: Artifact, files: Iterable[bytes], image: Image) -
 
 
 def is_installed_from_sources(package_type: str, files: Iterable[bytes], image: Image) -> bool:
-    """Whether one of Python (PEP 610) or npm (vexstream/own_modules.py) came from a directory, a
-    repository or a file and not from an index: one's own, mostly."""
-    if package_type == "npm" and image.own_homes:
-        ends = (path.removesuffix(_MANIFEST) for path in files if path.endswith(_MANIFEST))
+    """Whether one of Python (PEP 610), npm or Composer (vexstream/own_modules.py) came from a
+    directory, a repository or a file and not from an index: one's own, mostly."""
+    manifest = _MANIFESTS.get(package_type)
+    if manifest and image.own_homes:
+        ends = (path.removesuffix(manifest) for path in files if path.endswith(manifest))
         return not image.own_homes.isdisjoint(ends)
     return package_type == "python" and any(path.endswith(_DIRECT) for path in files)
 

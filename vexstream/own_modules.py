@@ -1,4 +1,4 @@
-"""npm packages in ``node_modules`` that came from one's own sources and not from a registry.
+"""Packages of npm and Composer that came from one's own sources and not from an index.
 
 What is installed from an archive, a directory or a repository is one's own, mostly, and so are the
 bundles in it. It is told by what installers leave:
@@ -9,14 +9,15 @@ bundles in it. It is told by what installers leave:
 | Yarn 1 | the pattern in ``node_modules/.yarn-integrity`` has such a place after the name |
 | Yarn 2 and later | the locator in ``node_modules/.yarn-state.yml`` has |
 | pnpm | the directory in ``node_modules/.pnpm`` has such a place and not a version |
-| all | package.json has ``private``, which no client publishes |
+| all of them | package.json has ``private``, which no client publishes |
+| Composer | ``vendor/composer/installed.json`` names a directory, or a repository without the ``notification-url`` that Packagist gives |
 
 Registries have addresses of any form, so ``https:`` tells nothing in what npm notes.
-"""
+"""  # noqa: E501
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from vexstream.imagefiles import Image, spell_all
@@ -25,6 +26,7 @@ from vexstream.sbom import Artifact
 RECORDS = rb"/(?:.*/)?node_modules/\.(?:package-lock\.json|yarn-integrity|yarn-state\.yml)\Z"
 MAX_RECORD_BYTES = 16 << 20
 """Of a larger one nothing is taken; that of 10,000 packages has 5 MiB."""
+_INSTALLED = b"/composer/installed.json"
 _MODULES = b"/node_modules/"
 _PACKAGE = re.compile(rb".*/node_modules/(?:@[^/]+/)?[^/.@][^/]*\Z", re.DOTALL)
 """Not a directory within a package, of which many have a package.json with ``private``."""
@@ -39,7 +41,7 @@ _LOCATOR = re.compile(r'"@?[^@"]+@(?:virtual:[^#"]*#)?(?:file:|git|https?:|ssh:|
 _LOCATION = re.compile(r'\s+- "([^"]*)"')
 
 
-def homes(artifacts: Iterable[Artifact], image: Image) -> frozenset[bytes]:
+def homes(artifacts: Sequence[Artifact], image: Image) -> frozenset[bytes]:
     """The canonical directories of such packages."""
     found: set[bytes] = set()
     for record, content in image.contents.items():
@@ -52,10 +54,21 @@ def homes(artifacts: Iterable[Artifact], image: Image) -> frozenset[bytes]:
         if artifact.type == "npm":
             for manifest in spell_all(image, artifact.locations):
                 home, _, name = manifest.rpartition(b"/")
-                if name == b"package.json" and (artifact.private or _OF_PNPM.match(home)):
+                if name == b"package.json" and (artifact.unpublished or _OF_PNPM.match(home)):
                     found.add(home)
     real = filter(None, map(image.root.realpath, found))
-    return frozenset(home for home in real if _PACKAGE.match(home))
+    return frozenset(home for home in real if _PACKAGE.match(home)) | _composer(artifacts, image)
+
+
+def _composer(artifacts: Iterable[Artifact], image: Image) -> Set[bytes]:
+    found = {
+        place.removesuffix(_INSTALLED) + b"/" + artifact.name.encode("utf-8", "replace")
+        for artifact in artifacts
+        if artifact.type == "php-composer" and artifact.unpublished and artifact.name
+        for place in spell_all(image, artifact.locations)
+        if place.endswith(_INSTALLED)
+    }
+    return frozenset(filter(None, map(image.root.realpath, found)))
 
 
 def _npm(text: str) -> Iterator[str]:

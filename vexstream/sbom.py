@@ -56,8 +56,8 @@ class Artifact:
     """Java: where in the archive it was found, as ``WEB-INF/lib/a.jar:org.acme:b``."""
     published: bool = False
     """Java: Maven has left its coordinates."""
-    private: bool = False
-    """npm: no client publishes it."""
+    unpublished: bool = False
+    """npm: no client publishes it. Composer: from a directory or a repository and no index."""
     maker: str | None = None
     """Operating systems: by what ``vexstream/distribution.py`` tells who built it; "" when nobody
     says so, None when it is not known whether."""
@@ -127,12 +127,22 @@ def _artifact(record: Any) -> Artifact:
         source=_source(record, metadata),
         within=_word(metadata.get("virtualPath")).partition(":")[2],
         published=isinstance(metadata.get("pomProperties"), dict),
-        private=metadata.get("private") is True,
+        unpublished=_is_unpublished(_text(record, "type"), metadata),
         maker=_maker(_text(record, "type"), metadata),
     )
     if not found.id:
         raise SbomError(f"an artifact of the SBOM has no id: {found.name!r}")
     return found
+
+
+def _is_unpublished(kind: str, metadata: Mapping[str, Any]) -> bool:
+    if kind == "php-composer":
+        source, archive = (metadata.get(name) for name in ("source", "dist"))
+        if isinstance(archive, dict) and archive.get("type") == "path":
+            return True
+        from_sources = isinstance(source, dict) and bool(source.get("type"))
+        return from_sources and not metadata.get("notification-url")  # as indexes give
+    return kind == "npm" and metadata.get("private") is True
 
 
 def _maker(kind: str, metadata: Mapping[str, Any]) -> str | None:

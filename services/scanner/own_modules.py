@@ -5,7 +5,7 @@ Which are one's own is known when all layers were read; so those with such scrip
 
 import posixpath
 from collections import defaultdict
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 from services.scanner import layers
@@ -15,10 +15,12 @@ from vexstream.rootfs import RootFs
 from vexstream.sbom import Artifact
 from vexstream.scripts import Script
 
+_MODULES = b"/node_modules/"
+
 
 def image(
     unpacked: layers.Unpacked,
-    artifacts: Iterable[Artifact],
+    artifacts: Sequence[Artifact],
     blobs: Sequence[Path],
     max_unpacked_bytes: int,
 ) -> Image:
@@ -28,10 +30,8 @@ def image(
     """
     made = unpacked.image()
     homes = own_modules.homes(artifacts, made)
-    if not homes:
-        return made
-    wanted = _Wanted(unpacked, homes)
-    for number, blob in enumerate(blobs):
+    wanted = _Wanted(unpacked, {home for home in homes if _MODULES in home})
+    for number, blob in enumerate(blobs if wanted else ()):
         for path, parts in layers.contents(blob, wanted, max_unpacked_bytes):
             real = wanted.real(path)
             script = Script(real[0])
@@ -62,9 +62,12 @@ class _Wanted:
         self._real: dict[bytes, list[bytes]] = defaultdict(list)
         for home in homes:
             for path in unpacked.root.files_under(home, homes):
-                if b"/node_modules/" not in path[len(home) :]:
+                if _MODULES not in path[len(home) :]:
                     self._real[unpacked.sources.get(path, path)].append(path)
         self._names = {posixpath.basename(path) for path in self._real}
+
+    def __bool__(self) -> bool:
+        return bool(self._names)
 
     def __contains__(self, path: object) -> bool:
         return isinstance(path, bytes) and bool(self.real(path))

@@ -528,8 +528,21 @@ def test_what_no_client_publishes_is_ones_own(tmp_path: Path, place: str, *, own
     }
     shop = artifact("npm", "shop", at=(f"/{HOME}/{place}/package.json",))
     other = artifact("npm", "other", at=(f"/{HOME}/{place}/node_modules/other/package.json",))
-    found = scanned(tmp_path, files, ("ms",), replace(shop, private=True), other)
+    found = scanned(tmp_path, files, ("ms",), replace(shop, unpublished=True), other)
     assert found["ms"].perhaps_in == ((f"/{HOME}/{place}/shop.js".encode(),) if own else ())
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_bundle_in_a_composer_package_from_sources_counts(tmp_path: Path, *, own: bool) -> None:
+    place = "srv/vendor/a/shop"
+    files = {
+        **package("f()"),
+        f"{place}/composer.json": "{}",
+        f"{place}/js/shop.js": f"let {LONG}",
+    }
+    shop = artifact("php-composer", "a/shop", at=("/srv/vendor/composer/installed.json",))
+    found = scanned(tmp_path, files, ("ms",), replace(shop, unpublished=own))
+    assert found["ms"].perhaps_in == ((f"/{place}/js/shop.js".encode(),) if own else ())
 
 
 def test_a_package_from_a_repository_is_still_looked_for_in_bundles(tmp_path: Path) -> None:

@@ -73,6 +73,23 @@ def test_who_built_a_package_of_the_system() -> None:
     assert not parse(document(artifacts[1], distro=distro)).artifacts[0].foreign
 
 
+@pytest.mark.parametrize(
+    ("kind", "metadata", "unpublished"),
+    [
+        ("npm", {"private": True}, True),
+        ("npm", {"private": "true"}, False),
+        ("php-composer", {"dist": {"type": "path"}, "source": {"type": ""}}, True),
+        ("php-composer", {"source": {"type": "git"}, "dist": {"type": "zip"}}, True),
+        ("php-composer", {"source": {"type": "git"}, "notification-url": "https://x.org"}, False),
+        ("php-composer", {"source": "git", "dist": ["path"]}, False),
+        ("deb", {"source": {"type": "git"}, "private": True}, False),
+    ],
+)
+def test_what_came_from_no_index(kind: str, metadata: Any, *, unpublished: bool) -> None:
+    [found] = parse(document({"id": "a", "type": kind, "metadata": metadata})).artifacts
+    assert found.unpublished is unpublished
+
+
 def test_an_image_without_packages() -> None:
     assert parse(document(distro={}, artifacts=None)).artifacts == ()
 
