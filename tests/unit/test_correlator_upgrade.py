@@ -3,15 +3,19 @@ them, as one before it did, and as a newer one may."""
 
 import base64
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from services.correlator.store import container_bytes, published_of, restore_container, unpack_files
-from vexstream.correlation import Correlation, Published
-from vexstream.evidence import FileUse
+from tests.unit.factories import CONFIG, PERIOD, WEB, batch, package, scan
+from vexstream.correlation import Correlation, Policy, Published
+from vexstream.evidence import FileUse, Use
 from vexstream.identity import Digest, Image, Workload
 from vexstream.observation import Container, Place
+from vexstream.rules import Rules
+from vexstream.scan import Finding
 
 _DIGEST = Digest("sha256:" + "a" * 64)
 _WORKLOAD = Workload("shop", "cart", "web")
@@ -42,6 +46,24 @@ def test_files_of_the_first_release_are_read() -> None:
         b"/bin/used": FileUse(3, 7, (_WORKLOAD,)),
         b"/bin/idle\xff": FileUse(1, 9, (_WORKLOAD,)),
     }
+
+
+def test_a_script_that_an_earlier_release_held_for_a_program_shows_when_it_runs_anew() -> None:
+    """Of what that has written down the bits alone are known: of all containers together."""
+    tool, script = b"/data/tool", Use.EXECUTED | Use.REWRITTEN
+    held = replace(package("held", b"/usr/bin/held"), perhaps_in=(b"/srv/shop.js",))
+    correlation = Correlation(CONFIG)
+    correlation.accept(scan([held], [Finding("CVE-1", "held")]))
+    correlation.observe(batch(0, 10))
+    assert correlation.evidence is not None
+    correlation.evidence.restore(tool, FileUse(int(script | Use.MAPPED), 0, (WEB,)))
+    before = correlation.due(Policy(Rules(PERIOD)))
+    assert before is not None
+    assert before.counts["not_affected"] == 1
+    assert correlation.observe(batch(0, 10, [tool], use=script)).accesses, "to be written down"
+    after = correlation.due(Policy(Rules(PERIOD)))
+    assert after is not None
+    assert after.counts["under_investigation"] == 1
 
 
 @pytest.mark.parametrize("newer", [{}, {"of_a_newer_release": 1}])

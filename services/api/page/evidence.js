@@ -36,7 +36,7 @@ function usedFiles(used) {
     h("td", {}, file.workloads.join(", "))));
   return h("div", {},
     h("h3", {}, `${plural(used.files_used, "file")} of ${number(used.files_observable)} used`),
-    h("p", { class: "sub" }, "First ", time(used.first_seen_at), ", the newest ", time(used.last_new_at), `, by ${used.workloads.join(", ")}.`),
+    h("p", { class: "sub" }, "First ", time(used.first_seen_at), ", the newest ", time(used.last_new_at), `, by ${used.workloads.join(", ") || "workloads that are not listed"}.`),
     h("table", { class: "files" },
       h("caption", { class: "hidden" }, "Files that were used"),
       h("thead", {}, h("tr", {}, ["File", "How", "First seen", "Last seen", "Workloads"].map((text) => h("th", { scope: "col" }, text)))),
