@@ -27,8 +27,7 @@ _OF_NPM = (*scripts.SUFFIXES, NAME)
 WANTED = (*_OF_NPM, *_SOURCES)
 """How the files end that are read of packages."""
 _PLACE = re.compile(rb"/node_modules/((?:@[^/]+/)?[^/]+)/package\.json\Z")
-MODULES = b"/node_modules/"
-_HOMES = (MODULES, b"/nodejs/", b"/usr/share/javascript/")
+_HOMES = (b"/node_modules/", b"/nodejs/", b"/usr/share/javascript/")
 _PREFIX = re.compile(r"(?:libjs|node)-")
 _DOCUMENTATION = re.compile(rb"/usr/share/(?:doc|gtk-doc|help)/")
 """No program may need what lies there (Debian's policy, 12.3)."""
@@ -74,6 +73,17 @@ def own_scripts(
         path: place
         for path, place in image.scripts.items()
         if path not in owned and path not in distributed
+    }
+
+
+def from_sources(packages: Iterable[Package], image: Image) -> Set[bytes]:
+    """What came with packages that were installed from sources: one's own scripts, which may be
+    another's as well and be put into a bundle like any (``pip install wheels/*.whl``)."""
+    return {
+        path
+        for package in packages
+        if is_installed_from_sources(package.type, package.files, image)
+        for path in package.files
     }
 
 

@@ -33,10 +33,9 @@ def with_bundles(
     """
     owners = bundled_sources.owners(packages)
     own = bundled_sources.own_scripts(packages, image, distributed) if owners else {}
+    brought = bundled_sources.from_sources(packages, image)
     owners = {
-        path: numbers
-        for path, numbers in owners.items()
-        if path not in own or bundled_sources.MODULES in path  # which is a package's for others
+        path: numbers for path, numbers in owners.items() if path not in own or path in brought
     }
     if not own or not owners:
         return packages

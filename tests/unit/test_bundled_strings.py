@@ -551,6 +551,17 @@ def test_a_package_from_a_repository_is_still_looked_for_in_bundles(tmp_path: Pa
     assert BUNDLE in scanned(tmp_path, files)["ms"].files
 
 
+def test_a_wheel_from_a_file_is_still_looked_for_in_bundles(tmp_path: Path) -> None:
+    """As ``pip install wheels/*.whl`` installs what others made. It is in its own script."""
+    names = ("ms/static/ms.js", "ms-1.dist-info/direct_url.json")
+    files = {f"{SITE[1:]}/{name}": SOURCE for name in names}
+    wheel = artifact("python", "ms", files=names)
+    alone = scanned(tmp_path, files, (), wheel)["ms"]
+    assert (len(alone.files), alone.perhaps_in) == (2, ())
+    files["srv/shop.js"] = f"let {LONG};{SOURCE}"
+    assert BUNDLE in scanned(tmp_path, files, (), wheel)["ms"].files
+
+
 def test_a_bundle_of_another_package_counts_not(tmp_path: Path) -> None:
     files = {**package("f()"), "usr/share/shop.js": f"let {LONG}"}
     found = scanned(tmp_path, files, ("ms",), deb("shop", "/usr/share/shop.js"))
