@@ -23,6 +23,8 @@ from vexstream.scan import Package
 Programs = Mapping[bytes, Mapping[bytes, Native]]
 
 _DIRECT = b".dist-info/direct_url.json"
+_EGG = b".egg/"
+"""What ``setup.py install`` makes."""
 _MANIFESTS = {"npm": b"/package.json", "php-composer": b"/composer.json"}
 _LOCAL = re.compile(rb"/(?:usr/local|srv|home|root|app)/")
 
@@ -53,7 +55,9 @@ def is_installed_from_sources(package_type: str, files: Iterable[bytes], image: 
     if manifest and image.own_homes:
         ends = (path.removesuffix(manifest) for path in files if path.endswith(manifest))
         return not image.own_homes.isdisjoint(ends)
-    return package_type == "python" and any(path.endswith(_DIRECT) for path in files)
+    return package_type == "python" and any(
+        path.endswith(_DIRECT) or _EGG in path for path in files
+    )
 
 
 def own_programs(image: Image, distributed: Set[bytes]) -> Programs:

@@ -551,6 +551,19 @@ def test_a_package_from_a_repository_is_still_looked_for_in_bundles(tmp_path: Pa
     assert BUNDLE in scanned(tmp_path, files)["ms"].files
 
 
+def test_a_bundle_in_an_egg_counts(tmp_path: Path) -> None:
+    """No index has had eggs for years: ``setup.py install`` makes them."""
+    egg = f"{SITE}/shop-1-py3.11.egg"
+    names = ("shop/static/shop.js", "EGG-INFO/PKG-INFO", "EGG-INFO/top_level.txt")
+    files = {**package("f()"), **{f"{egg[1:]}/{name}": f"let {LONG}" for name in names}}
+    at = (f"{egg}/EGG-INFO/PKG-INFO", f"{egg}/EGG-INFO/top_level.txt")
+    shop = replace(artifact("python", "shop", at=at, top=("shop",)), site_packages=egg)
+    bundle = f"{egg}/shop/static/shop.js".encode()
+    found = scanned(tmp_path, files, ("ms",), shop)
+    assert bundle in found["shop"].files
+    assert found["ms"].perhaps_in == (bundle,)
+
+
 def test_a_wheel_from_a_file_is_still_looked_for_in_bundles(tmp_path: Path) -> None:
     """As ``pip install wheels/*.whl`` installs what others made. It is in its own script."""
     names = ("ms/static/ms.js", "ms-1.dist-info/direct_url.json")
