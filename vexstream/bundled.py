@@ -163,7 +163,7 @@ def holders_of(
     artifacts: Sequence[Artifact], owned: Sequence[Set[bytes]], image: Image
 ) -> Mapping[str, list[bytes]]:
     """Package type -> the programs that may hold such packages and belong to no other package but
-    one that was made at home (vexstream/own.py)."""
+    one that was made at home or installed from sources (vexstream/own.py)."""
     if not image.holders:
         return {}
     others: set[bytes] = set().union(

@@ -264,6 +264,26 @@ def test_a_program_that_may_hold_packages_of_the_operating_system_too() -> None:
     assert found["bash"] == (b"/usr/bin/bash",)
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_a_program_in_a_package_of_ones_own_may_hold_others(*, own: bool) -> None:
+    """As ``pip install .`` or ``npm install ./app.tgz`` put it there."""
+    record = "direct_url.json" if own else "RECORD"
+    names = ("shop/run.pyz", f"shop-1.dist-info/{record}")
+    program, home = f"{SITE}/shop/run.pyz".encode(), b"/srv/node_modules/shop"
+    place = image(program, f"{SITE}/{names[1]}".encode(), f"{SITE}/six.py".encode(),
+                  home + b"/package.json", home + b"/run", b"/srv/node_modules/ms/package.json",
+                  holders={program: "python", home + b"/run": "npm"})  # fmt: skip
+    place.own_homes = frozenset([home] if own else [])
+    six, _, ms, _ = assign(
+        [artifact("python", "six", files=["six.py"], at=[f"{SITE}/six.dist-info/METADATA"]),
+         artifact("python", "shop", files=names, at=[f"{SITE}/shop-1.dist-info/METADATA"]),
+         artifact("npm", "ms", at=["/srv/node_modules/ms/package.json"]),
+         artifact("npm", "shop", at=[f"{home.decode()}/package.json"])],
+        place,
+    )  # fmt: skip
+    assert (program in six.files, home + b"/run" in ms.files) == (own, own)
+
+
 def test_bytecode_in_a_tree_of_its_own_or_beside_a_link_belongs_to_its_source() -> None:
     elpa = b"usr/share/emacs/site-lisp/elpa"
     place = image(b"srv/vendor/d/node.module", b"var/cache/1a/srv/vendor/d/node.module.bin",
