@@ -315,9 +315,9 @@ class BccSource:
             return False
         try:
             words = (self._proc / str(pid) / "cmdline").read_bytes()[:_ARGUMENTS].split(b"\0")[:-1]
-        except OSError:
+            return any(view.volume_file(pid, word) for word in told_to_run(words))
+        except (OSError, NotResolvedError):
             return False
-        return any(view.volume_file(pid, word) for word in told_to_run(words))
 
     def _interprets(self, pid: int) -> bool:
         """By its program or the name under which that was started; also when it is not known any
