@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from vexstream.dpkg import DpkgDatabase, database
+from vexstream.npm_places import Places
 from vexstream.recognition import Content, Form, Mark
 from vexstream.rootfs import RootFs
 
@@ -52,6 +53,7 @@ class Image:
         assemblies: Mapping[bytes, int] | None = None,
         node_archives: Mapping[bytes, Set[bytes] | None] | None = None,
         php: Mapping[bytes, bytes] | None = None,
+        npm_places: Mapping[bytes, Places] | None = None,
         *,
         php_unread: bool = False,
     ) -> None:
@@ -63,7 +65,8 @@ class Image:
         path by which the layer has the content, where that is another one of the file's names.
         ``headers`` are those of C that define code; ``node_archives`` have the npm packages in
         them (None: too many), ``php`` lines of its sources (vexstream/php_sources.py), or of some
-        of them where ``php_unread``."""
+        of them where ``php_unread``; ``npm_places`` what each package.json tells of where packages
+        came from."""
         self.root = root
         self.contents = contents or {}
         self.bundles = bundles or {}
@@ -77,6 +80,7 @@ class Image:
         self.node_archives = node_archives or {}
         self.php = php or {}
         self.php_unread = php_unread
+        self.npm_places = npm_places or {}
         self.npm_homes: frozenset[bytes] = frozenset()
         """Canonical directories of the npm packages that have an artifact of their own."""
         self.own_homes: frozenset[bytes] = frozenset()

@@ -5,14 +5,18 @@ bundles in it. It is told by what installers leave:
 
 | who | what |
 |---|---|
-| npm | ``resolved`` in ``node_modules/.package-lock.json`` begins with ``file:`` or ``git`` |
+| npm | ``resolved`` in ``node_modules/.package-lock.json`` is no address of a registry's form |
+| npm up to 6 | ``_requested`` in its package.json (vexstream/npm_places.py) |
 | Yarn 1 | the pattern in ``node_modules/.yarn-integrity`` has such a place after the name |
-| Yarn 2 and later | the locator in ``node_modules/.yarn-state.yml`` has |
-| pnpm | the directory in ``node_modules/.pnpm`` has such a place and not a version |
+| Yarn 2 and later | the locator in ``node_modules/.yarn-state.yml`` has, or the directory in ``.store`` |
+| pnpm, Bun | the directory in ``node_modules/.pnpm`` or ``.bun`` has such a place and not a version |
+| pnpm without such | ``hoistedLocations`` in ``node_modules/.modules.yaml`` has |
+| Bun | ``.bun-tag`` in its directory, but for what was a directory |
+| all of them | whoever needs it names such a place in its package.json: then all packages of that name |
 | all of them | package.json has ``private``, which no client publishes |
 | Composer | ``vendor/composer/installed.json`` names a directory, or a repository without the ``notification-url`` that Packagist gives |
 
-Registries have addresses of any form, so ``https:`` tells nothing in what npm notes.
+One too many is compared with packages for nothing; one too few may hold what passes for unused.
 """  # noqa: E501
 
 import json
@@ -21,43 +25,82 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from vexstream.imagefiles import Image, spell_all
+from vexstream.npm_places import NAME, is_elsewhere
 from vexstream.sbom import Artifact
 
-RECORDS = rb"/(?:.*/)?node_modules/\.(?:package-lock\.json|yarn-integrity|yarn-state\.yml)\Z"
+RECORDS = (
+    rb"/(?:.*/)?node_modules/"
+    rb"\.(?:package-lock\.json|yarn-integrity|yarn-state\.yml|modules\.yaml)\Z"
+)
 MAX_RECORD_BYTES = 16 << 20
 """Of a larger one nothing is taken; that of 10,000 packages has 5 MiB."""
 _INSTALLED = b"/composer/installed.json"
 _MODULES = b"/node_modules/"
-_PACKAGE = re.compile(rb".*/node_modules/(?:@[^/]+/)?[^/.@][^/]*\Z", re.DOTALL)
+_TAG = b"/.bun-tag"
+_INTEGRITY = b".yarn-integrity"
+_STORED = rb"/node_modules/\.store/[^/]+"
+_PACKAGE = re.compile(
+    rb".*(?:/node_modules/(?:@[^/]+/)?[^/.@][^/]*|" + _STORED + rb"/package)\Z", re.DOTALL
+)
 """Not a directory within a package, of which many have a package.json with ``private``."""
-_OF_PNPM = re.compile(
-    rb".*/node_modules/\.pnpm/(?:(?:@[^/@+]+\+)?[^/@+]+@(?:file\+|git|https?\+)|file\+"
-    rb"|(?:github\.com|gitlab\.com|bitbucket\.org)\+)[^/]*/node_modules/(?:@[^/]+/)?[^/]+\Z",
+_IN_STORE = re.compile(
+    rb".*/(?:(?:@[^/@+]+\+)?[^/@+]+@(?:file\+|git|https?\+)|file\+"
+    rb"|(?:github\.com|gitlab\.com|bitbucket\.org)\+)[^/]*/node_modules/(?:@[^/]+/)?[^/]+\Z"
+    rb"|.*" + _STORED + rb"-(?:file|git|https?|ssh|exec)-[0-9a-f]+/package\Z",
     re.DOTALL,
 )
-_SOURCE = re.compile(r"file:|git")
-_PATTERN = re.compile(r"(@?[^@/]+(?:/[^@/]+)?)@(?:file:|git|https?:|ssh:|[^@/:]+/[^@/:]+\Z)")
+_SOURCE = re.compile(r"file:|git|(?:https?:|ssh:)(?!.*/-/|//npm\.(?:pkg\.github\.com|jsr\.io)/)")
+"""What registries serve has ``/-/`` in its address, but for GitHub's and JSR's."""
 _LOCATOR = re.compile(r'"@?[^@"]+@(?:virtual:[^#"]*#)?(?:file:|git|https?:|ssh:|exec:)')
 _LOCATION = re.compile(r'\s+- "([^"]*)"')
+_KEY = re.compile(r"  (?:\? )?([^\s-].*?):?\s*\Z")
+_PLACE = re.compile(r"\s+(?::\s+)?- (.*?)\s*\Z")
+_VERSION = re.compile(r"/?(?:@[^/]+/)?[^/@]+[@/]\d+\.")
 
 
 def homes(artifacts: Sequence[Artifact], image: Image) -> frozenset[bytes]:
     """The canonical directories of such packages."""
     found: set[bytes] = set()
-    for record, content in image.contents.items():
-        top, within, name = record.rpartition(_MODULES)
-        if within and len(content) <= MAX_RECORD_BYTES and name in _READERS:
-            text = content.decode("utf-8", "replace")
-            found.update(top + b"/" + place.encode("utf-8", "replace")
-                         for place in _READERS[name](text))  # fmt: skip
+    names: set[bytes] = set()
+    for record, text in _records(image):
+        top, _, kind = record.rpartition(_MODULES)
+        if kind == _INTEGRITY:
+            names.update(_utf8(name) for name in _yarn_1(text))
+        else:
+            found.update(top + b"/" + _utf8(place) for place in _READERS[kind](text))
+    for manifest, places in image.npm_places.items():
+        names.update(places.elsewhere)
+        if places.own:
+            found.add(manifest.removesuffix(NAME))
     for artifact in artifacts:
         if artifact.type == "npm":
+            named = _utf8(artifact.name) in names
             for manifest in spell_all(image, artifact.locations):
-                home, _, name = manifest.rpartition(b"/")
-                if name == b"package.json" and (artifact.unpublished or _OF_PNPM.match(home)):
+                home = manifest.removesuffix(NAME)
+                if home != manifest and (artifact.unpublished or named):
                     found.add(home)
+    found.update(_marked(image, names))
     real = filter(None, map(image.root.realpath, found))
     return frozenset(home for home in real if _PACKAGE.match(home)) | _composer(artifacts, image)
+
+
+def _records(image: Image) -> Iterator[tuple[bytes, str]]:
+    for record, content in image.contents.items():
+        kind = record.rpartition(_MODULES)[2]
+        if len(content) <= MAX_RECORD_BYTES and (kind in _READERS or kind == _INTEGRITY):
+            yield record, content.decode("utf-8", "replace")
+
+
+def _marked(image: Image, names: Set[bytes]) -> Iterator[bytes]:
+    """Directories that tell by themselves, or are called like this: also of packages without a
+    version, of which Syft says nothing."""
+    for path in image.root.files_under(b"/"):
+        if path.endswith(_TAG):
+            yield path.removesuffix(_TAG)
+        elif path.endswith(NAME):
+            home = path.removesuffix(NAME)
+            if home.rpartition(_MODULES)[2] in names or _IN_STORE.match(home):
+                yield home
 
 
 def _composer(artifacts: Iterable[Artifact], image: Image) -> Set[bytes]:
@@ -79,10 +122,11 @@ def _npm(text: str) -> Iterator[str]:
 
 
 def _yarn_1(text: str) -> Iterator[str]:
-    """Only of packages at the top: where others lie is not noted."""
+    """Names alone: where packages lie is not noted, unless it is at the top."""
     for pattern in _mapping(text, "lockfileEntries"):
-        if match := _PATTERN.match(pattern):
-            yield f"node_modules/{match[1]}"
+        name, at, place = pattern[1:].partition("@")
+        if at and is_elsewhere(place):
+            yield pattern[:1] + name
 
 
 def _yarn(text: str) -> Iterator[str]:
@@ -94,6 +138,21 @@ def _yarn(text: str) -> Iterator[str]:
             yield match[1]
 
 
+def _pnpm(text: str) -> Iterator[str]:
+    """Written as JSON since pnpm 10, as YAML before."""
+    for key, locations in _mapping(text, "hoistedLocations").items():
+        if not _VERSION.match(key) and isinstance(locations, list):
+            yield from (place for place in locations if isinstance(place, str))
+    within = own = False
+    for line in text.splitlines():
+        if not line.startswith(" "):
+            within = line.startswith("hoistedLocations:")
+        elif match := _KEY.match(line):
+            own = within and not _VERSION.match(match[1].strip("'\""))
+        elif own and (match := _PLACE.match(line)):
+            yield match[1].strip("'\"")
+
+
 def _mapping(text: str, key: str) -> Mapping[str, Any]:
     try:
         document = json.loads(text)
@@ -103,4 +162,8 @@ def _mapping(text: str, key: str) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-_READERS = {b".package-lock.json": _npm, b".yarn-integrity": _yarn_1, b".yarn-state.yml": _yarn}
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "replace")
+
+
+_READERS = {b".package-lock.json": _npm, b".yarn-state.yml": _yarn, b".modules.yaml": _pnpm}

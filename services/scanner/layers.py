@@ -20,11 +20,12 @@ import zstandard
 
 from services.scanner.errors import SbomFailedError, TooLargeError
 from services.scanner.holders import Holder
-from vexstream import php_sources, plugnplay
+from vexstream import npm_places, php_sources, plugnplay
 from vexstream.assemblies import MAGIC as WINDOWS
 from vexstream.classes import ClassArchive
 from vexstream.headers import SUFFIX, Header
 from vexstream.imagefiles import Image, Native
+from vexstream.npm_places import Places
 from vexstream.own_modules import RECORDS
 from vexstream.php_sources import Source
 from vexstream.plugnplay import NodeArchive
@@ -92,6 +93,8 @@ class Unpacked:
     """Sources of PHP: some of their lines (vexstream/php_sources.py)."""
     php_unread: bool = False
     """There were more of them than are kept, and perhaps are in the merged tree."""
+    npm_places: dict[bytes, Places] = field(default_factory=dict)
+    """What each package.json tells of where packages came from."""
     sources: dict[bytes, bytes] = field(default_factory=dict)
     """Of hard links: the name by which the layer has the content."""
 
@@ -118,13 +121,13 @@ class Unpacked:
     def _told(self) -> tuple[dict[bytes, Any], ...]:
         """What contents tell of single files."""
         return (self.bundles, self.scripts, self.holders, self.class_archives, self.assemblies,
-                self.node_archives, self.php)  # fmt: skip
+                self.node_archives, self.php, self.npm_places)  # fmt: skip
 
     def image(self) -> Image:
         """What packages are mapped to."""
         return Image(self.root, self.contents, self.bundles, self.holders, self.natives,
                      self.class_archives, self.headers, self.scripts, self.sources,
-                     self.assemblies, self.node_archives, self.php,
+                     self.assemblies, self.node_archives, self.php, self.npm_places,
                      php_unread=self.php_unread)  # fmt: skip
 
 
@@ -133,9 +136,9 @@ class _Budget:
     """What the layers of one image may still use up."""
 
     unpacked_bytes: int
-    entries: int = MAX_ENTRIES
-    name_bytes: int = MAX_NAME_BYTES
-    content_bytes: int = MAX_CONTENT_BYTES
+    entries: int = field(init=False, default_factory=lambda: MAX_ENTRIES)
+    name_bytes: int = field(init=False, default_factory=lambda: MAX_NAME_BYTES)
+    content_bytes: int = field(init=False, default_factory=lambda: MAX_CONTENT_BYTES)
     node_names: int = field(init=False, default_factory=lambda: plugnplay.MAX_NAMES)
 
     def take(self, entry: Entry) -> None:
@@ -147,6 +150,13 @@ class _Budget:
             raise TooLargeError(
                 f"the image holds more than {MAX_ENTRIES} entries or {MAX_NAME_BYTES} bytes of "
                 "names"
+            )
+
+    def keep(self, size: int) -> None:
+        self.content_bytes -= size
+        if self.content_bytes < 0:
+            raise TooLargeError(
+                f"the lists of packages' files have more than {MAX_CONTENT_BYTES} bytes"
             )
 
 
@@ -173,6 +183,7 @@ def unpack(
     unpacked.holders = _there(unpacked.holders, unpacked.root)
     unpacked.php = _there(unpacked.php, unpacked.root)
     unpacked.node_archives = _there(unpacked.node_archives, unpacked.root)
+    unpacked.npm_places = _there(unpacked.npm_places, unpacked.root)
     return unpacked
 
 
@@ -291,13 +302,10 @@ def _read(
     former = unpacked.forget(path)  # of a lower layer
     wanted = bool(_CONTENTS.match(path))
     header = Header() if path.endswith(SUFFIX) else None
+    manifest = path.endswith(npm_places.NAME) and size <= npm_places.MAX_BYTES
     if wanted:
-        budget.content_bytes -= size
-        if budget.content_bytes < 0:
-            raise TooLargeError(
-                f"the lists of packages' files have more than {MAX_CONTENT_BYTES} bytes"
-            )
-    elif size < MIN_ALIKE_BYTES and header is None:
+        budget.keep(size)
+    elif size < MIN_ALIKE_BYTES and header is None and not manifest:
         return entry
     kept: list[bytes] = []
     holder, content = Holder(path), Content(path)
@@ -313,7 +321,7 @@ def _read(
         node_archive.feed(part)
         if header is not None:
             header.feed(part)
-        if wanted:
+        if wanted or manifest:
             kept.append(part)
         if script:
             script.feed(part)
@@ -341,6 +349,9 @@ def _read(
         unpacked.headers.add(path)
     if wanted:
         unpacked.contents[path] = b"".join(kept)
+    if manifest and (places := npm_places.read(path, b"".join(kept))):
+        budget.keep(places.size)
+        unpacked.npm_places[path] = places
     native = Native.of(content, number, former)
     if native is not None:
         unpacked.natives[path] = native

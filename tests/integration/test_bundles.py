@@ -2,8 +2,11 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -121,6 +124,61 @@ def test_a_bundle_in_ones_own_npm_package_is_ones_own(syft: Path, tmp_path: Path
     shutil.rmtree(home / "stand")
     place = "usr/local/lib" if how == "private" else "build"
     bundle = f"/{place}/node_modules/stand/shop.js".encode()
+    packages = {package.name: package for package in mapped.packages(root, work, syft)}
+    assert bundle in packages["stand"].files
+    assert bundle in packages["nanoid"].perhaps_in
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A folder, and the address at which its files are had."""
+    folder = tmp_path / "web"
+    folder.mkdir()
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+INSTALLERS = {
+    "npm": ("npm", "install", "--ignore-scripts", "--no-audit", "--no-fund"),
+    "yarn": ("npm", "exec", "--yes", "yarn@1.22.22", "--", "install", "--ignore-scripts"),
+    "pnpm": ("npm", "exec", "--yes", "pnpm@9.15.9", "--", "install", "--ignore-scripts",
+             "--config.node-linker=hoisted"),
+    "bun": ("npm", "exec", "--yes", "bun@1.4.5", "--", "install", "--ignore-scripts"),
+    "folder": ("npm", "exec", "--yes", "bun@1.4.5", "--", "install", "--ignore-scripts"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", sorted(INSTALLERS))
+def test_a_bundle_in_an_archive_from_the_web_or_in_a_folder_is_ones_own(
+    syft: Path, tmp_path: Path, web: tuple[Path, str], how: str
+) -> None:
+    """What the web has lies below another package; the application's manifest tells of a folder
+    alone, which Bun copies."""
+    root, work, (served, address) = tmp_path / "root", tmp_path / "work", web
+    root.mkdir()
+    work.mkdir()
+    build = ecosystems.npm(root, "build", {"nanoid": "5.0.4"})
+    stand = {"name": "stand", "version": "1.0.0", "dependencies": {"ms": "2.0.0"}}
+    archive = f"{address}/stand-1.0.0.tgz"
+    market = {"name": "market", "version": "1.0.0", "dependencies": {"stand": archive}}
+    ecosystems.write(build, {"src/shop.js": SCRIPT, "stand/package.json": json.dumps(stand),
+                             "market/package.json": json.dumps(market)})  # fmt: skip
+    ecosystems.run(["npm", "exec", "--yes", "esbuild@0.25.12", "--", "src/shop.js", "--bundle",
+                    "--platform=node", "--minify", "--outfile=stand/shop.js",
+                    "--log-level=error"], build)  # fmt: skip
+    ecosystems.run(["npm", "pack", "./stand", "./market", "--ignore-scripts",
+                    "--pack-destination", served], build)  # fmt: skip
+    place = "file:../build/stand" if how == "folder" else f"{address}/market-1.0.0.tgz"
+    other = {"stand": "npm:is-number@7.0.0"} if how == "yarn" else {}
+    needed = {"stand" if how == "folder" else "market": place, "ms": "2.1.3", **other}
+    ecosystems.write(root, {"srv/package.json": json.dumps({"dependencies": needed})})
+    ecosystems.run(INSTALLERS[how], root / "srv")
+    shutil.rmtree(build / "stand")
+    below = "market/node_modules/" if how == "yarn" else ""
+    bundle = f"/srv/node_modules/{below}stand/shop.js".encode()
     packages = {package.name: package for package in mapped.packages(root, work, syft)}
     assert bundle in packages["stand"].files
     assert bundle in packages["nanoid"].perhaps_in

@@ -1,53 +1,15 @@
 """Bundles that hold strings of packages: tests/integration/test_bundles.py has real bundlers."""
 
-import io
-import json
-import tarfile
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from services.scanner import own_modules, scripts
-from services.scanner.layers import unpack
+from services.scanner import scripts
+from tests.unit.bundles import BUNDLE, ERRORS, HOME, LONG, NUMBERS, SOURCE, package, scanned
 from tests.unit.images import SITE, artifact, deb
-from vexstream.own import distributed_files
-from vexstream.ownership import assign
 from vexstream.sbom import Artifact
-from vexstream.scan import Package
-
-PLENTY = 64 * 1024 * 1024
-HOME = "usr/local/lib/node_modules"
-BUNDLE = b"/srv/shop.js"
-NUMBERS = ("nought", "single", "double", "triple", "fourfold", "fivefold", "sixfold", "sevenfold")
-ERRORS = [f"throw Error('however only {n} customers waited outside')" for n in NUMBERS]
-SOURCE = ";\n".join(ERRORS)
-LONG = ",".join(f"a{n}" for n in range(200))
-
-
-def scanned(
-    folder: Path, files: Mapping[str, str], names: tuple[str, ...] = ("ms",), *more: Artifact
-) -> dict[str, Package]:
-    layer = folder / "layer"
-    with tarfile.open(layer, "w") as tar:
-        for number, (name, text) in enumerate(files.items()):
-            content = text.encode() + b"\n" * (300 + number)  # no two are alike
-            content += b"" if name.endswith((".json", ".yarn-integrity")) else name.encode()
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    found = [*(artifact("npm", n, at=(f"/{HOME}/{n}/package.json",)) for n in names), *more]
-    image = own_modules.image(unpack([layer], PLENTY), found, [layer], PLENTY)
-    mapped = assign(found, image)
-    distributed = distributed_files(found, mapped, image)
-    mapped = scripts.with_bundles(mapped, image, distributed, [layer], PLENTY)
-    return {package.name: package for package in mapped}
-
-
-def package(source: str, name: str = "ms") -> dict[str, str]:
-    return {f"{HOME}/{name}/package.json": "{}", f"{HOME}/{name}/index.js": source}
 
 
 def verdict(folder: Path, source: str, bundle: str) -> str:
@@ -430,149 +392,6 @@ def test_declarations_and_the_application_are_not_opened(tmp_path: Path) -> None
     assert {(package.unobservable, package.perhaps_in) for package in found.values()} == {
         (None, ())
     }
-
-
-@pytest.mark.parametrize("from_index", [False, True])
-def test_a_bundle_in_a_wheel_of_ones_own_counts(tmp_path: Path, *, from_index: bool) -> None:
-    """As ``pip install .`` puts it beside the application's modules."""
-    record = "RECORD" if from_index else "direct_url.json"
-    names = ("shop/static/shop.js", f"shop-1.dist-info/{record}")
-    files = {
-        **package("f()"),
-        f"{SITE[1:]}/{names[0]}": f"let {LONG}",
-        f"{SITE[1:]}/{names[1]}": "",
-    }
-    found = scanned(tmp_path, files, ("ms",), artifact("python", "shop", files=names))
-    bundle = f"{SITE}/{names[0]}".encode()
-    assert found["ms"].perhaps_in == (() if from_index else (bundle,))
-    assert found["shop"].perhaps_in == ()
-
-
-NPM, YARN_1, YARN = ".package-lock.json", ".yarn-integrity", ".yarn-state.yml"
-
-
-def resolved(place: str) -> str:
-    return json.dumps({"packages": {"node_modules/@a/shop": {"resolved": place}}})
-
-
-def pattern(place: str) -> str:
-    return json.dumps({"lockfileEntries": {f"@a/shop@{place}": ""}})
-
-
-def locator(place: str) -> str:
-    return f'"@a/shop@{place}":\n  locations:\n    - "node_modules/@a/shop"\n'
-
-
-@pytest.mark.parametrize(
-    ("record", "text", "own"),
-    [
-        (NPM, resolved("file:../shop-1.0.0.tgz"), True),
-        (NPM, resolved("git+ssh://git@example.org/shop.git#4dfe337"), True),
-        (NPM, resolved("https://registry.npmjs.org/@a/shop/-/shop-1.tgz"), False),
-        (NPM, '{"packages": {"node_modules/@a/shop": {"version": "1"}}}', False),
-        (NPM, '{"packages": {"node_modules/@a/shop": [], "": {"resolved": {}}}}', False),
-        (NPM, '[{"packages"', False),
-        (YARN_1, pattern("file:../shop"), True),
-        (YARN_1, pattern("a/shop"), True),
-        (YARN_1, pattern("^1.0.0 || 2"), False),
-        (YARN_1, pattern("npm:@b/shop@1"), False),
-        (YARN, locator("file:../shop#../shop::hash=1&locator=use"), True),
-        (YARN, locator("virtual:0a1b#file:../shop"), True),
-        (YARN, locator("npm:1.0.0"), False),
-        (YARN, locator("virtual:0a1b#npm:1.0.0"), False),
-    ],
-)
-def test_a_bundle_in_an_npm_package_from_sources_counts(
-    tmp_path: Path, record: str, text: str, *, own: bool
-) -> None:
-    place = f"{HOME}/@a/shop"
-    files = {
-        **package("f()"),
-        f"{place}/dist/shop.js": f"let {LONG};{ERRORS[3]}",
-        f"{place}/package.json": "{}",
-        f"{HOME}/{record}": text,
-    }
-    found = scanned(tmp_path, files, ("ms", "@a/shop"))
-    assert found["ms"].perhaps_in == ((f"/{place}/dist/shop.js".encode(),) if own else ())
-
-
-@pytest.mark.parametrize(
-    ("place", "own"),
-    [
-        (f"{HOME}/.pnpm/shop@file+..+app/node_modules/shop", True),
-        (f"{HOME}/.pnpm/@a+shop@https+++codeload.github.com+a+shop/node_modules/@a/shop", True),
-        (f"{HOME}/.pnpm/github.com+a+shop@4dfe337/node_modules/shop", True),
-        (f"{HOME}/.pnpm/shop@1.0.0_@a+b@2.0.0/node_modules/shop", False),
-        (f"{HOME}/.pnpm/git-shop@1.0.0/node_modules/git-shop", False),
-    ],
-)
-def test_pnpm_names_its_directories_after_the_sources(
-    tmp_path: Path, place: str, *, own: bool
-) -> None:
-    files = {**package("f()"), f"{place}/shop.js": f"let {LONG}", f"{place}/package.json": "{}"}
-    shop = artifact("npm", "shop", at=(f"/{place}/package.json",))
-    found = scanned(tmp_path, files, ("ms",), shop)
-    assert found["ms"].perhaps_in == ((f"/{place}/shop.js".encode(),) if own else ())
-
-
-@pytest.mark.parametrize(
-    ("place", "own"),
-    [("shop", True), ("@a/shop", True), ("preact/hooks", False), ("ms/node_modules/shop", True)],
-)
-def test_what_no_client_publishes_is_ones_own(tmp_path: Path, place: str, *, own: bool) -> None:
-    files = {
-        **package("f()"),
-        f"{HOME}/{place}/shop.js": f"let {LONG}",
-        f"{HOME}/{place}/package.json": "{}",
-        f"{HOME}/{place}/node_modules/other/other.js": f"let {LONG}",
-    }
-    shop = artifact("npm", "shop", at=(f"/{HOME}/{place}/package.json",))
-    other = artifact("npm", "other", at=(f"/{HOME}/{place}/node_modules/other/package.json",))
-    found = scanned(tmp_path, files, ("ms",), replace(shop, unpublished=True), other)
-    assert found["ms"].perhaps_in == ((f"/{HOME}/{place}/shop.js".encode(),) if own else ())
-
-
-@pytest.mark.parametrize("own", [False, True])
-def test_a_bundle_in_a_composer_package_from_sources_counts(tmp_path: Path, *, own: bool) -> None:
-    place = "srv/vendor/a/shop"
-    files = {
-        **package("f()"),
-        f"{place}/composer.json": "{}",
-        f"{place}/js/shop.js": f"let {LONG}",
-    }
-    shop = artifact("php-composer", "a/shop", at=("/srv/vendor/composer/installed.json",))
-    found = scanned(tmp_path, files, ("ms",), replace(shop, unpublished=own))
-    assert found["ms"].perhaps_in == ((f"/{place}/js/shop.js".encode(),) if own else ())
-
-
-def test_a_package_from_a_repository_is_still_looked_for_in_bundles(tmp_path: Path) -> None:
-    files = {**package(SOURCE), "srv/shop.js": f"let {LONG};{SOURCE}"}
-    files[f"{HOME}/{NPM}"] = resolved("git+https://example.org/ms.git#1").replace("@a/shop", "ms")
-    assert BUNDLE in scanned(tmp_path, files)["ms"].files
-
-
-def test_a_bundle_in_an_egg_counts(tmp_path: Path) -> None:
-    """No index has had eggs for years: ``setup.py install`` makes them."""
-    egg = f"{SITE}/shop-1-py3.11.egg"
-    names = ("shop/static/shop.js", "EGG-INFO/PKG-INFO", "EGG-INFO/top_level.txt")
-    files = {**package("f()"), **{f"{egg[1:]}/{name}": f"let {LONG}" for name in names}}
-    at = (f"{egg}/EGG-INFO/PKG-INFO", f"{egg}/EGG-INFO/top_level.txt")
-    shop = replace(artifact("python", "shop", at=at, top=("shop",)), site_packages=egg)
-    bundle = f"{egg}/shop/static/shop.js".encode()
-    found = scanned(tmp_path, files, ("ms",), shop)
-    assert bundle in found["shop"].files
-    assert found["ms"].perhaps_in == (bundle,)
-
-
-def test_a_wheel_from_a_file_is_still_looked_for_in_bundles(tmp_path: Path) -> None:
-    """As ``pip install wheels/*.whl`` installs what others made. It is in its own script."""
-    names = ("ms/static/ms.js", "ms-1.dist-info/direct_url.json")
-    files = {f"{SITE[1:]}/{name}": SOURCE for name in names}
-    wheel = artifact("python", "ms", files=names)
-    alone = scanned(tmp_path, files, (), wheel)["ms"]
-    assert (len(alone.files), alone.perhaps_in) == (2, ())
-    files["srv/shop.js"] = f"let {LONG};{SOURCE}"
-    assert BUNDLE in scanned(tmp_path, files, (), wheel)["ms"].files
 
 
 def test_a_bundle_of_another_package_counts_not(tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def test_a_header_cannot_ask_for_any_amount_of_memory(tmp_path: Path) -> None:
 
 
 def test_the_number_of_entries_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layers._Budget.__init__, "__defaults__", (3, 10**6, 10**6))
+    monkeypatch.setattr(layers, "MAX_ENTRIES", 3)
     with pytest.raises(TooLargeError, match="entries"):
         unpack([layer(tmp_path, WHOLE)], PLENTY)
 
