@@ -47,6 +47,7 @@ def encode_batch(batch: Batch) -> bytes:
             "parts": batch.parts,
             "exit_code": batch.exit_code,
             "layers": batch.image.layers,
+            "other_than": batch.image.other_than,
         },
     )
 
@@ -78,7 +79,7 @@ def _batch(record: Record, accesses: tuple[Access, ...]) -> Batch:
         sequence=record["sequence"],
         container_id=record["container_id"],
         workload=Workload(**record["workload"]),
-        image=_standing_on(record["layers"], image_of(record["image"])),
+        image=_perhaps(record, image_of(record["image"])),
         started_at_us=time_us_of(record["started_at_us"]),
         observed_from_us=time_us_of(record["observed_from_us"]),
         observed_to_us=time_us_of(record["observed_to_us"]),
@@ -103,8 +104,16 @@ def _require_short(record: Record) -> None:
         raise ValueError("the reasons of a loss are none")
 
 
-def _standing_on(layers: str | None, image: Image) -> Image:
-    return image if layers is None else replace(image, layers=parse_digest(layers))
+def _perhaps(record: Record, image: Image) -> Image:
+    """With what tells which image it may be, where nobody can name it."""
+    layers, other_than = record["layers"], record["other_than"]
+    if layers is None and other_than is None:
+        return image
+    return replace(
+        image,
+        layers=None if layers is None else parse_digest(layers),
+        other_than=None if other_than is None else parse_digest(other_than),
+    )
 
 
 def _access(record: Record) -> Access:

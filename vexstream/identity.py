@@ -52,8 +52,11 @@ class Image:
     manifest_digests: tuple[Digest, ...] = ()
     names: tuple[str, ...] = ()
     layers: Digest | None = field(default=None, repr=False)
-    """On which ones its container stands (vexstream/layers.py), where nobody can name it and that
-    is known."""
+    """On which ones its container stands (vexstream/layers.py), where that is known and nobody can
+    name it, or another image with the same layers may be meant."""
+    other_than: Digest | None = field(default=None, repr=False)
+    """Of one that nobody can name: it is none with this config digest, under which its container is
+    told by itself."""
 
     def merged(self, other: "Image") -> "Image":
         """The same image with the aliases of both."""
@@ -66,6 +69,7 @@ class Image:
             first_aliases((*self.manifest_digests, *other.manifest_digests)),
             first_aliases((*self.names, *other.names)),
             self.layers or other.layers,
+            self.other_than or other.other_than,
         )
 
     @property

@@ -13,6 +13,9 @@ of which something was lost. These are
 - where it bears neither, those of which a container that is no younger than ``AFTERWARDS_US`` after
   its end ran on its node: these may have lain there while it ran.
 
+Of one of which it is known what it most likely runs that image is told under its own digest, and so
+is none of these (``Image.other_than``).
+
 Which image it was may be seen only when it is gone. What a *named* container lost keeps its
 workload open for that image until another of its containers was seen whole, however long ago it
 ended. The same has to hold here: so each container is remembered, without a limit of time, and told
@@ -97,6 +100,8 @@ def may_be(told: Nameless, evidence: Evidence, read: Read = UNREAD) -> bool:
 
 def _bears(told: Nameless, image: Image, read: Read) -> bool | None:
     """Whether it bears something of the image; None where it bears nothing."""
+    if told.asked.other_than == image.config_digest:
+        return False
     if told.asked.layers is not None and (read.layers is not None or not read.is_there):
         return told.asked.layers == read.layers
     asked = set(_aliases(told.asked))

@@ -2,13 +2,14 @@
 
 A container's record has the name of its image, which may be another one's by now or nobody's. Its
 snapshot has the layers on which it stands, and so does every image that is in the store: what runs
-is the image that has these layers.
+is the image that has these layers. Of several with the same ones the store may have forgotten the
+one that runs, unless the name is known to have been this one's since before the container was made.
 """
 
 import re
 from collections import OrderedDict
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from services.collector.containerd_api import ContainerdApi, Found, microseconds, the_one
 from services.collector.runtime import image_of, nameless
@@ -17,6 +18,7 @@ from vexstream.identity import BadDigestError, Digest, Image, parse_digest
 _HEX_ID = re.compile(r"[0-9a-f]{64}\Z")
 _MAX_REMEMBERED = 1000
 
+_Key = TypeVar("_Key")
 _Record = tuple[str, str, int]
 """Name and digest of an image in the store, and when they were put together."""
 
@@ -28,29 +30,34 @@ class ContainerdImages:
         self._api = api
         self._seen: OrderedDict[tuple[str, str], Image] = OrderedDict()
         """Layers and config digest of images that ran -> the image, also after its removal."""
+        self._sure: OrderedDict[tuple[str, str, int], Image] = OrderedDict()
+        """Namespaces, containers and when they were made -> what they surely run."""
         self._stored: dict[str, dict[_Record, list[tuple[str, Image]]]] = {}
         """Namespace -> what the records of its images were found to be when they were listed."""
 
     async def of(self, namespace: str, container: Any) -> Image:
-        """The image of a container by its record; nameless where that is not sure."""
+        """The image of a container by its record; nameless where it may be one of several, with
+        its layers where it may be one that the store has forgotten."""
         layers = await self._layers(namespace, container)
         created_us = microseconds(container.created_at)
-        image = await self._by_name(namespace, container.image, layers, created_us)
+        image, sure = await self._by_name(namespace, container.image, layers, created_us)
+        one = (namespace, container.id, created_us)
+        if image is not None and sure:
+            _remember(self._sure, one, image)
+        elif one in self._sure:
+            return self._sure[one]
         if image is None and layers:
             image = await self._by_layers(namespace, layers)
         if image is None:
             return replace(nameless([container.image]), layers=_chain_id(layers))
-        self._seen[layers, image.config_digest] = image
-        self._seen.move_to_end((layers, image.config_digest))
-        if len(self._seen) > _MAX_REMEMBERED:
-            self._seen.popitem(last=False)
-        return image
+        _remember(self._seen, (layers, image.config_digest), image)
+        return image if sure else replace(image, layers=_chain_id(layers))
 
     async def named(self, namespace: str, asked: Image, created_us: int) -> Image:
         """The image of a container that was made then, by the name that it was made with; that name
         alone where another one may have it by now."""
         for name in asked.names:
-            found = await self._by_name(namespace, name, "", created_us)
+            found, _ = await self._by_name(namespace, name, "", created_us)
             if found is not None:
                 return found
         return asked
@@ -66,21 +73,23 @@ class ContainerdImages:
 
     async def _by_name(
         self, namespace: str, name: str, layers: str, created_us: int
-    ) -> Image | None:
-        """The image that bears the name, if it is surely the one that the container runs."""
+    ) -> tuple[Image | None, bool]:
+        """The image that bears the name, if the container may run it; and whether it surely does,
+        for that was its name when the container was made."""
         answer = await self._api.call(
             "images.v1.Images/Get", "Named", "ImageOne", namespace, name=name
         )
         if answer is None:
-            return None
+            return None, False
+        then = microseconds(answer.image.updated_at) <= created_us
         found = await self._api.images(namespace, answer.image.target.digest)
         chains = {one.config: await self._api.chain(namespace, one.config) for one in found}
         if layers and any(chains.values()):
-            sure = [one for one in found if chains[one.config] == layers]
-        else:
-            sure = found if microseconds(answer.image.updated_at) <= created_us else []
-        one = the_one(sure)
-        return None if one is None else _called(one, [name])
+            found = [one for one in found if chains[one.config] == layers]
+        elif not then:
+            found = []
+        one = the_one(found)
+        return None if one is None else _called(one, [name]), then
 
     async def _by_layers(self, namespace: str, layers: str) -> Image | None:
         """The only image with these layers: of those in the store, else of those that ran."""
@@ -117,6 +126,14 @@ class ContainerdImages:
         named = [(chain, _called(one, [record.name])) for one, chain in chains if chain]
         images = [(chain, image) for chain, image in named if image is not None]
         return images, bool(found) and all(chain for _, chain in chains)
+
+
+def _remember(known: OrderedDict[_Key, Image], key: _Key, image: Image) -> None:
+    """Keeps the newest ones."""
+    known[key] = image
+    known.move_to_end(key)
+    if len(known) > _MAX_REMEMBERED:
+        known.popitem(last=False)
 
 
 def _chain_id(layers: str) -> Digest | None:

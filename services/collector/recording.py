@@ -241,4 +241,6 @@ def _image(line: dict[str, Any]) -> Image:
         parse_digest(line["config_digest"]),
         tuple(parse_digest(digest) for digest in line["manifest_digests"]),
         tuple(line["names"]),
+        line.get("layers"),
+        line.get("other_than"),
     )

@@ -4,7 +4,8 @@ it, and from when on.
 Silence is evidence only of a container that can be heard. So nothing is said of one before a
 program was seen to start in it (uses.py), and one that runs without is told as a loss: a runtime
 with a kernel of its own (gVisor, Kata) may run it. Of one whose image nobody can name it is told
-that it runs, to all images that it may be (vexstream/nameless.py).
+that it runs, to all images that it may be (vexstream/nameless.py); so it is to all but the named
+one where the image is most likely that, and may be another one with the same layers.
 """
 
 from collections import Counter
@@ -15,7 +16,7 @@ from services.collector.events import FileEvent, FileSystemRoot
 from services.collector.runtime import ImageVolume
 from vexstream.batching import Observation
 from vexstream.evidence import Batch
-from vexstream.identity import Digest, Workload
+from vexstream.identity import NO_IMAGE, Digest, Image, Workload
 from vexstream.nameless import REASON, is_nameless
 
 _START_US = 30_000_000
@@ -45,6 +46,8 @@ class Tracked:
     exit_code: int | None = None
     native: bool = False
     """Surely a process of the node's own kernel."""
+    doubt: Observation | None = None
+    """What is told to the other images that it may be."""
     copied: bool = False
     """A tmpfs has a copy of some of its code."""
     volumes: dict[str, dict[Digest, Observation]] = field(default_factory=dict)
@@ -86,19 +89,39 @@ class Tracked:
             if volume.image.config_digest in images:
                 continue
             images[volume.image.config_digest] = replace(
-                observed,
+                _beside(observed, volume.image),
                 container_id=observed.container_id + volume.path,
                 workload=Workload(of.namespace, of.name, f"{of.container}:{volume.path}"),
-                image=volume.image, sequence=0, _pending={}, _pending_bytes=0, _lost=Counter(),
-            )  # fmt: skip
+            )
             self.unplaced.add(volume.path)
+
+    def identify(self, image: Image) -> None:
+        """What the runtime says of its image. Where that may be another one with the same layers,
+        silence is evidence of neither."""
+        observation = self.observation
+        observation.image = _named(image)
+        if observation.image == image:
+            return
+        other = Image(NO_IMAGE, (), image.names, image.layers, other_than=image.config_digest)
+        self.doubt = _beside(observation, other)
+        if observation.observed_from_us <= observation.started_at_us:
+            observation.lose(REASON, 1)
+
+    def learn(self, image: Image) -> None:
+        """More became known of its image; another one under the same name is not its own."""
+        known = self.observation.image
+        if image.config_digest == known.config_digest:
+            self.observation.learn(_named(image))
+        elif is_nameless(known):
+            self.identify(image)
+            self.observation.lose(REASON, 1)  # what it used before was not kept
 
     def wait_for_start(self, until_us: int) -> bool:
         """Whether nothing has run in it yet; its life begins later then. One that is over ran when
         something was lost or seen of it."""
         if self.heard or self.started or (self.is_over and self.observation.has_news):
             return False
-        for observation in (self.observation, *self.mounted()):
+        for observation in (self.observation, *self.mounted(), *filter(None, (self.doubt,))):
             observation.begin(until_us)
         return True
 
@@ -119,8 +142,8 @@ class Tracked:
         return True
 
     def cut(self, until_us: int) -> list[Batch]:
-        """Ends its interval, and those of the images that are mounted into it."""
-        return self._cut(until_us) + self._cut_volumes(until_us)
+        """Ends its interval, and those of the images that are mounted into it or that it may be."""
+        return self._cut(until_us) + self._cut_doubt(until_us) + self._cut_volumes(until_us)
 
     def _cut(self, until_us: int) -> list[Batch]:
         observation = self.observation
@@ -136,6 +159,11 @@ class Tracked:
             return observation.cut(ended_at, self.exit_code)
         return []
 
+    def _cut_doubt(self, until_us: int) -> list[Batch]:
+        if self.doubt is None or (_rests(self.doubt, until_us) and not self.is_over):
+            return []
+        return self.doubt.cut(min(self.ended_at_us or until_us, until_us), self.exit_code)
+
     def _cut_volumes(self, until_us: int) -> list[Batch]:
         until = min(self.ended_at_us or until_us, until_us)
         batches: list[Batch] = []
@@ -144,6 +172,18 @@ class Tracked:
             if not _rests(observation, until_us) or self.is_over:
                 batches += observation.cut(until)
         return batches
+
+
+def _named(image: Image) -> Image:
+    """Without the doubt whether it is another one with the same layers."""
+    return image if is_nameless(image) else replace(image, layers=None)
+
+
+def _beside(observed: Observation, image: Image) -> Observation:
+    """Another one of the same container, that begins with it."""
+    return replace(
+        observed, image=image, sequence=0, _pending={}, _pending_bytes=0, _lost=Counter()
+    )
 
 
 def _rests(observation: Observation, until_us: int) -> bool:

@@ -22,7 +22,7 @@ from services.common import metrics
 from vexstream.batching import Limits, Observation, Room
 from vexstream.evidence import Batch, Use
 from vexstream.identity import Image
-from vexstream.nameless import REASON, is_nameless
+from vexstream.nameless import is_nameless
 
 
 class Tracker:
@@ -130,6 +130,7 @@ class Tracker:
             native=info.native,
             copied=bool(info.copied),
         )
+        tracked.identify(info.image)
         self._whose.begin(info.id)
         self._uses.root(tracked, root)
         self.mount(info.id, info.volumes)
@@ -164,12 +165,7 @@ class Tracker:
 
     def learn(self, container_id: str, image: Image) -> None:
         """Digests and names may come later; another image under the same name is not ours."""
-        observation = self._tracked[container_id].observation
-        if image.config_digest == observation.image.config_digest:
-            observation.learn(image)
-        elif is_nameless(observation.image):
-            observation.image = image
-            observation.lose(REASON, 1)  # what it used before was not kept
+        self._tracked[container_id].learn(image)
 
     def end(self, container_id: str, ended_at_us: int, exit_code: int | None = None) -> None:
         """A container's last process is gone; the next cut is its last.

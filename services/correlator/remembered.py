@@ -66,5 +66,7 @@ def partition_of(key: bytes) -> int:
 
 
 def _seal(told: Nameless) -> str:
-    asked = (told.asked, told.asked.layers)
+    asked: tuple[object, ...] = (told.asked, told.asked.layers)
+    if told.asked.other_than is not None:  # entries of earlier releases have no such
+        asked += (told.asked.other_than,)
     return hashlib.blake2b(repr(asked).encode(), digest_size=8).hexdigest()

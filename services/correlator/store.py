@@ -189,6 +189,7 @@ def container_bytes(container: Container, image: Image) -> bytes:
             "ended": container.ended,
             "image": image_record(image),
             "layers": image.layers,
+            "other_than": image.other_than,
         }
     ).encode()
 
@@ -218,7 +219,9 @@ def container_of(value: bytes) -> tuple[Container, Image]:
         open={(a, run): Open(frozenset(seen), b, n) for a, run, seen, b, n in held["open"]},
         ended=tuple(held["ended"]) if held.get("ended") else None,
     )
-    return container, replace(image_of(held["image"]), layers=held.get("layers"))
+    image = image_of(held["image"])
+    image = replace(image, layers=held.get("layers"), other_than=held.get("other_than"))
+    return container, image
 
 
 def _spans(held: Mapping[str, Any]) -> Iterator[Span]:

@@ -1,6 +1,7 @@
 """Which image a container of plain containerd runs, when its record was removed or moved."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -39,6 +40,7 @@ class Store:
             one = _container(fields["id"])
             return SimpleNamespace(
                 container=SimpleNamespace(
+                    id=one.id,
                     image=one.image,
                     runtime=_TYPES["Shim"](name=self.shim),
                     snapshotter="overlayfs",
@@ -134,6 +136,31 @@ async def test_what_ran_before_is_remembered_by_its_layers(store: Store) -> None
     known = await _image(store, runtime)
     store.records, store.layers = {}, {}
     assert await _image(store, runtime) == known
+
+
+@pytest.mark.parametrize("then", [True, False])
+async def test_one_with_its_name_and_layers_may_be_another_unless_that_was_its_name_then(
+    store: Store, then: bool
+) -> None:
+    """The one that the container runs may have had these layers and this name before."""
+    runtime = _runtime(store)
+    store.records = {NAME: (MANIFEST, CREATED if then else CREATED + 1)}
+    named = Image(Digest(CONFIG), (Digest(MANIFEST),), (NAME,))
+    doubted = replace(named, layers=Digest(LAYERS))
+    assert await _image(store, runtime) == (named if then else doubted)
+    store.records = {OTHER_NAME: (OTHER_MANIFEST, CREATED)}
+    store.layers[OTHER_CONFIG] = LAYERS
+    found = await _image(store, runtime)
+    assert found.config_digest == (CONFIG if then else OTHER_CONFIG), "of what is sure it is sure"
+
+
+async def test_one_that_is_known_by_its_layers_alone_may_be_another(store: Store) -> None:
+    runtime = _runtime(store)
+    store.records = {OTHER_NAME: (MANIFEST, 1)}
+    doubted = Image(Digest(CONFIG), (Digest(MANIFEST),), (OTHER_NAME,), Digest(LAYERS))
+    assert await _image(store, runtime) == doubted
+    store.records = {}
+    assert await _image(store, runtime) == doubted, "as one that ran before, too"
 
 
 async def test_of_two_images_with_the_same_layers_it_is_neither(store: Store) -> None:

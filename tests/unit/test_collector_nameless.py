@@ -8,6 +8,7 @@ import pytest
 from services.collector.runtime import ContainerInfo, ImageVolume
 from services.collector.tracker import Tracker
 from tests.unit.tracking import (
+    ATTACHED,
     CREATED,
     ID,
     IMAGE,
@@ -22,9 +23,12 @@ from tests.unit.tracking import (
     told,
 )
 from vexstream.evidence import Use
-from vexstream.identity import NO_IMAGE, Image
+from vexstream.identity import NO_IMAGE, Digest, Image
 
 NAMELESS = Image(NO_IMAGE, (), ("app:1",))
+LAYERS = Digest("sha256:" + "5" * 64)
+DOUBTED = replace(IMAGE, layers=LAYERS)
+OTHERS = Image(NO_IMAGE, layers=LAYERS, other_than=IMAGE.config_digest)
 FIRST = file_used(INIT, use=Use.EXECUTED)
 
 
@@ -71,6 +75,44 @@ def test_one_that_is_named_later_has_lost_what_it_did_before(tracker: Tracker) -
     (clean,) = tracker.cut(CREATED + 3 * SECOND)
     assert clean.lost == 0
     assert tracker.images == [IMAGE]
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_one_that_may_be_another_with_the_same_layers_is_told_to_both(
+    tracker: Tracker, late: bool
+) -> None:
+    created = ATTACHED - 1 if late else CREATED
+    tracker.begin(replace(container(created_at_us=created), image=DOUBTED))
+    named, others = told(tracker, made(), FIRST, file_used(b"/bin/app"))
+    assert (named.image, paths_of([named])) == (IMAGE, [b"/bin/app"])
+    assert named.loss_reasons == (() if late else ("image_unknown",)), "a late one is never whole"
+    assert (others.image, others.accesses, others.loss_reasons) == (OTHERS, (), ("image_unknown",))
+    assert (others.container, others.workload) == (named.container, named.workload)
+    tracker.learn(ID, DOUBTED)
+    (named,) = told(tracker, file_used(b"/bin/more"), now_us=CREATED + 30 * SECOND)
+    assert (named.image, named.lost) == (IMAGE, 0)
+    tracker.end(ID, CREATED + 31 * SECOND, 0)
+    named, others = tracker.cut(CREATED + 32 * SECOND)
+    assert [(one.exit_code, one.observed_to_us) for one in (named, others)] == [
+        (0, CREATED + 31 * SECOND)
+    ] * 2
+    assert (others.sequence, others.loss_reasons) == (1, ("image_unknown",))
+
+
+def test_one_that_is_named_later_and_not_for_sure_is_told_to_both(tracker: Tracker) -> None:
+    tracker.begin(_nameless())
+    tracker.learn(ID, DOUBTED)
+    named, others = told(tracker, made(), FIRST)
+    assert (named.image, others.image) == (IMAGE, OTHERS)
+    assert named.loss_reasons == ("image_unknown",)
+    assert tracker.images == [IMAGE]
+
+
+def test_what_is_sure_from_the_beginning_is_not_doubted_later(tracker: Tracker) -> None:
+    tracker.begin(container())
+    tracker.learn(ID, DOUBTED)
+    (named,) = told(tracker, made(), FIRST)
+    assert (named.image, named.lost) == (IMAGE, 0)
 
 
 def test_an_image_that_is_mounted_and_has_no_name_is_told(tracker: Tracker) -> None:

@@ -98,6 +98,25 @@ async def test_only_images_with_its_layers_are_open() -> None:
     assert "image_unknown" in why
 
 
+@pytest.mark.parametrize("told_first", [True, False])
+async def test_a_twin_of_the_image_that_its_container_is_credited_to_is_open(
+    told_first: bool,
+) -> None:
+    """And not that image itself, of which nothing else is known."""
+    worker = Worker()
+    doubted = replace(NAMELESS, layers=LAYERS, other_than=SECOND_IMAGE.config_digest)
+    mine = replace(doubted, other_than=CONFIG)
+    if told_first:
+        await worker.use(_nameless(mine))
+        worker.restart()
+    await worker.use(SCAN)
+    assert await worker.take(batch(0, 60)) == ["not_affected"]
+    assert await worker.take(_nameless(mine)) == []
+    worker.restart()
+    (why,) = await worker.take(_nameless(doubted))
+    assert "image_unknown" in why
+
+
 async def test_what_was_written_of_an_image_alone_is_open_after_a_crash() -> None:
     """The changelog may end between the image's own entry and those of what else it may be."""
     worker = Worker()
@@ -146,6 +165,10 @@ RECORDS: list[Batch | Scan] = [
         workload=THIRD,
     ),
     _nameless(Image(NO_IMAGE, (), ("a:1",), LAYERS), DAY, "by-layers"),
+    replace(
+        _nameless(replace(NAMELESS, layers=LAYERS, other_than=CONFIG), container="doubted"),
+        workload=OTHER,
+    ),
     replace(
         _nameless(replace(NAMELESS, layers=OTHER_LAYERS), container="of-others"), workload=OTHER
     ),

@@ -54,7 +54,9 @@ def batches(draw: st.DrawFn) -> Batch:
         sequence=draw(st.integers(0, 2**63 - 1)),
         container_id=draw(texts),
         workload=Workload(draw(texts), draw(texts), draw(texts)),
-        image=dataclasses.replace(draw(images), layers=draw(st.none() | digests)),
+        image=dataclasses.replace(
+            draw(images), layers=draw(st.none() | digests), other_than=draw(st.none() | digests)
+        ),
         started_at_us=draw(times),
         observed_from_us=start,
         observed_to_us=end,

@@ -106,6 +106,17 @@ def test_its_layers_tell_exactly_which_image_it_may_be(
     assert tell(known, _remembered(told), read) == ([told] if fits else [])
 
 
+def test_what_is_told_under_another_digest_concerns_the_others_alone() -> None:
+    asked = Image(NO_IMAGE, (), IMAGE.names, LAYERS, other_than=CONFIG)
+    told, read = nameless_in(replace(NAMELESS, image=asked)), Read(True, (), LAYERS)
+    twin = replace(IMAGE, config_digest=Digest("sha256:" + "d" * 64))
+    for image, fits in ((IMAGE, False), (twin, True)):
+        assert may_be(told, _ran(image), read) is fits
+        assert tell(_ran(image), _remembered(told), read) == ([told] if fits else [])
+    bare = nameless_in(replace(NAMELESS, image=Image(NO_IMAGE, other_than=CONFIG)))
+    assert not may_be(bare, _ran(IMAGE))
+
+
 def test_layers_are_called_as_the_specification_says() -> None:
     one, two = "sha256:" + "1" * 64, "sha256:" + "2" * 64
     both = hashlib.sha256(f"{one} {two}".encode()).hexdigest()
