@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import resource
 from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
@@ -10,6 +11,7 @@ import uvloop
 
 from services.api import progress
 from services.api.app import create_app
+from services.api.connections import IDLE_S, protocol
 from services.api.database import Database
 from services.api.errors import ApiError
 from services.api.migrate import downgrade, head_revision, migrate
@@ -21,6 +23,9 @@ log = structlog.get_logger()
 
 DRAIN_S = 15
 """Requests that are under way get this long at the end."""
+
+OTHER_FILES = 256
+"""For Postgres, Kafka, and archives that are read."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -38,13 +43,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 async def _serve(settings: ApiSettings, stop: asyncio.Event) -> None:
     app = create_app(settings)
+    _allow_files(settings.client_connections + OTHER_FILES)
     config = uvicorn.Config(
         app,
         settings.api_host,
         settings.api_port,
+        http=protocol(settings.client_connections),
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
+        forwarded_allow_ips=settings.trusted_proxies,
+        timeout_keep_alive=IDLE_S,
         timeout_graceful_shutdown=DRAIN_S,
     )
     server = uvicorn.Server(config)
@@ -64,6 +74,20 @@ async def _serve(settings: ApiSettings, stop: asyncio.Event) -> None:
             "above says why; is the port taken?"
         )
     log.info("stopped")
+
+
+def _allow_files(wanted: int) -> None:
+    """Raises the limit that some systems begin with (1024) as far as it may be raised."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
+    if hard < wanted:
+        log.warning(
+            "fewer files may be open than VEXSTREAM_CLIENT_CONNECTIONS needs: lower it, or raise "
+            "the limit",
+            may=hard,
+            needs=wanted,
+        )
 
 
 async def _migrate(settings: ApiSettings, _: asyncio.Event) -> None:

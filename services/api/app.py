@@ -60,6 +60,8 @@ _ROUTED = (
     writes, vendor_documents, vendor_vex, comments, whoami, ops, page_routes,
 )  # fmt: skip
 
+_ENDLESS = ("/stream",)
+
 
 def create_app(settings: ApiSettings) -> FastAPI:
     """The app; its lifespan owns the database and the background tasks.
@@ -117,6 +119,9 @@ def create_app(settings: ApiSettings) -> FastAPI:
     problems.install(app, settings.public_url)
     openapi.install(app)
     app.state.routes = [route for module in _ROUTED for route in module.router.routes]
+    for route in app.state.routes:
+        if route.methods == {"GET"} and route.path not in _ENDLESS:
+            route.methods.add("HEAD")  # the server sends no body then
     for module in _ROUTED:
         app.include_router(module.router)
     app.add_middleware(Access, settings=settings, tokens=tokens)

@@ -1,5 +1,6 @@
 """Settings of the API service."""
 
+import ipaddress
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr
@@ -29,6 +30,12 @@ def _public_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _networks(text: str) -> str:
+    for part in filter(None, text.split(",")):
+        ipaddress.ip_network(part.strip())
+    return text
+
+
 class ApiSettings(CommonSettings):
     """Everything the API service can be told. Every field is the variable VEXSTREAM_<FIELD>."""
 
@@ -43,6 +50,12 @@ class ApiSettings(CommonSettings):
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=8000, ge=0, le=65535)
     """Address and port of the API and the page; the metrics are there too."""
+    client_connections: int = Field(default=1000, ge=10, le=100_000)
+    """Most connections of clients at once; beyond it the one that has been waiting for its client
+    for longest makes room."""
+    trusted_proxies: Annotated[str, AfterValidator(_networks)] = "127.0.0.1,::1"
+    """Addresses and networks, comma-separated, of proxies whose X-Forwarded-For is believed. For
+    the limit on requests all clients behind another proxy are one client."""
     cached_documents_mib: int = Field(default=64, ge=0)
     """Memory for documents that are asked for again and again."""
     public_url: Annotated[str, AfterValidator(_public_url)] = "http://127.0.0.1:8000"

@@ -10,15 +10,21 @@ from typing import Any
 
 import asyncpg
 import httpx
+import pytest
 import uvicorn
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from fastapi import FastAPI
 from sqlalchemy import make_url
 
 from schemas.documents import encode_document
 from schemas.messages import DeadLetter, decode_dead_letter
 from services.api.app import create_app
+from services.api.database import Database
+from services.api.decision_follower import DecisionFollower
+from services.api.feed import Feed
+from services.api.projection import Projection
 from services.api.settings import ApiSettings
 from services.common.kafka import connection, producer
 from services.common.settings import CommonSettings
@@ -107,6 +113,53 @@ class Consumed:
     timestamp: int = 1_700_000_000_000
 
 
+class NoDatabase(Database):
+    """Stands in where the repository is replaced: the connection is never used."""
+
+    def __init__(self, _: ApiSettings) -> None: ...
+
+    @contextlib.asynccontextmanager
+    async def read(self) -> AsyncIterator[Any]:
+        """No connection."""
+        yield None
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def unused_settings(**changes: Any) -> ApiSettings:
+    """Of an API that reaches neither Kafka nor Postgres."""
+    url = "postgresql+asyncpg://u:p@127.0.0.1:1/d"
+    return ApiSettings.model_validate(
+        {"database_url": url, "public_url": PUBLIC_URL + "/", **changes}
+    )
+
+
+@contextlib.asynccontextmanager
+async def without_stores(
+    patch: pytest.MonkeyPatch, settings: ApiSettings
+) -> AsyncIterator[FastAPI]:
+    """The app with neither Kafka nor Postgres: what runs beside requests does nothing."""
+
+    async def idle(_: object) -> None:
+        await asyncio.Event().wait()
+
+    for task in (Projection, Feed, DecisionFollower):
+        patch.setattr(task, "run", idle)
+    patch.setattr("services.api.app.Database", NoDatabase)
+    made = create_app(settings)
+    async with made.router.lifespan_context(made):
+        yield made
+
+
+@contextlib.asynccontextmanager
+async def asking(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of an app of this process."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+        yield client
+
+
 class ApiUnderTest:
     """Publishes to the topic, runs the service, and looks into its database."""
 
@@ -137,10 +190,8 @@ class ApiUnderTest:
     async def running(self, **changes: Any) -> AsyncIterator[httpx.AsyncClient]:
         """The service with its projection, in this process."""
         app = create_app(self.settings.model_copy(update=changes))
-        async with app.router.lifespan_context(app):
-            transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-            async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
-                yield client
+        async with app.router.lifespan_context(app), asking(app) as client:
+            yield client
 
     @contextlib.asynccontextmanager
     async def serving(self, **changes: Any) -> AsyncIterator[str]:

@@ -1,6 +1,5 @@
 """Tokens, scopes, the rate limit, CORS, and the page's own files."""
 
-import asyncio
 import gzip
 import hashlib
 from collections.abc import Callable
@@ -14,12 +13,7 @@ from hypothesis import strategies as st
 
 from services.api import image_reads
 from services.api.access import RateLimit, Right, TokenError, Tokens
-from services.api.app import create_app
-from services.api.feed import Feed
-from services.api.projection import Projection
-from services.api.settings import ApiSettings
-from tests.support.api import digest
-from tests.unit.test_api_http import NoDatabase
+from tests.support.api import asking, digest, unused_settings, without_stores
 
 URL = f"/vex/{digest('a')}"
 SECRET = "correct-horse-battery"
@@ -29,34 +23,20 @@ BEARER = {"Authorization": f"Bearer {SECRET}"}
 Ask = Callable[..., Any]
 
 
-def _settings(**changes: Any) -> ApiSettings:
-    url = "postgresql+asyncpg://u:p@127.0.0.1:1/d"
-    return ApiSettings.model_validate({"database_url": url, "public_url": "http://x"} | changes)
-
-
 @pytest.fixture
 def ask(monkeypatch: pytest.MonkeyPatch) -> Ask:
     """Asks an app with these settings, whose database knows no image."""
 
-    async def idle(_: object) -> None:
-        await asyncio.Event().wait()
-
     async def nothing(*_: object) -> None: ...
 
-    monkeypatch.setattr(Projection, "run", idle)
-    monkeypatch.setattr(Feed, "run", idle)
-    monkeypatch.setattr("services.api.app.Database", NoDatabase)
     monkeypatch.setattr(image_reads, "find_document", nothing)
     monkeypatch.setattr(image_reads, "find_image", nothing)
 
     async def asked(
         method: str, path: str, *, times: int = 1, settings: dict[str, Any], **options: Any
     ) -> list[httpx.Response]:
-        app = create_app(_settings(**settings))
-        async with (
-            app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client,
-        ):
+        given = unused_settings(**settings)
+        async with without_stores(monkeypatch, given) as app, asking(app) as client:
             return [await client.request(method, path, **options) for _ in range(times)]
 
     return asked
@@ -65,7 +45,7 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Ask:
 def test_a_token_is_known_by_its_hash_alone(tmp_path: Path) -> None:
     file = tmp_path / "tokens"
     file.write_text(f"# for CI\n\n{LINE}\n")
-    tokens = Tokens.load(_settings(api_tokens_file=str(file)))
+    tokens = Tokens.load(unused_settings(api_tokens_file=str(file)))
     found = tokens.find(f"bearer  {SECRET}")
     assert found is not None
     assert (found.name, found.rights) == ("ci", frozenset({Right.READ, Right.RESCAN}))
@@ -74,25 +54,25 @@ def test_a_token_is_known_by_its_hash_alone(tmp_path: Path) -> None:
 
 
 def test_a_token_with_two_lines_that_differ_has_neither() -> None:
-    assert Tokens.load(_settings(api_tokens=f"{LINE}\n{LINE}"))
+    assert Tokens.load(unused_settings(api_tokens=f"{LINE}\n{LINE}"))
     for other in (LINE.replace("rescan", "decide"), LINE.replace("ci ", "me ")):
         with pytest.raises(TokenError, match="line 2"):
-            Tokens.load(_settings(api_tokens=f"{LINE}\n{other}"))
+            Tokens.load(unused_settings(api_tokens=f"{LINE}\n{other}"))
 
 
 def test_a_token_of_nothing_is_refused() -> None:
     """It is what a script with an empty variable makes, and anybody has it."""
     with pytest.raises(TokenError, match=r"line 1 .* of nothing"):
-        Tokens.load(_settings(api_tokens=f"ci decide {hashlib.sha256(b'').hexdigest()}"))
+        Tokens.load(unused_settings(api_tokens=f"ci decide {hashlib.sha256(b'').hexdigest()}"))
 
 
 @pytest.mark.parametrize("line", ["ci read", "ci root " + "0" * 64, f"ci read {SECRET}"])
 def test_a_line_that_is_no_token_is_named_without_showing_it(line: str) -> None:
     with pytest.raises(TokenError, match="line 1") as refused:
-        Tokens.load(_settings(api_tokens=line))
+        Tokens.load(unused_settings(api_tokens=line))
     assert SECRET not in str(refused.value)
     with pytest.raises(TokenError, match="API_TOKENS_FILE"):
-        Tokens.load(_settings(api_tokens_file="/nowhere/tokens"))
+        Tokens.load(unused_settings(api_tokens_file="/nowhere/tokens"))
 
 
 @pytest.mark.parametrize(

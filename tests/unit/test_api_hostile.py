@@ -1,6 +1,5 @@
 """Requests of those who mean harm: each route that writes wants its token before it reads."""
 
-import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -13,11 +12,7 @@ from pydantic import SecretStr
 
 from services.api.access import MAX_BODY_BYTES, Right
 from services.api.app import create_app
-from services.api.decision_follower import DecisionFollower
-from services.api.feed import Feed
-from services.api.projection import Projection
-from tests.support.api import digest
-from tests.unit.test_api_http import NoDatabase, _settings
+from tests.support.api import asking, digest, unused_settings, without_stores
 
 SECRET = "a-long-random-string"
 _SCOPES = {
@@ -37,28 +32,19 @@ _GIVEN = {
 @pytest.fixture
 async def app(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FastAPI]:
     """With tokens that have each all scopes but one."""
-
-    async def idle(_: object) -> None:
-        await asyncio.Event().wait()
-
-    for task in (Projection, Feed, DecisionFollower):
-        monkeypatch.setattr(task, "run", idle)
-    monkeypatch.setattr("services.api.app.Database", NoDatabase)
     lines = [
         f"without-{one} {','.join(r for r in Right if r is not one)} {_hash(f'not {one}')}"
         for one in Right
     ]
-    settings = _settings().model_copy(update={"api_tokens": SecretStr("\n".join(lines))})
-    made = create_app(settings)
-    async with made.router.lifespan_context(made):
+    settings = unused_settings(api_tokens=SecretStr("\n".join(lines)))
+    async with without_stores(monkeypatch, settings) as made:
         yield made
 
 
 @pytest.fixture
 async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     """Asks the app."""
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://api") as opened:
+    async with asking(app) as opened:
         yield opened
 
 
@@ -67,7 +53,7 @@ def _hash(secret: str) -> str:
 
 
 def test_every_route_that_writes_is_among_these() -> None:
-    paths = create_app(_settings()).openapi()["paths"]
+    paths = create_app(unused_settings()).openapi()["paths"]
     writing = {(m, path) for path, methods in paths.items() for m in methods if m != "get"}
     assert writing == _SCOPES.keys()
 

@@ -1,7 +1,6 @@
 """The HTTP face without a broker and a database: problem documents, health, OpenAPI, metrics."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import unquote
@@ -13,30 +12,20 @@ from prometheus_client import REGISTRY
 
 from services.api import image_reads
 from services.api.app import create_app
-from services.api.database import Database
 from services.api.errors import DatabaseUnavailableError
-from services.api.feed import Feed
 from services.api.image_reads import StoredDocument
 from services.api.problems import CATALOGUE
 from services.api.projection import Projection
-from services.api.settings import ApiSettings
-from tests.support.api import PUBLIC_URL, digest
+from tests.support.api import (
+    PUBLIC_URL,
+    NoDatabase,
+    asking,
+    digest,
+    unused_settings,
+    without_stores,
+)
 
 URL = f"/vex/{digest('a')}"
-
-
-class NoDatabase(Database):
-    """Stands in where the repository is replaced: the connection is never used."""
-
-    def __init__(self, _: ApiSettings) -> None: ...
-
-    @contextlib.asynccontextmanager
-    async def read(self) -> AsyncIterator[Any]:
-        """No connection."""
-        yield None
-
-    async def close(self) -> None:
-        """Nothing is open."""
 
 
 @pytest.fixture
@@ -56,31 +45,16 @@ def found(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 @pytest.fixture
 async def app(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FastAPI]:
-    """The app with a projection that does nothing."""
-
-    async def idle(_: object) -> None:
-        await asyncio.Event().wait()
-
-    monkeypatch.setattr(Projection, "run", idle)
-    monkeypatch.setattr(Feed, "run", idle)
-    monkeypatch.setattr("services.api.app.Database", NoDatabase)
-    made = create_app(_settings())
-    async with made.router.lifespan_context(made):
+    """The app without what runs beside it."""
+    async with without_stores(monkeypatch, unused_settings()) as made:
         yield made
 
 
 @pytest.fixture
 async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     """Asks the app."""
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://api") as opened:
+    async with asking(app) as opened:
         yield opened
-
-
-def _settings() -> ApiSettings:
-    return ApiSettings.model_validate(
-        {"database_url": "postgresql+asyncpg://u:p@127.0.0.1:1/d", "public_url": PUBLIC_URL + "/"}
-    )
 
 
 async def _problem(response: httpx.Response, status: int, slug: str) -> dict[str, Any]:
@@ -131,6 +105,9 @@ async def test_the_frameworks_own_errors_are_problems_too(
     allowed = {method.strip() for method in refused.headers["allow"].split(",")}
     assert allowed == {"GET", "HEAD"}
     assert refused.headers["allow"] in problem["detail"]
+    refused = await client.post("/images")
+    assert refused.headers["allow"] == "GET, HEAD"
+    assert (await client.head("/stream")).headers["allow"] == "GET"
     invalid = await _problem(await client.get("/images?limit=201"), 422, "invalid-request")
     assert invalid["errors"][0]["location"] == ["query", "limit"]
     assert "limit" in invalid["detail"]
@@ -193,11 +170,8 @@ async def test_a_projection_that_ends_makes_the_process_look_ill(
 
     monkeypatch.setattr(Projection, "run", fail)
     monkeypatch.setattr("services.api.app.Database", NoDatabase)
-    app = create_app(_settings())
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as client,
-    ):
+    app = create_app(unused_settings())
+    async with app.router.lifespan_context(app), asking(app) as client:
         for _ in range(5):  # the task ends, then its callback runs
             await asyncio.sleep(0)
         for page in ("/healthz", "/readyz"):

@@ -53,3 +53,11 @@ def test_the_public_url_is_one_for_http(text: str) -> None:
 def test_the_public_url_ends_without_a_slash() -> None:
     settings = ApiSettings.model_validate({"database_url": URL, "public_url": "https://a/vex/"})
     assert settings.public_url == "https://a/vex"
+
+
+def test_what_is_no_network_is_refused_as_a_proxy() -> None:
+    for text in ("10.0.0.0/8, 127.0.0.1,fd00::1", ""):
+        assert ApiSettings.model_validate({"database_url": URL, "trusted_proxies": text})
+    for text in ("*", "proxy.example", "10.0.0.1/8"):
+        with pytest.raises(ValidationError, match="trusted_proxies"):
+            ApiSettings.model_validate({"database_url": URL, "trusted_proxies": text})

@@ -6,13 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
-from services.api import app as app_module
-from services.api.app import create_app
 from services.api.decision_follower import DecisionFollower
-from services.api.feed import Feed
-from services.api.projection import Projection
 from services.api.vendor_decisions import given
-from tests.unit.test_api_http import NoDatabase, _settings
+from tests.support.api import asking, unused_settings, without_stores
 from tests.unit.test_vendor_vex import csaf, openvex, statement
 from tests.unit.test_withdrawals import FIRST, ID, PURL, Topic, document
 from vexstream.decision_log import Decisions
@@ -36,18 +32,9 @@ async def client(monkeypatch: pytest.MonkeyPatch, topic: Topic) -> AsyncIterator
     async def known(_: object) -> Decisions:
         return topic.read()
 
-    async def nothing(_: object) -> None:
-        return None
-
     monkeypatch.setattr(DecisionFollower, "known", known)
-    for task in (Projection, Feed, DecisionFollower):
-        monkeypatch.setattr(task, "run", nothing)
-    monkeypatch.setattr(app_module, "Database", NoDatabase)
-    app = create_app(_settings())
-    async with app.router.lifespan_context(app):
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://api") as opened:
-            yield opened
+    async with without_stores(monkeypatch, unused_settings()) as app, asking(app) as opened:
+        yield opened
 
 
 async def test_what_became_of_a_document_is_told(client: httpx.AsyncClient, topic: Topic) -> None:
