@@ -36,8 +36,8 @@ def python(artifact: Artifact, image: Image) -> Claim:
     found, missing = _modules(artifact, image, sites)
     if missing or not found:
         reason = f"no list of its files; {', '.join(missing) or 'its modules'} cannot be found"
-        return Claim(found, incomplete=reason, record=record)
-    return Claim(found, record=record)
+        return Claim([*found, *records], incomplete=reason, record=record)
+    return Claim([*found, *records], record=record)
 
 
 def relative(base: str, names: Iterable[str]) -> Iterator[str]:

@@ -23,8 +23,9 @@ from vexstream.scan import Package
 Programs = Mapping[bytes, Mapping[bytes, Native]]
 
 _DIRECT = b".dist-info/direct_url.json"
-_EGG = b".egg/"
-"""What ``setup.py install`` makes."""
+_BY_SETUP = re.compile(rb".*\.egg(?:/|-info/)", re.DOTALL)
+"""What ``setup.py`` makes, be it called by itself or by pip, which leaves ``.egg-info`` in the
+sources; an index has wheels, or sources of which a pip without ``wheel`` makes the same."""
 _MANIFESTS = {"npm": b"/package.json", "php-composer": b"/composer.json"}
 _LOCAL = re.compile(rb"/(?:usr/local|srv|home|root|app)/")
 
@@ -56,7 +57,7 @@ def is_installed_from_sources(package_type: str, files: Iterable[bytes], image: 
         ends = (path.removesuffix(manifest) for path in files if path.endswith(manifest))
         return not image.own_homes.isdisjoint(ends)
     return package_type == "python" and any(
-        path.endswith(_DIRECT) or _EGG in path for path in files
+        path.endswith(_DIRECT) or _BY_SETUP.match(path) for path in files
     )
 
 

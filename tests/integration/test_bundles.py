@@ -84,22 +84,42 @@ def test_a_minified_bundle_beside_other_packages_is_known_by_its_strings(
     assert b"/srv/dist/shop.js" not in debug.files
 
 
-def test_a_bundle_in_ones_own_wheel_is_ones_own(syft: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["installed", "sources", "setup.py"])
+def test_a_bundle_in_ones_own_python_package_is_ones_own(
+    syft: Path, tmp_path: Path, place: str
+) -> None:
+    """pip has setuptools leave ``.egg-info`` in the sources; ``setup.py install`` lets it do the
+    rest."""
     root, work = tmp_path / "root", tmp_path / "work"
     root.mkdir()
     work.mkdir()
     home = ecosystems.npm(root, "build", {"nanoid": "5.0.4"})
-    ecosystems.project(home / "wheel", "stand", "stand", backend="hatchling")
-    ecosystems.write(home, {"src/shop.js": SCRIPT})
+    folder, files = home / "wheel", {"src/shop.js": SCRIPT}
+    if place == "installed":
+        ecosystems.project(folder, "stand", "stand", backend="hatchling")
+    else:
+        ecosystems.old_project(folder, "stand", "stand")
+        files["wheel/MANIFEST.in"] = "recursive-include stand *"
+        files["wheel/setup.cfg"] = "[options]\ninclude_package_data = True\n"
+    ecosystems.write(home, files)
     ecosystems.run(["npm", "exec", "--yes", "esbuild@0.25.12", "--", "src/shop.js", "--bundle",
                     "--platform=node", "--minify", "--outfile=wheel/stand/static/shop.js",
                     "--log-level=error"], home)  # fmt: skip
-    site = ecosystems.venv(root, "venv", str(home / "wheel"))
-    shutil.rmtree(home / "wheel")
+    if place == "setup.py":
+        site = ecosystems.venv(root, "venv", "setuptools==59.8.0")
+        ecosystems.run([root / "venv/bin/python", "setup.py", "install", "--root=/", "--record",
+                        work / "record"], folder)  # fmt: skip
+    else:
+        site = ecosystems.venv(root, "venv", str(folder))
+    if place == "sources":
+        site = folder
+    else:
+        shutil.rmtree(folder)
     bundle = f"/{(site / 'stand/static/shop.js').relative_to(root)}".encode()
-    packages = {package.name: package for package in mapped.packages(root, work, syft)}
-    assert bundle in packages["stand"].files
-    assert bundle in packages["nanoid"].perhaps_in
+    packages = mapped.packages(root, work, syft)
+    assert any(bundle in one.files for one in packages if one.name == "stand")
+    [nanoid] = (one for one in packages if one.name == "nanoid")
+    assert bundle in nanoid.perhaps_in
 
 
 @pytest.mark.parametrize("how", ["archive", "folder", "private"])

@@ -299,6 +299,23 @@ def test_a_bundle_in_an_egg_counts(tmp_path: Path) -> None:
     assert found["ms"].perhaps_in == (bundle,)
 
 
+@pytest.mark.parametrize(("home", "own"), [("shop.egg-info", True), ("shop-1.dist-info", False)])
+def test_a_bundle_in_a_package_of_setuptools_counts(
+    tmp_path: Path, home: str, *, own: bool
+) -> None:
+    """``pip install .`` leaves ``.egg-info`` in the sources, too."""
+    files = {
+        **package("f()"),
+        "app/shop/shop.js": f"let {LONG}",
+        **{f"app/{home}/{name}": "" for name in ("PKG-INFO", "top_level.txt")},
+    }
+    at = (f"/app/{home}/PKG-INFO", f"/app/{home}/top_level.txt")
+    shop = replace(artifact("python", "shop", at=at, top=("shop",)), site_packages="/app")
+    found = scanned(tmp_path, files, ("ms",), shop)
+    assert b"/app/shop/shop.js" in found["shop"].files
+    assert found["ms"].perhaps_in == ((b"/app/shop/shop.js",) if own else ())
+
+
 def test_a_wheel_from_a_file_is_still_looked_for_in_bundles(tmp_path: Path) -> None:
     """As ``pip install wheels/*.whl`` installs what others made. It is in its own script."""
     names = ("ms/static/ms.js", "ms-1.dist-info/direct_url.json")
