@@ -111,6 +111,17 @@ class RecordingTracker(Tracker):
         self._write({"end": container_id, "at_us": ended_at_us, "exit_code": exit_code})
         super().end(container_id, ended_at_us, exit_code)
 
+    def miss(self, container_id: str, now_us: int) -> bool:
+        """Recorded."""
+        self._write({"miss": container_id, "at_us": now_us})
+        return super().miss(container_id, now_us)
+
+    def found(self, container_id: str) -> None:
+        """Recorded, where it had been missed."""
+        if self._tracked[container_id].missed_at_us is not None:
+            self._write({"found": container_id})
+        super().found(container_id)
+
     def handle(self, events: Iterable[RawEvent], now_us: int) -> None:
         """Recorded."""
         kept = list(events)
@@ -204,6 +215,10 @@ def _tell(tracker: Tracker, line: dict[str, Any]) -> None:
         tracker.learn(line["learn"], _image(line["image"]))
     elif "end" in line:
         tracker.end(line["end"], line["at_us"], line.get("exit_code"))
+    elif "miss" in line:
+        tracker.miss(line["miss"], line["at_us"])
+    elif "found" in line:
+        tracker.found(line["found"])
     elif "lost" in line:
         totals = Counter({(cgroup, reason): total for cgroup, reason, total in line["lost"]})
         tracker.lose(totals, backing_off=line["backing_off"])

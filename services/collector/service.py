@@ -326,6 +326,8 @@ class Collector:
             self._tracker.mark_started(one.id)
         if one.exited:
             self._end(one.id, await self._runtime.ended(one.id))
+        elif one.fresh:
+            self._tracker.found(one.id)
 
     async def _begin(self, one: Listed) -> bool:
         """Whether the container is under observation now."""
@@ -393,10 +395,10 @@ class Collector:
                 self._tracker.place(container_id, path, device)
 
     def _end(self, container_id: str, ended: Ended | None) -> None:
-        if ended is None:
-            self._tracker.end(container_id, _now_us())
-        else:
+        if ended is not None:
             self._tracker.end(container_id, ended.at_us, ended.exit_code)
+        elif not self._tracker.miss(container_id, _now_us()):
+            return  # it may be told yet, for events come later than listings
         self._over.add(container_id)
 
     async def _keep_house(self) -> None:

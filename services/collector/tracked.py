@@ -21,6 +21,8 @@ from vexstream.nameless import REASON, is_nameless
 
 _START_US = 30_000_000
 """How long a runtime's word that a container runs may precede the sight of it."""
+_UNEXPLAINED_US = 10_000_000
+"""How long a runtime may take to tell how a container ended that it lists no more."""
 _NAMELESS_US = 60_000_000
 """How often it is told of a container that its image is unknown: every image hears of it."""
 
@@ -42,6 +44,8 @@ class Tracked:
     directory: bytes = b""
     """Where on a file system that is not its alone its root is, once that is known."""
     cgroups: set[int] = field(default_factory=set)
+    missed_at_us: int | None = None
+    """When it was known first that it has ended, as long as nobody told how."""
     ended_at_us: int | None = None
     exit_code: int | None = None
     native: bool = False
@@ -75,6 +79,13 @@ class Tracked:
         if self.created_at_us > last_us or (self.is_over and until_us < first_us):
             return False
         return True if last_us <= until_us else None
+
+    def miss(self, now_us: int) -> None:
+        """It has ended, and nobody told how, which may come yet."""
+        if self.missed_at_us is None:
+            self.missed_at_us = now_us
+        if not 0 <= now_us - self.missed_at_us < _UNEXPLAINED_US:
+            self.ended_at_us = self.missed_at_us
 
     def mounted(self) -> list[Observation]:
         """All images that are, or may be, mounted into it."""
@@ -152,8 +163,8 @@ class Tracked:
         if _rests(observation, until_us) and not self.is_over:
             return []
         if self.ended_at_us is None:
-            return observation.cut(until_us)
-        ended_at = min(self.ended_at_us, until_us)
+            return observation.cut(self._until(until_us))
+        ended_at = self._until(until_us)
         known = self.exit_code is not None
         if known or observation.has_news or ended_at > observation.observed_from_us:
             return observation.cut(ended_at, self.exit_code)
@@ -162,16 +173,19 @@ class Tracked:
     def _cut_doubt(self, until_us: int) -> list[Batch]:
         if self.doubt is None or (_rests(self.doubt, until_us) and not self.is_over):
             return []
-        return self.doubt.cut(min(self.ended_at_us or until_us, until_us), self.exit_code)
+        return self.doubt.cut(self._until(until_us), self.exit_code)
 
     def _cut_volumes(self, until_us: int) -> list[Batch]:
-        until = min(self.ended_at_us or until_us, until_us)
         batches: list[Batch] = []
         for observation in self.mounted():
             observation.lose("image_volume", 1)
             if not _rests(observation, until_us) or self.is_over:
-                batches += observation.cut(until)
+                batches += observation.cut(self._until(until_us))
         return batches
+
+    def _until(self, until_us: int) -> int:
+        """No time is claimed in which it was gone."""
+        return min(self.ended_at_us or self.missed_at_us or until_us, until_us)
 
 
 def _named(image: Image) -> Image:

@@ -176,6 +176,19 @@ class Tracker:
         tracked.ended_at_us, tracked.exit_code = ended_at_us, exit_code
         self._make_sure(container_id)
 
+    def miss(self, container_id: str, now_us: int) -> bool:
+        """A container's last process is gone, and nobody tells how it ended: whether the next cut
+        is its last all the same, for that was waited for long enough."""
+        tracked = self._tracked[container_id]
+        tracked.miss(now_us)
+        if tracked.is_over:
+            self._make_sure(container_id)
+        return tracked.is_over
+
+    def found(self, container_id: str) -> None:
+        """A container that was missed is there again."""
+        self._tracked[container_id].missed_at_us = None
+
     def processes(self, container_id: str) -> list[int]:
         """The processes of a container now."""
         cgroups = self._whose.cgroups_of(container_id)

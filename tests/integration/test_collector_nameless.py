@@ -12,7 +12,7 @@ from services.collector.docker import DockerRuntime
 from services.local.containerd import Containerd
 from services.local.image import PROBE
 from services.local.image_archive import ImageArchive
-from tests.support.busy import Busy
+from tests.support.busy import Busy, Late
 from tests.support.collecting import Broker, Records, collecting, eventually
 from tests.support.engines import Engine
 from tests.support.layers import layers_of
@@ -118,6 +118,27 @@ async def test_a_container_that_an_engine_has_forgotten_is_observed_whole(
         (lasting,) = list(records.batches)
         command = ("run", "--rm", "--network", "host", *engine.options, PROBE, *_BRIEF)
         async with busy.while_asked():
+            await asyncio.to_thread(engine.call, *command)
+        await eventually(lambda: len(records.batches) == 2)
+        (brief,) = set(records.batches) - {lasting}
+        await eventually(lambda: _is_over(records, brief))
+    await asyncio.to_thread(engine.call, "rm", "--force", "vexstream-runtimes")
+    _assert_whole(records, brief, probe_image)
+
+
+async def test_its_end_is_waited_for_where_the_engine_tells_it_late(
+    node: Containerd, engine: Engine, broker: Broker, probe_image: ImageArchive,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Podman does when the machine is busy: it is listed no more by then."""
+    late = Late(monkeypatch, DockerRuntime)
+    runtimes = f"{engine.kind}=unix://{engine.socket}"
+    async with collecting(node, broker, f"late.{engine.kind}.", runtimes=runtimes) as records:
+        await asyncio.to_thread(engine.run, PROBE, "/bin/sleep", "600")
+        await eventually(lambda: bool(records.batches))
+        (lasting,) = list(records.batches)
+        command = ("run", "--rm", "--network", "host", *engine.options, PROBE, *_BRIEF)
+        async with late.until_listed(4):
             await asyncio.to_thread(engine.call, *command)
         await eventually(lambda: len(records.batches) == 2)
         (brief,) = set(records.batches) - {lasting}

@@ -1,4 +1,4 @@
-"""A node that is too busy to answer a listing before a brief container is gone."""
+"""A node that is too busy to answer, or to tell, before a brief container is gone."""
 
 import asyncio
 import contextlib
@@ -35,3 +35,39 @@ class Busy:
             yield
         finally:
             self._answers.set()
+
+
+class Late:
+    """Its runtime tells of ends at once, but for those within a block, which it tells after it has
+    been asked for its containers a few times more."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, runtime: type) -> None:
+        self._listings = 0
+        self._tells = asyncio.Event()
+        self._tells.set()
+        listing, telling = getattr(runtime, "list"), getattr(runtime, "told")  # noqa: B009
+
+        async def listed(runtime: Any) -> Any:
+            found = await listing(runtime)
+            self._listings -= 1
+            if self._listings == 0:
+                self._tells.set()
+            return found
+
+        async def told(runtime: Any, since_us: int) -> Any:
+            async for one in telling(runtime, since_us):
+                if one.ended is not None:
+                    await self._tells.wait()
+                yield one
+
+        monkeypatch.setattr(runtime, "list", listed)
+        monkeypatch.setattr(runtime, "told", told)
+
+    @contextlib.asynccontextmanager
+    async def until_listed(self, times: int) -> AsyncIterator[None]:
+        """What ends while the block runs is told after so many listings that follow it."""
+        self._tells.clear()
+        try:
+            yield
+        finally:
+            self._listings = times

@@ -16,11 +16,12 @@ from services.collector.runtime import ContainerInfo, ImageVolume
 from tests.unit.factories import IMAGE, SECOND, WEB
 from vexstream.batching import Limits, Room
 from vexstream.evidence import Batch, Use
-from vexstream.identity import Image
+from vexstream.identity import NO_IMAGE, Digest, Image
 
-LATE, FRESH, SHARED = "1" * 64, "2" * 64, "3" * 64
+LATE, FRESH, SHARED, NAMELESS = "1" * 64, "2" * 64, "3" * 64, "4" * 64
 WEB_1, WEB_2 = "plain/web", "plain/web#2"
 ROOT = FileSystemRoot(50, 7, is_top=True)
+UNKNOWN = Image(NO_IMAGE, (), ("lost:1",), Digest("sha256:" + "5" * 64))
 ODD = b"/odd\n\xff\xe2\x82"
 
 
@@ -58,6 +59,16 @@ def _recorded(path: Path) -> list[list[Batch]]:
         tracker.handle([replace(used, root=replace(ROOT, device=52))], 5 * SECOND)
         tracker.end(one, cgroup * SECOND // 5 + 8, 0)
     cuts.append(tracker.cut(6 * SECOND))
+    tracker.begin(ContainerInfo(NAMELESS, WEB, UNKNOWN, 6 * SECOND, native=True))
+    tracker.handle([CgroupEvent(30, f"/kubepods/pod2/{NAMELESS}")], 6 * SECOND)
+    started = FileEvent(30, b"/sbin/init", Use.EXECUTED, 54, ROOT, True, True, 4)
+    tracker.handle([replace(started, root=replace(ROOT, device=54))], 6 * SECOND)
+    for missed_us, again in ((7 * SECOND, True), (12 * SECOND, False), (23 * SECOND, False)):
+        tracker.miss(NAMELESS, missed_us)
+        if again:
+            tracker.found(NAMELESS)
+        tracker.found(LATE)
+        cuts.append(tracker.cut(missed_us + 1))
     tracker.close()
     return cuts
 
@@ -70,6 +81,11 @@ def test_the_same_batches_come_out(tmp_path: Path) -> None:
     assert wanted[1][1].loss_reasons == ("back_off",)
     assert wanted[0][0].accesses[0].path == ODD
     assert [access.path for access in wanted[1][2].accesses] == [b"/x.py"]
+    assert [[batch.container_id for batch in batches] for batches in wanted[3:]] == [
+        [LATE, SHARED, NAMELESS], [LATE, SHARED], [LATE, SHARED, NAMELESS]
+    ]  # fmt: skip
+    assert wanted[-1][-1].image == UNKNOWN
+    assert wanted[-1][-1].observed_to_us == 12 * SECOND
     named = {batch.container_id: batch.accesses for batch in wanted[2]}
     assert [access.path for access in named[WEB_1] + named[WEB_2]] == [b"/20", b"/21"]
 

@@ -312,6 +312,7 @@ async def test_one_of_which_the_runtime_cannot_tell_hides_no_other(node: Node) -
     assert "it answers 500" in (node.collector._health.not_ready() or "")
     node.runtime.listed.remove(ID)
     await node.turn()
+    await node.turn(seconds=11)
     assert node.collector._tracker.containers == set()
     node.runtime.broken.clear()
     node.runtime.there[OTHER_ID] = container(OTHER_ID, node.now_us)
@@ -382,10 +383,77 @@ async def test_what_one_by_a_name_uses_after_it_was_taken_for_ended_is_its_own(
     await node.turn(here, file_used(INIT, 11, use=Use.EXECUTED))
     node.runtime.exited.add(WEB)
     await node.turn()
+    await node.turn(seconds=11)
+    assert node.collector._tracker.containers == set()
     await node.turn(file_used(b"/bin/late", 11, use=Use.EXECUTED))
     node.runtime.ended_at[WEB] = Ended(node.now_us + 1, 0)
     (again,) = await node.turn()
     assert [access.path for access in again.accesses] == [b"/bin/late"]
+
+
+@pytest.mark.parametrize("listed", [False, True])
+async def test_how_one_ended_is_waited_for_as_events_come_later_than_listings(
+    node: Node, *, listed: bool
+) -> None:
+    """What it did is told meanwhile, and no time is claimed in which it was gone."""
+    await node.observe()
+    await node.turn()
+    _gone(node, listed=listed)
+    missed_us = node.now_us + SECOND
+    (used,) = await node.turn(file_used(b"/bin/late", 10))
+    (silent,) = await node.turn(seconds=3)
+    assert [access.path for access in used.accesses] == [b"/bin/late"]
+    assert (used.observed_to_us, used.exit_code) == (missed_us, None)
+    assert silent.observed_to_us - missed_us == 1, "an interval has some length"
+    node.runtime.listed = [ID]
+    node.runtime.exited.add(ID)
+    node.runtime.ended_at[ID] = Ended(missed_us - 5, 3)
+    (last,) = await node.turn(seconds=3)
+    assert (last.exit_code, last.accesses, last.lost) == (3, (), 0)
+    assert last.observed_to_us - missed_us == 2
+    assert await node.turn() == []
+
+
+@pytest.mark.parametrize("listed", [False, True])
+async def test_one_of_which_nobody_tells_how_it_ended_is_waited_for_no_longer(
+    node: Node, *, listed: bool
+) -> None:
+    await node.observe()
+    _gone(node, listed=listed)
+    for _ in range(10):
+        assert [batch.exit_code for batch in await node.turn()] == [None]
+    await node.turn()
+    assert node.collector._tracker.containers == set()
+    assert await node.turn() == []
+
+
+async def test_nor_is_it_when_the_clock_is_set_back(node: Node) -> None:
+    await node.observe()
+    _gone(node, listed=True)
+    await node.turn()
+    await node.turn(seconds=-30)
+    assert node.collector._tracker.containers == set()
+
+
+async def test_one_that_was_left_out_of_a_listing_goes_on(node: Node) -> None:
+    await node.observe()
+    _gone(node, listed=False)
+    await node.turn()
+    (missed,) = await node.turn(seconds=3)
+    node.runtime.listed = [ID]
+    (again,) = await node.turn(file_used(b"/bin/late", 10), seconds=3)
+    assert (again.observed_from_us, again.sequence) == (missed.observed_to_us, missed.sequence + 1)
+    assert (again.observed_to_us, again.lost) == (node.now_us, 0)
+    _gone(node, listed=False)
+    await node.turn(seconds=9)
+    assert node.collector._tracker.containers == {ID}, "it is missed anew"
+
+
+def _gone(node: Node, *, listed: bool) -> None:
+    if listed:
+        node.runtime.exited.add(ID)
+    else:
+        node.runtime.listed.remove(ID)
 
 
 class Listing:
