@@ -1,11 +1,12 @@
 """The VEX repository for ``trivy --vex repo``: its manifest, and an archive of all documents.
 
-The archive is made when it is asked for and something has changed, name by name, into a file: it
-may be larger than memory. Each document in it is compressed by itself (a gzip file may be several
-in a row), so that of those that have not changed the bytes are taken from the one before: of
-thousands of images some change all the time. For as long as it took to make, an archive is served
-as it is, so that readers cannot keep the service busy with it. Its tag is made of the documents'
-digests, so a client that has it asks for nothing but a comparison.
+The archive is made when it, or the manifest, is asked for and something has changed, name by name,
+into a file: it may be larger than memory. It is finished also if who asked has gone: proxies do not
+wait for minutes, and who asks again finds it. Each document in it is compressed by itself (a gzip
+file may be several in a row), so that of those that have not changed the bytes are taken from the
+one before: of thousands of images some change all the time. For as long as it took to make, an
+archive is served as it is, so that readers cannot keep the service busy with it. Its tag is made of
+the documents' digests, so a client that has it asks for nothing but a comparison.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
 from fastapi import APIRouter, FastAPI
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
@@ -31,9 +33,12 @@ from services.api.conditional import etag, matching_tag
 from services.api.openapi import IMAGE_RESPONSES
 from services.api.state import State, state_of
 from services.api.vex_repository_store import Known
+from services.common import tasks
 from vexstream import vex_repository
 from vexstream.openvex import Publisher
 from vexstream.times import instant
+
+log = structlog.get_logger()
 
 UPDATE_INTERVAL = "10m"
 ARCHIVE_PATH = "/vex-repository/v0.1/vex-data.tar.gz"
@@ -62,37 +67,56 @@ class Archive:
 
 
 class Archives:
-    """The newest archive, in a folder of its own; one is made at a time."""
+    """The newest archive, in a folder of its own; one is made at a time, whoever waits for it."""
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._folder = folder
         self._clock = clock
-        self._lock = asyncio.Lock()
+        self._making: asyncio.Task[Archive] | None = None
         self._numbers = itertools.count()
         self._made: list[Archive] = []
         """Two at most, the newest last: the other may still be on its way to a client."""
 
     async def current(self, state: State) -> Archive:
-        """The archive of the documents as they are now.
+        """The archive of the documents as they are now; of the time when it was begun, where one
+        is being made.
 
         Raises:
             DatabaseUnavailableError: Postgres cannot be used now.
         """
-        async with self._lock:
-            began = self._clock()
-            if self._made and began < self._made[-1].until:
-                return self._made[-1]
-            async with state.database.read() as connection:
-                known = await store.images(connection)
-            sha256 = _fingerprint(known)
-            if not self._made or self._made[-1].sha256 != sha256:
-                path = self._folder / f"{sha256}.{next(self._numbers)}.tar.gz"
-                members = await self._make(state, known, path)
-                ended = self._clock()
-                self._made.append(Archive(path, sha256, members, 2 * ended - began))
-            while len(self._made) > 2:
-                self._made.pop(0).path.unlink(missing_ok=True)
+        return await asyncio.shield(self.begin(state))  # others wait for it too
+
+    def begin(self, state: State) -> asyncio.Task[Archive]:
+        """Has it made, if that is needed, also where nobody waits."""
+        if self._making is None or self._making.done():
+            self._making = asyncio.create_task(self._newest(state), name="VEX archive")
+            self._making.add_done_callback(_note_failure)
+        return self._making
+
+    async def close(self) -> None:
+        """What is being made is left."""
+        if self._making is not None:
+            await tasks.end(self._making)
+
+    async def _newest(self, state: State) -> Archive:
+        began = self._clock()
+        if self._made and began < self._made[-1].until:
             return self._made[-1]
+        async with state.database.read() as connection:
+            known = await store.images(connection)
+        sha256 = _fingerprint(known)
+        if not self._made or self._made[-1].sha256 != sha256:
+            path = self._folder / f"{sha256}.{next(self._numbers)}.tar.gz"
+            try:
+                members = await self._make(state, known, path)
+            except BaseException:
+                path.unlink(missing_ok=True)  # each failure would leave another
+                raise
+            ended = self._clock()
+            self._made.append(Archive(path, sha256, members, 2 * ended - began))
+        while len(self._made) > 2:
+            self._made.pop(0).path.unlink(missing_ok=True)
+        return self._made[-1]
 
     async def _make(self, state: State, known: list[Known], path: Path) -> dict[str, Member]:
         by_package: dict[str, list[Known]] = defaultdict(list)
@@ -131,8 +155,11 @@ class Archives:
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     with tempfile.TemporaryDirectory(prefix="vexstream-repository-") as folder:
-        app.state.vex_archives = Archives(Path(folder))
-        yield
+        archives = app.state.vex_archives = Archives(Path(folder))
+        try:
+            yield
+        finally:
+            await archives.close()
 
 
 router = APIRouter(tags=["VEX repository"], lifespan=_lifespan)
@@ -151,7 +178,9 @@ _UNAVAILABLE: dict[int | str, dict[str, Any]] = {503: IMAGE_RESPONSES[503]}
 )
 async def get_manifest(request: Request) -> Response:
     """For `trivy vex repo`: add this service's address to Trivy's repository.yaml."""
-    url = state_of(request).settings.public_url + ARCHIVE_PATH
+    state = state_of(request)
+    request.app.state.vex_archives.begin(state)  # it will be asked for next
+    url = state.settings.public_url + ARCHIVE_PATH
     manifest = vex_repository.manifest("vexstream", url, UPDATE_INTERVAL)
     return Response(manifest, media_type="application/json")
 
@@ -177,6 +206,11 @@ async def get_archive(request: Request) -> Response:
     if matching_tag(known, archive.sha256, gzipped=False):
         return Response(status_code=304, headers=headers)
     return FileResponse(archive.path, headers=headers, media_type="application/gzip")
+
+
+def _note_failure(making: asyncio.Task[Archive]) -> None:
+    if not making.cancelled() and (error := making.exception()) is not None:
+        log.warning("the archive of the VEX repository was not made", error=str(error))
 
 
 def _fingerprint(known: list[Known]) -> str:

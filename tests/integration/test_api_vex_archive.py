@@ -1,5 +1,6 @@
 """The archive of the VEX repository: what has not changed is made once, whoever reads it."""
 
+import asyncio
 import io
 import json
 import tarfile
@@ -9,9 +10,11 @@ import httpx
 import pytest
 
 from benchmarks.api import fill
+from services.api import vex_repository_store as store
+from services.api.errors import DatabaseUnavailableError
 from services.api.vex_repository import ARCHIVE_PATH
 from services.common.settings import CommonSettings
-from tests.support.api import ApiUnderTest, api_under_test, document
+from tests.support.api import ApiUnderTest, api_under_test, digest, document
 from vexstream import vex_repository as core
 
 pytestmark = pytest.mark.real
@@ -66,6 +69,57 @@ async def test_readers_do_not_have_it_made_without_end(
             await api.settled()
             assert (await client.head(ARCHIVE_PATH)).headers["etag"] == tag
             assert (await client.head(ARCHIVE_PATH)).headers["etag"] != tag
+
+
+async def test_it_is_made_once_also_when_who_asked_has_gone(
+    kafka_settings: CommonSettings, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go, made = asyncio.Event(), asyncio.Event(), 0
+    really = store.entries
+
+    async def held(*given: Any) -> Any:
+        nonlocal made
+        made += 1
+        begun.set()
+        await go.wait()
+        return await really(*given)
+
+    monkeypatch.setattr(store, "entries", held)
+    async with api_under_test(kafka_settings, postgres_url) as api:
+        await api.publish(document("one"))
+        async with api.running() as client:
+            await api.settled()
+            await client.get("/.well-known/vex-repository.json")
+            async with asyncio.timeout(30):
+                await begun.wait()  # the manifest was enough
+            asked = [asyncio.create_task(client.get(ARCHIVE_PATH)) for _ in range(3)]
+            await asyncio.sleep(0.1)
+            asked[0].cancel()
+            assert (await client.get(f"/vex/{digest('one')}")).status_code == 200
+            go.set()
+            answers = [(await one).status_code for one in asked[1:]]
+            assert (answers, made) == ([200, 200], 1)
+
+
+async def test_one_that_could_not_be_made_leaves_nothing_behind(
+    kafka_settings: CommonSettings, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: Any) -> Any:
+        raise DatabaseUnavailableError("Postgres went away half-way")
+
+    async with api_under_test(kafka_settings, postgres_url) as api:
+        await api.publish(document("one"))
+        async with api.running() as client:
+            await api.settled()
+            transport = client._transport
+            assert isinstance(transport, httpx.ASGITransport)
+            folder = transport.app.state.vex_archives._folder  # type: ignore[attr-defined]
+            with monkeypatch.context() as failing:
+                failing.setattr(store, "entries", away)
+                for _ in range(3):
+                    assert (await client.get(ARCHIVE_PATH)).status_code == 503
+            assert list(folder.iterdir()) == []
+            assert (await client.get(ARCHIVE_PATH)).status_code == 200
 
 
 async def _archive(client: httpx.AsyncClient) -> dict[str, Any]:
