@@ -61,6 +61,16 @@ def candidates(path: str) -> list[str]:
     return ids
 
 
+def outermost(path: str, container_id: str) -> str:
+    """The cgroup of a container itself, of which this one is or in which it lies."""
+    own = ""
+    for component in path.strip("/").split("/"):
+        own += f"/{component}"
+        if container_id in candidates(own):
+            break
+    return own
+
+
 def in_a_pod(path: str) -> str | None:
     """The id of the container of a Kubernetes pod, or of the pod's sandbox, whose cgroup that is;
     None when it is neither's."""
@@ -136,6 +146,10 @@ class CgroupIndex:
     def ids_of(self, container_id: str) -> list[int]:
         """The cgroups that belong to a container, those within it included."""
         return [cgroup for cgroup, path in self._paths.items() if container_id in candidates(path)]
+
+    def ids_at(self, path: str) -> list[int]:
+        """The cgroups that are or were there."""
+        return [cgroup for cgroup, known in self._paths.items() if known == path]
 
     def missing(self) -> set[int]:
         """What is not there any more."""

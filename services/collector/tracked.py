@@ -44,6 +44,8 @@ class Tracked:
     directory: bytes = b""
     """Where on a file system that is not its alone its root is, once that is known."""
     cgroups: set[int] = field(default_factory=set)
+    life: int | None = None
+    """Its own cgroup since it was started last."""
     missed_at_us: int | None = None
     """When it was known first that it has ended, as long as nobody told how."""
     ended_at_us: int | None = None

@@ -7,7 +7,7 @@ long as that is not sure it is nobody's. No clock: times are given.
 from collections.abc import Callable, Mapping
 
 from services.collector.bearers import bears_name, name_of
-from services.collector.cgroups import CgroupIndex, candidates
+from services.collector.cgroups import CgroupIndex, candidates, outermost
 from services.collector.events import CgroupEvent
 from services.collector.tracked import Tracked
 from vexstream.batching import Observation
@@ -159,7 +159,23 @@ class Whose:
 
     def _adopt(self, cgroup: int, path: str, owner: str) -> None:
         tracked = self._tracked[owner]
-        if any(self._index.path(known) == path for known in tracked.cgroups):
-            self._restarted(tracked)
+        life = self._life(cgroup, path, name_of(owner))
+        if life is not None:
+            if tracked.life not in (None, life):
+                self._restarted(tracked)
+            tracked.life = life
         self._owners[cgroup] = owner
         tracked.cgroups.add(cgroup)
+
+    def _life(self, cgroup: int, path: str, name: str) -> int | None:
+        """The container's own cgroup, which it has anew each time that it is started, and in which
+        this one is; None when that one is not known. What it makes within it comes and goes."""
+        own = outermost(path, name)
+        if own == path:
+            return cgroup
+        _, until_us = self._made.get(cgroup, (0, self._there_before_us))
+        lives = [one for one in self._index.ids_at(own) if self._made_us(one) <= until_us]
+        return max(reversed(lives), key=self._made_us, default=None)
+
+    def _made_us(self, cgroup: int) -> int:
+        return self._made.get(cgroup, (0, 0))[0]
