@@ -117,8 +117,9 @@ class RecordingTracker(Tracker):
         return super().miss(container_id, now_us)
 
     def found(self, container_id: str) -> None:
-        """Recorded, where it had been missed."""
-        if self._tracked[container_id].missed_at_us is not None:
+        """Recorded, where it had been missed or had ended."""
+        tracked = self._tracked[container_id]
+        if tracked.missed_at_us is not None or tracked.is_over:
             self._write({"found": container_id})
         super().found(container_id)
 

@@ -84,10 +84,16 @@ class Tracked:
 
     def miss(self, now_us: int) -> None:
         """It has ended, and nobody told how, which may come yet."""
+        if self.is_over:
+            return
         if self.missed_at_us is None:
             self.missed_at_us = now_us
         if not 0 <= now_us - self.missed_at_us < _UNEXPLAINED_US:
             self.ended_at_us = self.missed_at_us
+
+    def find(self) -> None:
+        """It is there, also after its end: it was started again."""
+        self.missed_at_us = self.ended_at_us = self.exit_code = None
 
     def mounted(self) -> list[Observation]:
         """All images that are, or may be, mounted into it."""
@@ -148,7 +154,8 @@ class Tracked:
             self.silent_from_us = until_us + _START_US
         if not self.heard and not self.is_over and until_us < self.silent_from_us:
             return False
-        if not self.cgroups and self.started:
+        forgotten = self.is_over and self.life is not None
+        if not self.cgroups and self.started and not forgotten:
             self.observation.lose("cgroup_unknown", 1)
         elif not self.heard:
             self.observation.lose("not_heard", 1)

@@ -186,8 +186,8 @@ class Tracker:
         return tracked.is_over
 
     def found(self, container_id: str) -> None:
-        """A container that was missed is there again."""
-        self._tracked[container_id].missed_at_us = None
+        """A container that was missed, or had ended, is there again."""
+        self._tracked[container_id].find()
 
     def processes(self, container_id: str) -> list[int]:
         """The processes of a container now."""

@@ -103,12 +103,12 @@ class Node:
             cluster,
         )  # fmt: skip
 
-    async def turn(self, *events: RawEvent, seconds: float = 1) -> list[Batch]:
+    async def turn(self, *events: RawEvent, seconds: float = 1, cut: bool = True) -> list[Batch]:
         """What is told in the turn in which these events are read."""
         self.now_us += int(seconds * SECOND)
         self.source.events += events
         before = len(self.publisher.batches)
-        await self.collector._turn(cut=True)
+        await self.collector._turn(cut=cut)
         return self.publisher.batches[before:]
 
     async def observe(self, one: str = ID) -> None:
@@ -356,6 +356,35 @@ async def test_a_name_is_no_excuse_for_one_that_nobody_told_of(node: Node) -> No
     await node.turn(NAMED, file_used(b"/bin/app", 11), seconds=5)
     await node.turn(seconds=3)
     assert ("container_unknown", 1) in _lost(await node.turn())
+
+
+async def test_one_that_is_started_again_before_its_end_was_told_goes_on(node: Node) -> None:
+    """Kafka took nothing meanwhile. To begin anew then would be to wait for a program to start."""
+    await node.observe()
+    node.runtime.exited.add(ID)
+    node.runtime.ended_at[ID] = Ended(node.now_us + 1, 1)
+    await node.turn(cut=False)
+    node.runtime.exited.clear()
+    await node.turn(made(12), file_used(b"/bin/again", 12, use=Use.EXECUTED), cut=False)
+    (batch,) = await node.turn()
+    assert [access.path for access in batch.accesses] == [b"/bin/again"]
+    assert (batch.exit_code, batch.lost, batch.observed_to_us) == (None, 0, node.now_us)
+    (batch,) = await node.turn(seconds=60)
+    assert batch.lost == 0
+
+
+async def test_the_end_of_one_that_is_not_listed_any_more_stays_what_it_was(node: Node) -> None:
+    await node.observe()
+    node.runtime.exited.add(ID)
+    node.runtime.ended_at[ID] = ended = Ended(node.now_us + 1, 0)
+    await node.turn(cut=False)
+    node.runtime.listed.clear()
+    await node.turn(seconds=150, cut=False)
+    for _ in range(2):
+        await node.collector._keep_house()
+    await node.turn(seconds=150, cut=False)
+    (batch,) = await node.turn()
+    assert (batch.observed_to_us, batch.exit_code, batch.lost) == (ended.at_us, 0, 0)
 
 
 async def test_what_one_does_after_the_runtime_was_asked_waits_until_it_is_again(
