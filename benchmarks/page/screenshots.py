@@ -57,6 +57,7 @@ def take(url: str, folder: Path) -> list[Path]:
         "history": f"#/image/{with_history}/history",
         "documents": f"#/image/{image}/documents",
         "vulnerability": f"#/cve/{urgent['vulnerability']}",
+        "vendors": "#/vendors",
     }
     with chromium() as browser:
         return [
@@ -79,6 +80,11 @@ def _take(browser: "Browser", look: Look, address: str, name: str, folder: Path)
             page.locator("button.open").first.click()
             page.locator(".evidence h3").first.wait_for()
             page.locator(".evidence").first.scroll_into_view_if_needed()
+            page.wait_for_timeout(200)
+        if name == "vendors":
+            page.locator("tr.vendor", has_text="tidewater").locator("button.open").click()
+            page.locator(".evidence h3").first.wait_for()
+            page.evaluate("scrollTo(0, 0)")
             page.wait_for_timeout(200)
         to = folder / f"page-{name}-{look.name}.png"
         _save(page.screenshot(), to)

@@ -16,10 +16,11 @@ from pathlib import Path
 import httpx
 
 from benchmarks.api.fill import fill
+from benchmarks.page.vendors import give
 from services.local.stack import Stack
 
 TOKEN = "made-up-token-of-the-made-up-fleet"  # noqa: S105
-"""May decide and ask for rescans."""
+"""May decide, ask for rescans, and hand in documents of vendors."""
 _WAIT_S = 1800.0
 
 
@@ -34,7 +35,7 @@ class Served:
 @contextlib.contextmanager
 def served(images: int, statements: int, large: int) -> Iterator["Served"]:
     """Yields once the whole fleet is in the page."""
-    tokens = f"alice decide,rescan {hashlib.sha256(TOKEN.encode()).hexdigest()}"
+    tokens = f"alice decide,rescan,vendor-vex {hashlib.sha256(TOKEN.encode()).hexdigest()}"
     with tempfile.TemporaryDirectory(prefix="vx-") as folder:
         Path(folder).chmod(0o755)  # Postgres runs as another user
         with Stack(Path(folder), {"VEXSTREAM_API_TOKENS": tokens}) as stack:
@@ -42,6 +43,7 @@ def served(images: int, statements: int, large: int) -> Iterator["Served"]:
             stack.start_api()
             asyncio.run(fill(stack.settings, images, statements, large))
             _wait(stack.api_url, images)
+            give(stack.api_url, TOKEN)
             yield Served(stack.api_url, stack.database_url)
 
 

@@ -70,7 +70,7 @@ function detail(one, list) {
     place.replaceChildren(...may ? [withdrawButton(one, () => list.changed())] : []);
   };
   draw();
-  const counts = STATUSES.filter((name) => one.statuses[name]).map((name) => [status(name), ` ${number(one.statuses[name])} `]);
+  const counts = STATUSES.filter((name) => one.statuses[name]).map((name, at) => [at ? " · " : "", status(name), ` ${number(one.statuses[name])}`]);
   const images = one.images.map((digest) => h("li", {}, link(`#/image/${digest}`, short(digest), { class: "mono", title: digest })));
   const more = one.image_count - one.images.length;
   return asRow(h("tr", { class: "detail" }, h("td", { colspan: COLUMNS.length },
