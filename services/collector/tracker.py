@@ -4,7 +4,7 @@ No clock: times are given. Whose an event is says the cgroup of the task (whose.
 use of the image the file (uses.py); what of a container can be told, and when, is in tracked.py.
 """
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
 
 from services.collector.annotations import learning_period_us
@@ -23,6 +23,9 @@ from vexstream.batching import Limits, Observation, Room
 from vexstream.evidence import Batch, Use
 from vexstream.identity import Image
 from vexstream.nameless import is_nameless
+
+_MAX_TOLD = 4000
+"""Of those that ended before them the next life is told from the creation on."""
 
 
 class Tracker:
@@ -52,6 +55,11 @@ class Tracker:
         self._uses = Uses(self._neighbours)
         self._now_us = 0
         self._losses: Counter[tuple[int, str]] = Counter()
+        self._told: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        """Containers that ended -> when they were made, and until when they were told of."""
+        self._everyones: dict[str, int | None] = {}
+        """Why something was lost that may be anyone's -> until when it may have been at the latest;
+        None until events are taken again: losses are read after the time is."""
         self._strangers: Counter[str] = Counter()
         """Cgroups that no container was found for -> how much of them was given up."""
         self._paused: dict[str, set[int]] = {}
@@ -131,6 +139,9 @@ class Tracker:
             copied=bool(info.copied),
         )
         tracked.identify(info.image)
+        for reason, until_us in self._everyones.items():
+            if until_us is None or tracked.observation.observed_from_us <= until_us:
+                tracked.observation.lose(reason, 1)
         self._whose.begin(info.id)
         self._uses.root(tracked, root)
         self.mount(info.id, info.volumes)
@@ -197,6 +208,8 @@ class Tracker:
     def handle(self, events: Iterable[RawEvent], now_us: int) -> None:
         """Takes events in the order in which they happened."""
         before_us, self._now_us = self._now_us, now_us
+        for reason in [reason for reason, until in self._everyones.items() if until is None]:
+            self._everyones[reason] = now_us
         named: set[int] = set()
         for event in events:
             if isinstance(event, CgroupEvent):
@@ -249,6 +262,9 @@ class Tracker:
 
     def _observation(self, info: ContainerInfo) -> Observation:
         from_us = self._attached_at_us if self.is_late(info) else info.created_at_us
+        made_us, told_us = self._told.get(info.id, (0, 0))
+        if made_us == info.created_at_us:  # it was started again, and its first life stays as it is
+            from_us = max(from_us, told_us)
         return Observation(
             node=self._node,
             run=self._run,
@@ -350,10 +366,17 @@ class Tracker:
         return tracked.can_be_told(until_us)
 
     def _lose_everywhere(self, reason: str, count: int) -> None:
+        """Also of containers that are there, and become known later."""
+        self._everyones[reason] = None
         for tracked in self._tracked.values():
             tracked.observation.lose(reason, count)
 
     def _forget(self, container_id: str) -> None:
-        self._uses.unmount(self._tracked.pop(container_id))
+        tracked = self._tracked.pop(container_id)
+        self._uses.unmount(tracked)
+        self._told[container_id] = (tracked.created_at_us, tracked.observation.observed_from_us)
+        self._told.move_to_end(container_id)
+        if len(self._told) > _MAX_TOLD:
+            self._told.popitem(last=False)
         self._whose.end(container_id)
         metrics.CONTAINERS.set(len(self._tracked))

@@ -17,7 +17,7 @@ from services.collector.runtime import ContainerInfo, Ended, Listed
 from services.collector.runtimes import Runtimes
 from services.collector.service import Collector, Health
 from services.collector.settings import CollectorSettings
-from services.collector.source import Losses
+from services.collector.source import ANY_CGROUP, Losses
 from tests.unit.tracking import ID, IMAGE, INIT, OTHER_ID, SECOND, container, file_used, made
 from vexstream.evidence import Batch, Use
 from vexstream.identity import Image
@@ -371,6 +371,19 @@ async def test_one_that_is_started_again_before_its_end_was_told_goes_on(node: N
     assert (batch.exit_code, batch.lost, batch.observed_to_us) == (None, 0, node.now_us)
     (batch,) = await node.turn(seconds=60)
     assert batch.lost == 0
+
+
+async def test_what_is_lost_while_one_is_stopped_takes_nothing_of_its_first_life_away(
+    node: Node,
+) -> None:
+    await _ended(node)
+    until_us = node.publisher.batches[-1].observed_to_us
+    node.collector._tracker.lose({(ANY_CGROUP, "probe_busy"): 1})
+    await node.turn()
+    node.runtime.exited.clear()
+    (again,) = await node.turn(made(12), file_used(INIT, 12, use=Use.EXECUTED))
+    assert (again.observed_from_us, again.loss_reasons) == (until_us, ("probe_busy",))
+    assert again.started_at_us < until_us
 
 
 async def test_the_end_of_one_that_is_not_listed_any_more_stays_what_it_was(node: Node) -> None:

@@ -1,6 +1,9 @@
 """Attribution: which event is whose, and which file counts."""
 
+import pytest
+
 from services.collector.events import CgroupEvent, FileSystemRoot
+from services.collector.source import ANY_CGROUP
 from services.collector.tracker import Tracker
 from tests.unit.tracking import (
     ATTACHED,
@@ -102,6 +105,27 @@ def test_a_container_that_is_started_again_has_another_root(tracker: Tracker) ->
     tracker.handle([again, event], CREATED + 2)
     (batch,) = tracker.cut(CREATED + 3)
     assert paths_of([batch]) == [b"/bin/one", b"/bin/two"]
+
+
+@pytest.mark.parametrize(
+    ("created_us", "later", "loses"),
+    [(CREATED, True, True), (CREATED + 9, True, False), (CREATED + 6, False, True)],
+)
+def test_what_may_be_anyones_is_lost_by_a_container_that_was_there_and_not_known_yet(
+    tracker: Tracker, created_us: int, *, later: bool, loses: bool
+) -> None:
+    """It was made after the runtime was asked, and before the losses were read. Where the clock was
+    set, all until then would count as observed: a day after a creation of a moment ago."""
+    tracker.handle([], CREATED + 5)
+    tracker.lose({(ANY_CGROUP, "clock_step"): 1, (ANY_CGROUP, "probe_busy"): 3})
+    if later:
+        tracker.handle([], CREATED + 7)
+    tracker.begin(container(created_at_us=created_us))
+    (batch,) = told(tracker, made(), file_used(INIT, use=Use.EXECUTED))
+    assert batch.loss_reasons == (("clock_step", "probe_busy") if loses else ())
+    assert batch.observed_from_us == created_us
+    (clean,) = told(tracker, now_us=CREATED + 2 * SECOND)
+    assert clean.lost == 0
 
 
 def test_a_container_that_makes_and_removes_cgroups_fills_no_memory(tracker: Tracker) -> None:
