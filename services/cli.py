@@ -54,7 +54,7 @@ def collect(
 ) -> None:
     """Run the collector: eBPF on this node, accesses to Kafka.
 
-    Settings are variables: docs/collector.md.
+    Settings are variables: docs/settings.md.
     """
     from services.collector.__main__ import main as run
 
@@ -65,7 +65,7 @@ def collect(
 def scan() -> None:
     """Run the scanner: Syft and Grype per image, scans to Kafka.
 
-    Settings are variables: docs/scanner.md.
+    Settings are variables: docs/settings.md.
     """
     from services.scanner.__main__ import main as run
 
@@ -76,7 +76,7 @@ def scan() -> None:
 def correlate() -> None:
     """Run the correlator: accesses and scans in, VEX out.
 
-    Settings are variables: docs/correlator.md.
+    Settings are variables: docs/settings.md.
     """
     from services.correlator.__main__ import main as run
 
@@ -87,7 +87,7 @@ def correlate() -> None:
 def serve() -> None:
     """Run the API: GET /vex/<digest>.
 
-    Settings are variables: docs/api.md.
+    Settings are variables: docs/settings.md.
     """
     from services.api.__main__ import main as run
 
@@ -109,7 +109,7 @@ def rebuild() -> None:
 def mirror() -> None:
     """Publish every document as Kubescape's custom resource.
 
-    For as long as it runs. Settings are variables: docs/kubernetes.md.
+    For as long as it runs. Settings are variables: docs/settings.md.
     """
     from services.kubescape.__main__ import main as run
 

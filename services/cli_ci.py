@@ -61,7 +61,11 @@ def ci(
         float, typer.Option(min=0, max=100, help="Warn when fewer packages were used")
     ] = 10,
     sign: Annotated[
-        bool, typer.Option(help="Sign the document with the key of VEXSTREAM_SIGNING_KEY[_FILE]")
+        bool,
+        typer.Option(
+            help="Sign the document: by VEXSTREAM_SIGNING_KEY, _KEY_FILE or _KEY_URI, or without a "
+            "key by VEXSTREAM_SIGNING_KEYLESS"
+        ),
     ] = False,
     attach: Annotated[
         str | None, typer.Option(help="Sign, and attach to this image in a registry")
