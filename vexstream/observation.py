@@ -117,7 +117,8 @@ class Container:
         elif start < end:
             changed = self._see((start, end, place.run))
         else:
-            return self._wait((start, place.run), Open(frozenset({place.sequence})))
+            # A part alone shows that it was observed anew then: there may be a gap before it.
+            changed = self._wait((start, place.run), Open(frozenset({place.sequence})))
         return self._hear(start, end) or changed
 
     def add_losses(self, other: "Container") -> bool:

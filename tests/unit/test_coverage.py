@@ -134,6 +134,18 @@ def test_what_is_missed_after_the_learning_period_blocks_only_when_strict() -> N
     assert covered(batch(0, 10), batch(10, 11, sequence=1), rules=strict).complete
 
 
+def test_a_part_of_an_interval_shows_the_gap_before_it() -> None:
+    strict = Rules(PERIOD, strict=True)
+    whole, end = batch(0, 10), replace(batch(0, 10), exit_code=0)
+    assert covered(whole, batch(10, 10, sequence=1), rules=strict).complete
+    assert not covered(whole, batch(11, 11, sequence=1), rules=strict).complete
+    evidence = Evidence(IMAGE)
+    for one in (end, batch(11, 11, sequence=1)):  # it was started again
+        evidence.merge(one)
+    (container,) = evidence.containers.values()
+    assert container.lived_to_us is None
+
+
 def test_a_further_replica_that_is_still_learning_does_not_block_even_when_strict() -> None:
     learning = batch(9, 10, container="c2", started=9)
     assert covered(batch(0, 10), learning, rules=Rules(PERIOD, strict=True)).complete

@@ -41,7 +41,7 @@ class Seen:
 
     @cached_property
     def workload(self) -> Workload:
-        return self.batches[0].workload
+        return min(b.workload for b in self.batches)
 
     @cached_property
     def started(self) -> int:
@@ -141,20 +141,24 @@ def _by_lives(containers: Sequence[Seen]) -> bool:
     return False
 
 
-def expected(batches: Iterable[Batch], policy: CorrelatorSettings) -> dict[str, Status]:
-    """Package -> status."""
-    told = list(batches)
-    used = {access.path for b in told for access in b.accesses}
-    ids = {b.container_id for b in told}
-    containers = [Seen([b for b in told if b.container_id == one], policy) for one in ids]
-    now = max((b.observed_to_us for b in told), default=0)
+def is_covered(told: Sequence[Batch], policy: CorrelatorSettings, now: int) -> bool:
+    """Every workload was seen whole."""
+    ids = {(b.node, b.container_id) for b in told}
+    containers = [Seen([b for b in told if (b.node, b.container_id) == one], policy) for one in ids]
     of = {c.workload: [o for o in containers if o.workload == c.workload] for c in containers}
-    covered = bool(of) and all(
+    return bool(of) and all(
         (any(c.whole for c in ones) or _by_lives(ones))
         and not (policy.strict_coverage and any(c.missed(now) for c in ones))
         for ones in of.values()
     )
-    idle = Status.NOT_AFFECTED if covered else Status.UNDER_INVESTIGATION
+
+
+def expected(batches: Iterable[Batch], policy: CorrelatorSettings) -> dict[str, Status]:
+    """Package -> status."""
+    told = list(batches)
+    used = {access.path for b in told for access in b.accesses}
+    now = max((b.observed_to_us for b in told), default=0)
+    idle = Status.NOT_AFFECTED if is_covered(told, policy, now) else Status.UNDER_INVESTIGATION
     return {
         name: Status.AFFECTED if used & {*files} - {PATHS[2]} else idle
         for name, files in OWNED.items()
@@ -212,7 +216,8 @@ def _container(draw: st.DrawFn, number: int) -> list[Batch]:
 
 
 @st.composite
-def _history(draw: st.DrawFn) -> list[Batch]:
+def histories(draw: st.DrawFn) -> list[Batch]:
+    """Of up to six containers, in the order of their observation."""
     count = draw(st.integers(1, 6))
     return [b for number in range(count) for b in draw(_container(number))]
 
@@ -246,7 +251,7 @@ async def _said(
 
 
 @settings(deadline=None, max_examples=200)
-@given(_history(), _POLICIES, st.randoms(), st.booleans(), st.sets(st.integers(0, 60), max_size=3))
+@given(histories(), _POLICIES, st.randoms(), st.booleans(), st.sets(st.integers(0, 60), max_size=3))
 def test_what_is_said_is_what_the_rules_say(
     history: list[Batch],
     policy: CorrelatorSettings,

@@ -14,6 +14,7 @@ from services.correlator.publisher import Publisher
 from services.correlator.settings import CorrelatorSettings
 from services.correlator.state import State
 from services.correlator.tables import Receipts
+from vexstream.decision_log import Record
 from vexstream.evidence import Batch
 from vexstream.scan import Scan
 
@@ -29,19 +30,26 @@ class Worker:
         self.said: dict[str, str] = {}
         """Image -> why nothing is ruled out of it, else the status."""
         self.bodies: dict[str, bytes] = {}
+        self.decided: list[tuple[bytes, Record]] = []
+        """The topic vex-decision."""
         self.restart()
 
     def restart(self) -> None:
         """Another worker takes over, with what was written down and published."""
         sender: Any = self
         dead: Any = None
-        partitions = Partitions(1, sender)
-        self.state = State(self.evidence, self._scans, self._published, 10**6, partitions.of)
+        partitions = self._partitions = Partitions(1, sender)
+        self.state = State(
+            self.evidence, self._scans, self._published, self._settings.files_in_memory,
+            partitions.of,
+        )  # fmt: skip
         self._publisher = Publisher(
             self._settings, sender, self.state, dead, Receipts([], lambda _: None)
         )
         self._intake = Intake(self.state, self._publisher, partitions)
         self._publisher.newest_us = self._intake.newest_us
+        for key, record in self.decided:
+            self._publisher.decisions.take(key, record)
         self.state.rebuild(lambda _: True)
         self._intake.recall()
         self._publisher.reset()
@@ -63,6 +71,14 @@ class Worker:
             return
         for chunk in split_scan(told):
             await self._intake.chunk(SimpleNamespace(value=encode_chunk(chunk), partition=0))
+
+    def decide(self, key: bytes, record: Record) -> None:
+        """Takes a record of vex-decision in."""
+        self.decided.append((key, record))
+        if self._publisher.decisions.take(key, record):
+            for correlation in self.state.correlations.values():
+                correlation.mark_stale()
+                self._publisher.changed(correlation.digest)
 
     async def flush(self) -> None:
         """Publishes what is due."""

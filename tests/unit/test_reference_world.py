@@ -1,0 +1,444 @@
+"""The rules of the reference model in a world where more happens to an image than batches: scans
+that find other packages or fail, people's and vendors' decisions, records that cannot be read, are
+sent again or dismissed, containers that nobody can name, nodes, workers that die, and a broker that
+delivers again. At every look what the real pipeline says has to be what follows from all that came
+until then.
+"""
+
+import asyncio
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.batches import encode_batch
+from services.common.kafka import DeadLetterBox
+from services.common.origin import Dismissed, dismissal_headers, origin_headers
+from services.correlator.burials import Burials
+from services.correlator.settings import CorrelatorSettings
+from services.correlator.stream import Stream
+from services.correlator.tenure import Tenure
+from tests.unit.factories import CONFIG, IMAGE, MANIFEST, SECOND, batch, package, scan
+from tests.unit.test_reference_model import (
+    OWNED,
+    PATHS,
+    PERIOD,
+    SILENCE,
+    WORKLOADS,
+    histories,
+    is_covered,
+)
+from tests.unit.worker import Worker
+from vexstream.decision_log import Blank, Record
+from vexstream.decisions import EVERY, Decision, DecisionSource
+from vexstream.evidence import Batch, Use
+from vexstream.identity import NO_IMAGE, Digest, Image
+from vexstream.rules import DataAccess
+from vexstream.scan import FailureReason, Finding, Package, Scan, ScanFailure
+from vexstream.status import BADNESS, Status
+from vexstream.unreadable import Dismissal, RecordPlace
+
+TOPIC = "vexstream.file-access"
+OTHER = Digest("sha256:" + "d" * 64)
+PACKAGES = [
+    *(package(name, *files) for name, files in OWNED.items()),
+    package("twin", PATHS[0], id="used-twin"),
+    package("twin", b"/srv/bin/twin", id="idle-twin"),
+    package("dark", b"/bin/dark", unobservable="nobody knows its files"),
+    package("papers", PATHS[2]),
+    package("versionless", b"/bin/versionless", purl="pkg:deb/debian/versionless"),
+]
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """A record of the image that cannot be read."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Again:
+    """That record, sent again after a fix."""
+
+    number: int
+    batch: Batch
+
+
+@dataclass(frozen=True)
+class Dismiss:
+    """Somebody says that it does not matter."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A record of vex-decision."""
+
+    key: bytes
+    record: Record
+
+
+@dataclass(frozen=True)
+class Restart:
+    """Another worker takes over; the last records come again."""
+
+    back: int
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is said now is what follows from what has come."""
+
+
+Event = Batch | Scan | Garbage | Again | Dismiss | Decided | Restart | Look
+
+
+def _runs_the_image(told: Batch, events: Sequence[Event]) -> bool:
+    """Whether a container that nobody can name may run it."""
+    asked = told.image
+    if asked.manifest_digests or asked.names:
+        return bool({*asked.manifest_digests, *asked.names} & {MANIFEST, *IMAGE.names})
+    return told.node in _nodes(events)
+
+
+def _nodes(events: Sequence[Event]) -> set[str]:
+    """Those that had a container of the image."""
+    return {
+        one.node for one in events
+        if isinstance(one, Batch)
+        and (one.image == IMAGE or (_asks(one) and _runs_the_image(one, ())))
+    }  # fmt: skip
+
+
+def _asks(told: Batch) -> bool:
+    return bool(told.image.manifest_digests or told.image.names)
+
+
+def _batches(events: Sequence[Event]) -> list[Batch]:
+    """What was told of containers of the image; of one that nobody can name, that it lost
+    something."""
+    told = [e.batch if isinstance(e, Again) else e for e in events if isinstance(e, Batch | Again)]
+    if not any(one.image == IMAGE for one in told):
+        return []
+    named = [one for one in told if one.image == IMAGE]
+    nameless = [one for one in told if one.image != IMAGE and _runs_the_image(one, told)]
+    return named + [
+        replace(one, accesses=(), lost=max(one.lost, 1), parts=0, image=IMAGE) for one in nameless
+    ]
+
+
+def _unread(events: Iterable[Event]) -> set[int]:
+    garbage: set[int] = set()
+    for event in events:
+        if isinstance(event, Garbage):
+            garbage.add(event.number)
+        elif isinstance(event, Again | Dismiss):
+            garbage.discard(event.number)
+    return garbage
+
+
+def _holding(events: Iterable[Event]) -> Scan | None:
+    scans = [event for event in events if isinstance(event, Scan)]
+    good = [one for one in scans if one.failure is None]
+    return max(good, key=lambda one: one.scanned_at_us, default=None)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What holds under a key of vex-decision."""
+
+    decision: Decision | None
+    in_doubt: bool
+
+
+def _decisions(events: Iterable[Event]) -> dict[bytes, Said]:
+    said: dict[bytes, Said] = {}
+    for event in events:
+        if not isinstance(event, Decided):
+            continue
+        before = said.get(event.key, Said(None, False))
+        if isinstance(event.record, Decision):
+            newest = event.record
+            vendor = newest.source is not DecisionSource.HUMAN
+            if vendor and before.decision and before.decision.decided_at_us > newest.decided_at_us:
+                continue
+            said[event.key] = Said(newest, False)
+        elif event.record is Blank.WITHDRAWN:
+            said[event.key] = Said(None, False)
+        else:
+            kept = before.decision
+            warns = kept is not None and kept.status in ("affected", "under_investigation")
+            said[event.key] = Said(kept if warns else None, True)
+    return said
+
+
+def _about(key: bytes, one: Package) -> tuple[bool, tuple[bool, ...]]:
+    """Whether a key is about a package, and how closely."""
+    source, scope, _, named = key.decode().split("|", 3)
+    plain = one.purl.partition("?")[0]
+    fits = scope in (EVERY, CONFIG, MANIFEST) and named in (
+        EVERY, plain, plain.partition("@")[0], one.purl,
+    )  # fmt: skip
+    return fits, (source != "human", scope == EVERY, named == EVERY, "@" not in named)
+
+
+def _decided(one: Package, said: dict[bytes, Said], observed: Status) -> Status:
+    fitting = [
+        (_about(key, one)[1], -held.decision.decided_at_us, held.decision.status)
+        for key, held in said.items()
+        if held.decision is not None and not held.in_doubt and _about(key, one)[0]
+    ]
+    doubts = [
+        _about(key, one)[1] for key, held in said.items() if held.in_doubt and _about(key, one)[0]
+    ]
+    first = min(fitting, default=None)
+    status = observed if first is None else first[2]
+    rules_out = status in (Status.NOT_AFFECTED, Status.FIXED)
+    if rules_out and any(first is None or doubt <= first[0] for doubt in doubts):
+        return Status.UNDER_INVESTIGATION
+    return status
+
+
+def _observed(one: Package, batches: Sequence[Batch], covered: bool, data: DataAccess) -> Status:
+    uses = [(a.path, a.use) for b in batches for a in b.accesses if a.path in one.files]
+    run = [path for path, use in uses if use & (Use.EXECUTED | Use.MAPPED)]
+    opened = {path for path, _ in uses} - {PATHS[2]}
+    if run or opened - {PATHS[3]}:
+        return Status.AFFECTED
+    if opened:
+        return Status(data.value)
+    if one.unobservable or not {*one.files} - {PATHS[2]} or "@" not in one.purl:
+        return Status.UNDER_INVESTIGATION
+    return Status.NOT_AFFECTED if covered else Status.UNDER_INVESTIGATION
+
+
+def expected(events: Sequence[Event], policy: CorrelatorSettings) -> dict[str, Status] | None:
+    """Package -> status; None where there is no document."""
+    holding = _holding(events)
+    if holding is None or not holding.findings:
+        return None
+    batches = _batches(events)
+    newest = max((b.observed_to_us for b in _told(events)), default=0)
+    covered = is_covered(batches, policy, newest) and not _unread(events)
+    decisions = _decisions(events)
+    found: dict[str, Status] = {}
+    by_id = {one.id: one for one in holding.packages}
+    for finding in holding.findings:
+        own = by_id[finding.package_id]
+        for one in holding.packages:
+            if one.name == own.name:
+                observed = _observed(one, batches, covered, policy.data_access)
+                status = _decided(one, decisions, observed)
+                found[own.name] = min(found.get(own.name, status), status, key=BADNESS.__getitem__)
+    return found
+
+
+def _told(events: Iterable[Event]) -> list[Batch]:
+    return [e.batch if isinstance(e, Again) else e for e in events if isinstance(e, Batch | Again)]
+
+
+class World(Worker):
+    """A worker with its stream; what it cannot use goes to a box of dead letters."""
+
+    def __init__(self, policy: CorrelatorSettings) -> None:
+        self.garbage: dict[int, int] = {}
+        """Where on the topic the records are that cannot be read."""
+        super().__init__(policy)
+
+    def restart(self) -> None:
+        super().restart()
+        dead = DeadLetterBox("correlator", "dead", self._sender())
+        changed, tenure = self._publisher.changed, Tenure()
+        tenure.recovered(tenure.count)
+        burials = Burials(TOPIC, self.state, dead, self._partitions, changed)
+        app: Any = None
+        self._stream = Stream(
+            self._settings, app, self._sender(), self.state, tenure, burials, lambda _: None
+        )
+
+    def _sender(self) -> Any:
+        return self
+
+    async def deliver(self, event: Event, offsets: dict[int, int]) -> None:
+        """Takes the event in; ``offsets`` are those of the records by what they are."""
+        if isinstance(event, Scan):
+            await self.use(event)
+        elif isinstance(event, Decided):
+            self.decide(event.key, event.record)
+        else:
+            message = _message(event, offsets, self.garbage)
+            await self._stream.take(message, self._intake.batch)
+
+
+def _message(event: Event, offsets: dict[int, int], garbage: dict[int, int]) -> Any:
+    key: bytes = CONFIG.encode()
+    value: bytes | None = b"garbage"
+    headers: Any = []
+    if isinstance(event, Batch):
+        key, value = event.image.config_digest.encode(), encode_batch(event)
+    elif isinstance(event, Again | Dismiss):
+        place = RecordPlace(TOPIC, 0, garbage[event.number])
+        if isinstance(event, Again):
+            value, headers = encode_batch(event.batch), origin_headers(place, "")
+        else:
+            said = Dismissed(place, Dismissal("alice", "a test"), older=False)
+            value, headers = None, dismissal_headers(said, "")
+    return SimpleNamespace(
+        topic=TOPIC, partition=0, offset=offsets[id(event)], key=key, value=value, headers=headers
+    )
+
+
+@st.composite
+def _scans(draw: st.DrawFn) -> list[Scan]:
+    times = draw(st.lists(st.integers(0, 50), unique=True, max_size=3))
+    scans = []
+    for at in [60, *times]:
+        there = [one for one in PACKAGES if draw(st.integers(0, 9))]
+        found = [Finding("CVE-1", one.id) for one in there if draw(st.integers(0, 9))]
+        made = replace(scan(there, found), scanned_at_us=at * SECOND)
+        if at != 60 and draw(st.integers(0, 3)) == 0:
+            made = replace(
+                made,
+                packages=(),
+                findings=(),
+                failure=ScanFailure(FailureReason.IMAGE_UNAVAILABLE, "slow"),
+            )
+        scans.append(made)
+    return scans
+
+
+@st.composite
+def _decided_records(draw: st.DrawFn) -> list[Event]:
+    records: list[Event] = []
+    for number in range(draw(st.integers(0, 4))):
+        one = draw(st.sampled_from(PACKAGES))
+        plain = one.purl.partition("?")[0]
+        status = draw(st.sampled_from([*Status, Status.NOT_AFFECTED]))
+        made = Decision(
+            scope=draw(st.sampled_from([CONFIG, MANIFEST, EVERY, OTHER])),
+            vulnerability="CVE-1",
+            package=draw(st.sampled_from([plain, plain.partition("@")[0], one.purl])),
+            status=status,
+            text="it is so",
+            author="alice",
+            source=draw(st.sampled_from([DecisionSource.HUMAN, DecisionSource.OPENVEX])),
+            decided_at_us=draw(st.integers(0, 20)) * 10 + number,
+        )
+        if made.scope != EVERY and draw(st.booleans()):
+            made = replace(made, package=EVERY)
+        records.append(Decided(made.key, made))
+        last = draw(st.sampled_from([None, None, Blank.WITHDRAWN, Blank.UNREADABLE]))
+        if last is not None:
+            records.append(Decided(made.key, last))
+    return records
+
+
+@st.composite
+def _nameless(draw: st.DrawFn) -> list[Batch]:
+    asked = draw(
+        st.sampled_from(
+            [
+                Image(NO_IMAGE, (MANIFEST,)),
+                Image(NO_IMAGE, (), IMAGE.names),
+                Image(NO_IMAGE, (OTHER,)),
+                Image(NO_IMAGE),
+            ]
+        )
+    )
+    start = draw(st.integers(0, 20))
+    told = batch(
+        start, start + 2, [PATHS[1]], image=asked, workload=draw(st.sampled_from(WORKLOADS)),
+        container=draw(st.sampled_from(["c0", "nameless-1", "nameless-2"])),
+        started=start, lost=draw(st.integers(0, 1)),
+    )  # fmt: skip
+    return [replace(told, node=draw(st.sampled_from(["node-1", "node-2", "node-3"])))]
+
+
+@st.composite
+def _worlds(draw: st.DrawFn) -> list[Event]:
+    told = draw(histories())
+    nodes = draw(st.lists(st.sampled_from(["node-1", "node-1", "node-2"]), min_size=6, max_size=6))
+    ran = draw(st.sets(st.integers(0, 40), max_size=2))
+    told = [
+        replace(b, node=nodes[int(b.container_id[1:])], accesses=tuple(
+            a._replace(use=Use.EXECUTED) if number in ran else a for a in b.accesses
+        ))
+        for number, b in enumerate(told)
+    ]  # fmt: skip
+    if draw(st.booleans()):
+        told = draw(st.permutations(told))
+    events: list[Event] = list(told)
+
+    def put(more: Sequence[Event]) -> None:
+        """Among the others, in their order."""
+        at = 0
+        for one in more:
+            at = draw(st.integers(at, len(events)))
+            events.insert(at, one)
+            at += 1
+
+    put(draw(st.permutations(draw(_scans()))))
+    put(draw(_decided_records()))
+    for number in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
+        end = draw(st.sampled_from([None, Dismiss(number), Again(number, told[0])]))
+        put([Garbage(number), *([] if end is None else [end])])
+    for _ in range(draw(st.sampled_from([0, 0, 0, 0, 1, 2, 3]))):
+        put(draw(_nameless()))
+    put([Restart(draw(st.integers(0, 5))) for _ in range(draw(st.integers(0, 2)))])
+    put([Look() for _ in range(draw(st.integers(0, 4)))])
+    return [*events, Look()]
+
+
+_POLICIES = st.builds(
+    lambda strict, data, files: CorrelatorSettings(
+        learning_period_seconds=PERIOD, minimum_learning_period_seconds=1,
+        strict_coverage=strict, silence_seconds=SILENCE, data_access=data, files_in_memory=files,
+    ),
+    st.booleans(), st.sampled_from(list(DataAccess)), st.sampled_from([1, 10**6]),
+)  # fmt: skip
+
+
+async def _live(events: Sequence[Event], policy: CorrelatorSettings) -> None:
+    world = World(policy)
+    past: list[Event] = []
+    offsets: dict[int, int] = {}
+    for event in events:
+        if isinstance(event, Look):
+            await world.look()
+            assert _said(world) == expected(past, policy)
+        elif isinstance(event, Restart):
+            world.restart()
+            for one in past[len(past) - min(event.back, len(past)) :]:
+                if not isinstance(one, Decided):
+                    await world.deliver(one, offsets)
+        else:
+            if not isinstance(event, Scan | Decided):
+                offsets[id(event)] = len(offsets)
+            if isinstance(event, Garbage):
+                world.garbage[event.number] = offsets[id(event)]
+            await world.deliver(event, offsets)
+            past.append(event)
+
+
+def _said(world: World) -> dict[str, Status] | None:
+    body = world.bodies.get(CONFIG)
+    if not body:
+        return None
+    return {
+        s["products"][0]["subcomponents"][0]["@id"].split("/")[2].split("@")[0]: Status(s["status"])
+        for s in json.loads(body)["statements"]
+    }
+
+
+@settings(max_examples=150)
+@given(_worlds(), _POLICIES)
+def test_whatever_happens_what_is_said_follows_from_what_came(
+    events: list[Event], policy: CorrelatorSettings
+) -> None:
+    asyncio.run(_live(events, policy))
