@@ -67,11 +67,13 @@ class Neighbours:
         self._claim(root.device, observation, directory)
 
     def unroot(self, root: FileSystemRoot, directory: bytes, observation: Observation) -> None:
-        """The container's root is gone."""
+        """The container's root is gone; what another one has in its place by now stays that one's."""
         if root.is_top:
             self.disown(root.device, observation)
-        self._roots.pop(root, None)
-        self._housed.pop((root.device, directory), None)
+        if self._roots.get(root) is observation:
+            del self._roots[root]
+        if self._housed.get((root.device, directory)) is observation:
+            del self._housed[root.device, directory]
 
     def credit(self, event: FileEvent, now_us: int, *, wait: bool = True) -> bool:
         """Whether it is a use of a file of another container than the one that the task is in.

@@ -148,6 +148,27 @@ def test_what_a_session_ran_counts_also_if_the_container_ends_before_it_is_known
     assert paths_of(roomy.cut(CREATED + SECOND)) == [b"/lib/x.so"]
 
 
+def test_a_root_that_comes_again_is_its_new_ones_when_the_former_is_forgotten(
+    roomy: Tracker,
+) -> None:
+    """The number of a directory is free as soon as that is removed, before its container is cut."""
+    _debugger(roomy)
+    init = file_used(INIT, 20, device=8, root=SHARED, from_top=False, use=Use.EXECUTED)
+    former = "3" * 64
+    for container_id, cgroup in ((former, 20), (ID, 10)):
+        roomy.begin(container(container_id))
+        roomy.handle([made(cgroup, container_id), replace(init, cgroup=cgroup)], CREATED + 1)
+        roomy.house(container_id, b"/snapshots/1/fs")
+    roomy.end(former, CREATED + 2, 0)
+    roomy.cut(CREATED + 3)
+    entered = file_used(b"/lib/x.so", 11, device=8, root=SHARED, from_top=False, use=Use.MAPPED)
+    below = file_used(
+        b"/snapshots/1/fs/lib/y.so", 11, device=8, root=DEBUGGER, in_root=False, use=Use.MAPPED
+    )
+    roomy.handle([entered, below], CREATED + 4)
+    assert paths_of([_batch_of(roomy, ID, CREATED + 5)]) == [b"/lib/x.so", b"/lib/y.so"]
+
+
 def test_a_file_system_that_two_share_is_each_ones_until_it_is_gone(roomy: Tracker) -> None:
     start(roomy)
     third = "3" * 64
