@@ -18,7 +18,7 @@ class _Held:
     lost_at_us: int | None = None
     """When it first lost something."""
     expired: int = 0
-    """How many of the lost ones were handed out as expired."""
+    """How many of the lost ones were told of: as expired, or overdue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Hold:
         return list(self._held)
 
     def expired(self, cgroup: int) -> int:
-        """How many of the events of a cgroup that are counted as lost `expire` has returned."""
+        """How many of the lost events of a cgroup `expire` or `overdue` have told of."""
         held = self._held.get(cgroup)
         return 0 if held is None else held.expired
 
@@ -100,6 +100,15 @@ class Hold:
                 held.expired += 1
                 expired.setdefault(cgroup, []).append(event)
         return expired
+
+    def overdue(self, cgroup: int, now_us: int) -> int:
+        """How many events of a cgroup were lost and not told of, once it has waited too long."""
+        held = self._held[cgroup]
+        if held.lost_at_us is None or held.lost_at_us + self.bounds.max_age_us >= now_us:
+            return 0
+        count = held.lost.total() - held.expired
+        held.expired += count
+        return count
 
     def forsaken(self, now_us: int) -> list[int]:
         """The cgroups of which something was lost too long ago, and nothing waits any more."""

@@ -331,6 +331,10 @@ class Tracker:
             self._release_held()
         for cgroup, events in self._hold.expire(now_us).items():
             self._give_up(cgroup, events)
+        for cgroup in self._hold.cgroups():
+            path = self.index.path(cgroup)
+            if path is not None and not self._whose.was_known(cgroup):
+                self._note_stranger(path, (), self._hold.overdue(cgroup, now_us))
         for cgroup in self._hold.forsaken(now_us):
             if self.index.path(cgroup) is None:
                 for reason, count in self._hold.take(cgroup)[1].items():

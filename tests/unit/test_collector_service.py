@@ -358,6 +358,24 @@ async def test_a_name_is_no_excuse_for_one_that_nobody_told_of(node: Node) -> No
     assert ("container_unknown", 1) in _lost(await node.turn())
 
 
+async def test_one_of_which_the_runtime_never_tells_goes_on_losing_for_all(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it uses is perhaps that of any image, also when nothing more is kept of it."""
+    monkeypatch.setattr(service, "_DECIDE_SECONDS", -1)
+    node.runtime.own = "kubepods"
+    node.runtime.listed.append(OTHER_ID)
+    node.runtime.broken.add(OTHER_ID)
+    await node.observe()
+    await node.turn(made(11, OTHER_ID), file_used(b"/bin/first", 11))
+    batches = [batch for _ in range(3) for batch in await node.turn(seconds=3)]
+    assert ("container_unknown", 1) in _lost(batches)
+    for _ in range(2):
+        batches = await node.turn(file_used(b"/bin/more", 11))
+        assert _lost(batches + await node.turn(seconds=3)) == {("container_unknown", 1)}
+        assert _lost(await node.turn()) == set()
+
+
 async def test_one_that_is_started_again_before_its_end_was_told_goes_on(node: Node) -> None:
     """Kafka took nothing meanwhile. To begin anew then would be to wait for a program to start."""
     await node.observe()
