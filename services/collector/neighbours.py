@@ -67,7 +67,7 @@ class Neighbours:
         self._claim(root.device, observation, directory)
 
     def unroot(self, root: FileSystemRoot, directory: bytes, observation: Observation) -> None:
-        """The container's root is gone; what another one has in its place by now stays that one's."""
+        """The container's root is gone; what another one has there by now stays that one's."""
         if root.is_top:
             self.disown(root.device, observation)
         if self._roots.get(root) is observation:
