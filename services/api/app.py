@@ -36,6 +36,7 @@ from services.api.database import Database, tls_arguments
 from services.api.decision_follower import DecisionFollower
 from services.api.feed import Feed
 from services.api.figures import Figures
+from services.api.headers import DefaultHeaders
 from services.api.instrumentation import RequestTimer
 from services.api.outbox import Outbox
 from services.api.projection import Projection
@@ -115,6 +116,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # page_routes.py serves the reference without fetching it from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # it would lead to whatever Host says
     )
     problems.install(app, settings.public_url)
     openapi.install(app)
@@ -134,6 +136,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
             allow_headers=["Authorization", "If-None-Match", "Last-Event-ID"],
             expose_headers=["ETag", "Link", "Content-Location", "Retry-After"],
         )
+    app.add_middleware(DefaultHeaders)
     app.add_middleware(RequestTimer)
     return app
 

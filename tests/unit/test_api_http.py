@@ -113,6 +113,25 @@ async def test_the_frameworks_own_errors_are_problems_too(
     assert "limit" in invalid["detail"]
 
 
+async def test_answers_are_not_kept_by_caches_and_not_sniffed(
+    client: httpx.AsyncClient, found: dict[str, Any]
+) -> None:
+    found["document"] = StoredDocument(
+        digest("a"), "document", None, "application/json", "0" * 64, 0, 2, None, b"{}"
+    )
+    for address, kept in (("/whoami", "no-store"), ("/metrics", "no-store"), (URL, "no-cache")):
+        told = (await client.get(address)).headers
+        assert told.get_list("cache-control") == [kept]
+        assert told.get_list("x-content-type-options") == ["nosniff"]
+
+
+async def test_nobody_is_led_to_another_host(client: httpx.AsyncClient) -> None:
+    """Caches would lead others there too."""
+    for address in ("/images/", URL + "/"):
+        answer = await client.get(address, headers={"Host": "evil.example"})
+        await _problem(answer, 404, "not-found")
+
+
 async def test_a_bad_cursor_is_refused(client: httpx.AsyncClient) -> None:
     await _problem(await client.get("/images?cursor=1"), 422, "bad-digest")
 
