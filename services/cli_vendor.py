@@ -77,7 +77,8 @@ def list_(
         print_table(_COLUMNS, [_row(one) for one in items])
     typer.echo(f"{len(items)} documents" if len(items) != 1 else "1 document")
     if nameless:
-        typer.echo(f"{nameless} statements hold of documents without an id, which are not listed")
+        said = _statements(nameless, "holds", "hold")
+        typer.echo(f"{said} of documents without an id, which are not listed")
 
 
 def give(
@@ -104,7 +105,7 @@ def give(
     if as_json:
         typer.echo(json.dumps(done))
         return
-    typer.echo(f"{done['decisions']} statements hold")
+    typer.echo(_statements(done["decisions"], "holds", "hold"))
     for name in ("skipped", "superseded", "withdrawn"):
         _list(name, done[name])
 
@@ -133,7 +134,8 @@ def withdraw(
     if as_json:
         typer.echo(json.dumps(done))
         return
-    typer.echo(one_line(f"{done['document']} is withdrawn: {done['decisions']} statements held"))
+    held = _statements(done["decisions"], "held", "held")
+    typer.echo(one_line(f"{done['document']} is withdrawn: {held}"))
     for name in ("withdrawn", "in_doubt"):
         _list(name, done[name])
 
@@ -170,3 +172,7 @@ def _ask(
 def _list(name: str, found: list[str]) -> None:
     for one in found:
         typer.echo(one_line(f"  {name.replace('_', ' ')}: {one}"))
+
+
+def _statements(count: int, one: str, more: str) -> str:
+    return f"{count} statement {one}" if count == 1 else f"{count} statements {more}"
