@@ -69,8 +69,3 @@ def test_the_commands_of_the_console_script_end_so(tmp_path: Path) -> None:
     status, said = _unread(str(script), "merge", str(missing))
     assert status == 2
     assert b"cannot merge" in said
-
-
-def test_one_statement_is_told_as_one() -> None:
-    told = [_statements(count, "holds", "hold") for count in (0, 1, 2)]
-    assert told == ["0 statements hold", "1 statement holds", "2 statements hold"]

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from services import cli
+from services.cli_vendor import _statements
 from tests.unit.factories import CONFIG
 
 _PACKAGE = "pkg:golang/example.org/" + "a-very-long-path/" * 12 + "module@v1.2.3"
@@ -59,3 +60,8 @@ def test_no_line_of_any_command_ends_with_spaces(monkeypatch: pytest.MonkeyPatch
         lines = CliRunner().invoke(cli.app, [command, CONFIG]).output.splitlines()
         assert len(lines) >= 3
         assert [line for line in lines if line != line.rstrip()] == []
+
+
+def test_one_statement_is_told_as_one() -> None:
+    told = [_statements(count, "holds", "hold") for count in (0, 1, 2)]
+    assert told == ["0 statements hold", "1 statement holds", "2 statements hold"]
