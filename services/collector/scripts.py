@@ -33,27 +33,56 @@ _CODE = {
     b"python": re.compile(rb"-[a-zA-Z]*[cm]\Z"),
     b"": re.compile(rb"-[^-].*[eE]\Z|-[eEpr]\Z|--(?:eval|print)\b"),
 }
+_LOADED = re.compile(rb"--(?:require|import|preload|loader|experimental-loader|eval-file)=(.+)",
+                     re.DOTALL)  # fmt: skip
+_RUN = {
+    b"node": frozenset([b"inspect", b"debug"]),
+    b"deno": frozenset([b"run", b"watch", b"serve", b"test", b"bench"]),
+    b"bun": frozenset([b"run"]),
+}
+"""Commands of the interpreter itself, by ``--help`` of Node 20, Deno 2.9 and Bun 1.4: a file to run
+follows. ``bun test`` takes none without a suffix."""
+_RUN_NONE = {
+    b"deno": frozenset(
+        b"eval fmt lint upgrade cache check info doc task compile coverage repl install i uninstall"
+        b" types completions init create jupyter publish add remove outdated update deploy sandbox"
+        b" clean list link unlink approve-scripts lsp vendor bundle audit why transpile ci desktop"
+        b" bump-version pack x help".split()
+    ),
+    b"bun": frozenset(
+        b"test check fmt x repl exec install i ci add a remove rm update audit dedupe prune link"
+        b" outdated unlink publish patch patch-commit pm info why build init create c upgrade"
+        b" completions help".split()
+    ),
+}
+"""So are these, and what follows is no file, or none that runs."""
 
 
 def told_to_run(words: Sequence[bytes]) -> Iterator[bytes]:
     """The arguments of an interpreter that may name a file to run, which has no suffix: the first
-    one that is no option, and those before it that may be an option's."""
-    program = posixpath.basename(words[0]) if words else b""
+    one that is neither option nor command, and those before it that may be an option's."""
+    program = posixpath.basename(words[0]).removesuffix(b".exe") if words else b""
     if _NO_SCRIPTS.match(program):
         return
     kind = b"sh" if _SHELL.match(program) else b"python" if b"py" in program else b""
-    after_option = False
+    after_option, commands = False, _RUN.get(program, frozenset())
     for word in words[1:]:
-        if word.startswith((b"-", b"+")):
+        option = word.startswith((b"-", b"+"))
+        if option:
             if _CODE[kind].match(word):
                 return
-            after_option = True
+            loaded = _LOADED.match(word)
+            word = loaded[1] if loaded else b""
+        elif word in commands:
+            after_option, commands = False, frozenset()
             continue
+        elif commands and not after_option and word in _RUN_NONE.get(program, ()):
+            return
         if word and b"." not in posixpath.basename(word):
             yield word
-        if not after_option:
+        if not option and not after_option:
             return
-        after_option = False
+        after_option = option
 
 
 class ScriptResolver:
