@@ -143,3 +143,36 @@ def test_the_pages_of_the_project_are_there_and_named() -> None:
     for page in ("SECURITY.md", "CHANGELOG.md", "THIRD-PARTY.md", "docs/supply-chain.md"):
         assert (_ROOT / page).is_file()
         assert f"({page})" in readme
+
+
+_BRINGS = re.compile(
+    r"^\| (?P<image>[\w ]+) \| `(?P<package>[\w-]+)` \| [^|]+ \| [^|]+ \|$", re.MULTILINE
+)
+_COMPILED_OF_THEIR_OWN = {
+    "aiokafka", "asyncpg", "charset-normalizer", "fastavro", "faust-streaming", "frozenlist",
+    "greenlet", "markupsafe", "multidict", "propcache", "protobuf", "sqlalchemy", "urllib3",
+    "yarl",
+}  # fmt: skip
+"""Packages whose compiled code or scripts are their own alone."""
+
+
+def test_what_packages_bring_along_is_named() -> None:
+    page = (_ROOT / "THIRD-PARTY.md").read_text()
+    named: dict[str, set[str]] = {}
+    for row in _BRINGS.finditer(page):
+        everywhere = row["image"] == "all images"
+        named[row["package"]] = set(_SERVICES) if everywhere else {str(row["image"])}
+    assert named
+    for package, images in named.items():
+        assert {name for name in _SERVICES if package in _locked(name)} == images, package
+    bringing = {package for name in _SERVICES for package in _locked(name) if _brings(package)}
+    assert bringing - _COMPILED_OF_THEIR_OWN == named.keys()
+
+
+def _brings(package: str) -> bool:
+    """Whether it holds compiled code or scripts; of one that is not installed nobody knows."""
+    try:
+        files = importlib.metadata.files(package) or []
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return any(re.search(r"\.(so|js)$|\.so\.", file.name) for file in files)
