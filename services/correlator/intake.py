@@ -93,6 +93,8 @@ class Intake:
         metrics.ACCESSES.inc(len(batch.accesses))
         metrics.MERGED_BATCHES.inc()
         after = self._stage(digest, identifier)
+        if not keep and before.standing != after.standing:
+            self._state.keep(digest, identifier)
         more = self._state.tell_remembered(digest)
         if more or learnt.accesses or learnt.image or before.standing != after.standing:
             self._publisher.changed(correlation.digest)

@@ -91,6 +91,10 @@ class State:
             self._learn(digest, batch.container)
         return correlation, learnt
 
+    def keep(self, digest: Digest, identifier: str) -> None:
+        """Writes down what is known of a container."""
+        self._write_container(digest, identifier)
+
     def tell(self, digest: Digest, told: Nameless) -> bool:
         """Tells an image of a nameless container that it may be; says whether that was new."""
         evidence = self.correlations[digest].evidence

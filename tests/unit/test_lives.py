@@ -26,6 +26,10 @@ def life(
 
 
 THREE = [life(0, 2), life(5, 7), life(9, 11)]
+WITH_A_GAP = [
+    batch(5, 6, container="gap", workload=JOB, started=5),
+    replace(batch(7, 8, container="gap", workload=JOB, started=5, sequence=1), exit_code=0),
+]
 
 
 def test_whole_lives_over_less_than_the_least_cover_nothing() -> None:
@@ -69,6 +73,7 @@ def test_three_whole_lives_over_the_learning_period_cover_a_job() -> None:
         [life(0, 2), life(5, 7, code=None), life(9, 11)],
         [life(0, 2), life(5, 7, seen=1), life(9, 11)],
         [life(0, 2), life(5, 7, lost=1), life(9, 11)],
+        [life(0, 2), *WITH_A_GAP, life(9, 11)],
         [life(0, 2), life(9, 10), life(10, 11), life(3, 4, name="lossy", lost=1)],
         [*THREE, batch(3, 4, container="unfinished", workload=JOB, started=3)],
         [*THREE, batch(4, 9, container="late", workload=JOB, started=3)],
@@ -78,7 +83,7 @@ def test_three_whole_lives_over_the_learning_period_cover_a_job() -> None:
         [*THREE, batch(-5, -3, container="server", workload=JOB, started=-5),
          batch(4, 5, container="server", workload=JOB, started=-5)],
     ],
-    ids=["two", "too short", "failed", "no end", "start missed", "loss", "loss of a fourth",
+    ids=["two", "too short", "failed", "no end", "start missed", "loss", "gap", "loss of a fourth",
          "out of sight", "older than the collector", "started again",
          "a server beside", "a loss beside", "a gap beside"],
 )  # fmt: skip

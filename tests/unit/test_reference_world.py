@@ -371,6 +371,12 @@ def _worlds(draw: st.DrawFn) -> list[Event]:
         ))
         for number, b in enumerate(told)
     ]  # fmt: skip
+    asking = draw(st.sets(st.integers(0, 40), max_size=2))
+    told = [
+        replace(b, learning_period_us=(b.learning_period_us or 0) + 3 * SECOND)
+        if number in asking else b
+        for number, b in enumerate(told)
+    ]  # fmt: skip
     if draw(st.booleans()):
         told = draw(st.permutations(told))
     events: list[Event] = list(told)
@@ -386,7 +392,7 @@ def _worlds(draw: st.DrawFn) -> list[Event]:
     put(draw(st.permutations(draw(_scans()))))
     put(draw(_decided_records()))
     for number in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
-        end = draw(st.sampled_from([None, Dismiss(number), Again(number, told[0])]))
+        end = draw(st.sampled_from([None, Dismiss(number), Again(number, batch(0, 1, [PATHS[1]]))]))
         put([Garbage(number), *([] if end is None else [end])])
     for _ in range(draw(st.sampled_from([0, 0, 0, 0, 1, 2, 3]))):
         put(draw(_nameless()))
