@@ -164,6 +164,18 @@ def test_many_entries_become_one_and_nothing_is_lost() -> None:
     assert {path for path, _ in used.files(CONFIG)} == {b"/f%d" % n for n in range(100)}
 
 
+def test_an_entry_that_is_as_before_when_others_become_one_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(store, "FILES_PER_ENTRY", 5)
+    held = tables()
+    used = state(held)
+    for number in range(50):
+        used.observe(batch(number, number + 1, [b"/f%d" % number], sequence=number), True)
+    used.rebuild(lambda _: True)
+    assert {path for path, _ in used.files(CONFIG)} == {b"/f%d" % n for n in range(50)}
+
+
 def test_a_partition_that_is_not_ours_is_left_alone() -> None:
     held = tables()
     feed(state(held), [batch(0, 1, [b"/a"]), batch(0, 1, [b"/a"], image=OTHER)])
