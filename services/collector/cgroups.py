@@ -147,9 +147,16 @@ class CgroupIndex:
         """The cgroups that belong to a container, those within it included."""
         return [cgroup for cgroup, path in self._paths.items() if container_id in candidates(path)]
 
-    def ids_at(self, path: str) -> list[int]:
-        """The cgroups that are or were there."""
-        return [cgroup for cgroup, known in self._paths.items() if known == path]
+    def above(self, cgroup: int, path: str) -> int | None:
+        """The cgroup by a path above another one's in which that was made: of those that have had
+        it, the last that became known before."""
+        found = None
+        for one, known in self._paths.items():
+            if one == cgroup:
+                break
+            if known == path:
+                found = one
+        return found
 
     def missing(self) -> set[int]:
         """What is not there any more."""

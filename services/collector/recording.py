@@ -137,6 +137,11 @@ class RecordingTracker(Tracker):
             self._write({"lost": lost, "backing_off": backing_off})
         super().lose(totals, backing_off=backing_off)
 
+    def lose_of(self, container_id: str, reason: str, count: int) -> None:
+        """Recorded."""
+        self._write({"lost_of": container_id, "reason": reason, "count": count})
+        super().lose_of(container_id, reason, count)
+
     def cut(self, until_us: int) -> list[Batch]:
         """Recorded."""
         self._write_cgroups()
@@ -220,6 +225,8 @@ def _tell(tracker: Tracker, line: dict[str, Any]) -> None:
         tracker.miss(line["miss"], line["at_us"])
     elif "found" in line:
         tracker.found(line["found"])
+    elif "lost_of" in line:
+        tracker.lose_of(line["lost_of"], line["reason"], line["count"])
     elif "lost" in line:
         totals = Counter({(cgroup, reason): total for cgroup, reason, total in line["lost"]})
         tracker.lose(totals, backing_off=line["backing_off"])

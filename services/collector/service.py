@@ -344,6 +344,7 @@ class Collector:
             return False
         self._note_name(info)
         await self._observe(info.seen_at(_now_us(), self._attached_at_us))
+        self._tell_what_was_given_up(info.id)
         log.info("container under observation", container=info.id, workload=str(info.workload),
                  image=info.image.config_digest)  # fmt: skip
         return True
@@ -360,17 +361,26 @@ class Collector:
     def _tell_of_strangers(self) -> None:
         """What a container used that no runtime lists or listed may be any image's."""
         self._strangers += Counter(self._pauses.strange(self._runtime.owns))
+        waiting: Counter[str] = Counter()
         for path, count in self._strangers.items():
             names = candidates(path)
             ours = self._runtime.owns(path) or not self._vanished.keys().isdisjoint(names)
             ids = {name for name in names if not bears_name(name)}
-            if ours and ids.isdisjoint(self._over | self._tracker.containers):
+            if not ids.isdisjoint(self._over):
+                waiting[path] = count  # it is looked at once more, and has that as its own loss
+            elif ours and ids.isdisjoint(self._tracker.containers):
                 self._strange += count
                 log.warning("a container was gone before the runtime could be asked for it",
                             cgroup=path, uses=count)  # fmt: skip
-            self._over -= ids  # it is looked at once more, and has that as its own loss
-        self._strangers.clear()
+            self._over -= ids
+        self._strangers = waiting
         self._decided_at = time.monotonic()
+
+    def _tell_what_was_given_up(self, container_id: str) -> None:
+        """Of a container that is under observation now, from the time before."""
+        for path in [it for it in self._strangers if container_id in candidates(it)]:
+            count = self._strangers.pop(path)
+            self._tracker.lose_of(container_id, "container_unknown", count)
 
     async def _observe(self, info: ContainerInfo) -> None:
         proc = self._settings.host_proc

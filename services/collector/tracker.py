@@ -6,6 +6,7 @@ use of the image the file (uses.py); what of a container can be told, and when, 
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from services.collector.annotations import learning_period_us
 from services.collector.cgroups import CgroupIndex, in_a_pod
@@ -24,7 +25,7 @@ from vexstream.evidence import Batch, Use
 from vexstream.identity import Image
 from vexstream.nameless import is_nameless
 
-_MAX_TOLD = 4000
+_MAX_ENDED = 4000
 """Of those that ended before them the next life is told from the creation on."""
 
 
@@ -55,8 +56,8 @@ class Tracker:
         self._uses = Uses(self._neighbours)
         self._now_us = 0
         self._losses: Counter[tuple[int, str]] = Counter()
-        self._told: OrderedDict[str, tuple[int, int]] = OrderedDict()
-        """Containers that ended -> when they were made, and until when they were told of."""
+        self._ended: OrderedDict[str, Tracked] = OrderedDict()
+        """Containers of which all was told, as they were then."""
         self._everyones: dict[str, int | None] = {}
         """Why something was lost that may be anyone's -> until when it may have been at the latest;
         None until events are taken again: losses are read after the time is."""
@@ -143,6 +144,12 @@ class Tracker:
             if until_us is None or tracked.observation.observed_from_us <= until_us:
                 tracked.observation.lose(reason, 1)
         self._whose.begin(info.id)
+        before = self._before(info)
+        if (
+            before is not None
+        ):  # its end was told too early, unless its cgroup is another one by now
+            tracked.life, tracked.heard = before.life, before.heard
+            root = root or before.root
         self._uses.root(tracked, root)
         self.mount(info.id, info.volumes)
         metrics.CONTAINERS.set(len(self._tracked))
@@ -234,6 +241,10 @@ class Tracker:
             ours = backing_off and reason == "ring_buffer"
             self._lose(cgroup, "back_off" if ours else reason, new)
 
+    def lose_of(self, container_id: str, reason: str, count: int) -> None:
+        """Events of a container were lost before it was known."""
+        self._tracked[container_id].observation.lose(reason, count)
+
     def cut(self, until_us: int) -> list[Batch]:
         """Ends every container's interval; those that ended are forgotten."""
         batches: list[Batch] = []
@@ -262,9 +273,9 @@ class Tracker:
 
     def _observation(self, info: ContainerInfo) -> Observation:
         from_us = self._attached_at_us if self.is_late(info) else info.created_at_us
-        made_us, told_us = self._told.get(info.id, (0, 0))
-        if made_us == info.created_at_us:  # it was started again, and its first life stays as it is
-            from_us = max(from_us, told_us)
+        before = self._before(info)
+        if before is not None:  # its first life stays as it is
+            from_us = max(from_us, before.observation.observed_from_us)
         return Observation(
             node=self._node,
             run=self._run,
@@ -277,6 +288,11 @@ class Tracker:
             limits=self._limits,
             room=self._room,
         )
+
+    def _before(self, info: ContainerInfo) -> Tracked | None:
+        """The container when all was told of it, if it is there again."""
+        before = self._ended.get(info.id)
+        return before if before and before.created_at_us == info.created_at_us else None
 
     def _restart(self, tracked: Tracked) -> None:
         self._uses.remount(tracked)
@@ -377,10 +393,12 @@ class Tracker:
 
     def _forget(self, container_id: str) -> None:
         tracked = self._tracked.pop(container_id)
+        self._ended[container_id] = replace(
+            tracked, cgroups=set(), volumes={}, devices={}, elsewhere=[], doubt=None
+        )
+        self._ended.move_to_end(container_id)
+        if len(self._ended) > _MAX_ENDED:
+            self._ended.popitem(last=False)
         self._uses.unmount(tracked)
-        self._told[container_id] = (tracked.created_at_us, tracked.observation.observed_from_us)
-        self._told.move_to_end(container_id)
-        if len(self._told) > _MAX_TOLD:
-            self._told.popitem(last=False)
         self._whose.end(container_id)
         metrics.CONTAINERS.set(len(self._tracked))

@@ -171,11 +171,4 @@ class Whose:
         """The container's own cgroup, which it has anew each time that it is started, and in which
         this one is; None when that one is not known. What it makes within it comes and goes."""
         own = outermost(path, name)
-        if own == path:
-            return cgroup
-        _, until_us = self._made.get(cgroup, (0, self._there_before_us))
-        lives = [one for one in self._index.ids_at(own) if self._made_us(one) <= until_us]
-        return max(reversed(lives), key=self._made_us, default=None)
-
-    def _made_us(self, cgroup: int) -> int:
-        return self._made.get(cgroup, (0, 0))[0]
+        return cgroup if own == path else self._index.above(cgroup, own)

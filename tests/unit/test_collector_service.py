@@ -299,8 +299,7 @@ async def test_what_it_used_then_is_its_loss_when_it_cannot_be_told(node: Node) 
     for _ in range(3):
         await node.turn(seconds=3)
     node.runtime.answers = True
-    await node.turn()
-    batches = await node.turn()
+    batches = await node.turn() + await node.turn()
     assert [batch.container_id for batch in batches if batch.lost] == [ID]
 
 
