@@ -26,6 +26,9 @@ UNREAD_S = 60.0
 IDLE_S = 75
 """Between two requests. Longer than proxies (nginx, load balancers of clouds) hold an idle
 connection, or they would now and then send a request into one that is just being closed."""
+LINGER_S = 2.0
+"""What is still sent after a refusal is dropped for so long: were the connection closed with bytes
+unread, the client would be told of a reset and not why."""
 MAX_HEADERS_BYTES = 64 * 1024
 """The address is among them."""
 PIPELINED = 16
@@ -61,6 +64,7 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         self._head_bytes = 0
         self._wrong = HTTPStatus.BAD_REQUEST
+        self._refused = False
         self._unsent = 0
         self._unread_since: float | None = None
         self._look_again: asyncio.TimerHandle | None = None
@@ -90,7 +94,7 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """See ``asyncio.Protocol``."""
-        if self.transport.is_closing():  # refused before all of it was read
+        if self._refused or self.transport.is_closing():
             return
         if self._due is None:
             self._due = self.loop.time() + HEADERS_S
@@ -156,7 +160,7 @@ class Connection(HttpToolsProtocol):
     def _look(self) -> None:
         """Ends the connection where a time is over, else looks again in a while."""
         now = self.loop.time()
-        if self._due is not None and now > self._due:
+        if self._due is not None and now > self._due and not self._refused:
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, "the request was not sent in time")
         elif self._is_unread(now):
             self._give_up()
@@ -174,9 +178,14 @@ class Connection(HttpToolsProtocol):
         """Says why, unless an answer is under way or nothing came, and closes."""
         if self._answers or (status is HTTPStatus.REQUEST_TIMEOUT and not self._heads):
             self._give_up()
-        elif not self.transport.is_closing():
+        elif not self._refused and not self.transport.is_closing():
+            self._refused = True
             self.transport.write(_answer(status, detail))
-            self.transport.close()
+            if status is HTTPStatus.SERVICE_UNAVAILABLE:
+                self.transport.close()
+            else:
+                self.transport.write_eof()
+                self.loop.call_later(LINGER_S, self._give_up)
 
     def _give_up(self) -> None:
         self.crowd.waiting.pop(self, None)

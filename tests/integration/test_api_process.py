@@ -49,6 +49,11 @@ async def test_it_serves_until_sigterm_and_ends_in_order(
             )
             assert digest("a") not in times
 
+            listed = await client.head("/images")
+            assert (listed.status_code, listed.content) == (200, b"")
+            endless = await client.get("/images", headers={"X-Long": "a" * 1_000_000})
+            assert (endless.status_code, endless.json()["status"]) == (431, 431)
+
             async with client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as slow:
                 process.send_signal(signal.SIGTERM)  # while an answer is under way
                 assert await slow.aread() == record.body
