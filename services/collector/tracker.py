@@ -145,9 +145,7 @@ class Tracker:
                 tracked.observation.lose(reason, 1)
         self._whose.begin(info.id)
         before = self._before(info)
-        if (
-            before is not None
-        ):  # its end was told too early, unless its cgroup is another one by now
+        if before is not None:  # it is still the same life, unless its cgroup is another one
             tracked.life, tracked.heard = before.life, before.heard
             root = root or before.root
         self._uses.root(tracked, root)
