@@ -22,6 +22,7 @@ from vexstream.openvex import MEDIA_TYPE, Publisher, render
 from vexstream.products import confirmed
 from vexstream.rules import Rules
 from vexstream.scan import Scan
+from vexstream.status import Status
 from vexstream.unreadable import ALL_READ
 from vexstream.usage import FileIndex, Usage
 
@@ -49,6 +50,8 @@ class Published:
     evidence: str = ""
     """The basis of the evidence that was last published; tells after a restart whether it has to be
     published again."""
+    ruled_out: int = 0
+    """How many statements of the record say ``not_affected``."""
 
 
 class Archive(Protocol):
@@ -281,7 +284,8 @@ def published(
     version = record.version or (before.version if before else 0)
     sha256 = record.sha256 or (before.sha256 if before else "")
     evidence = before.evidence if before else ""
-    return Published(version, sha256, fingerprint(record), basis, grounds, evidence)
+    ruled_out = record.counts.get(Status.NOT_AFFECTED, 0)
+    return Published(version, sha256, fingerprint(record), basis, grounds, evidence, ruled_out)
 
 
 def fingerprint(record: DocumentRecord) -> str:

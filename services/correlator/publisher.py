@@ -255,12 +255,18 @@ class Publisher:
         await asyncio.gather(*self._receipts.take())
 
     def _too_early(self, correlation: Correlation, record: DocumentRecord) -> bool:
-        """The record may rule out what records that are still to be read show in use. Where all
-        that has changed is more files, it rules out nothing that was not ruled out before."""
-        if not record.counts.get(Status.NOT_AFFECTED) or not self.behind(correlation.digest):
+        """The record may rule out what records that are still to be read show in use. Where only
+        the files are others, and it rules out no more than before, there are more of them: they can
+        be fewer where a worker died before the changelog had what its last document rests on."""
+        ruled_out = record.counts.get(Status.NOT_AFFECTED, 0)
+        if not ruled_out or not self.behind(correlation.digest):
             return False
         before = correlation.published
-        return before is None or before.grounds != self._grounds(correlation)
+        return (
+            before is None
+            or before.grounds != self._grounds(correlation)
+            or before.ruled_out < ruled_out
+        )
 
     def _covered(self, correlation: Correlation) -> Any:
         return correlation.covered(self._policy, self.newest_us(correlation.digest))

@@ -48,10 +48,11 @@ class Broker:
 class Worker:
     """A publisher over a state of its own."""
 
-    def __init__(self) -> None:
-        self.tables: tuple[dict[bytes, bytes], ...] = ({}, {}, {})
+    def __init__(self, *tables: dict[bytes, bytes]) -> None:
+        self.tables = tables or ({}, {}, {})
         self.broker, self.failures = Broker(), list[BaseException]()
-        self.state = State(*self.tables, 1, lambda _: 0)
+        evidence, scans, published = self.tables
+        self.state = State(evidence, scans, published, 1, lambda _: 0)
         sender: Any = self.broker
         dead: Any = None
         self.publisher = Publisher(
@@ -92,6 +93,29 @@ async def test_a_worker_that_gives_up_its_partitions_sends_nothing_more() -> Non
     assert {r.image.config_digest for r in worker.broker.records} == {
         image.config_digest for image in IMAGES
     }
+
+
+async def test_a_use_that_the_changelog_never_got_is_not_taken_back_before_it_comes_again() -> None:
+    first = Worker()
+    first.learn(IMAGES[0])
+    await first.publisher.flush()
+    use = batch(10, 11, [b"/bin/idle"], image=IMAGES[0], container="c2", started=10)
+    before = dict(first.tables[0])
+    first.state.observe(use, keep_heartbeat=True)
+    first.publisher.changed(IMAGES[0].config_digest)
+    await first.publisher.flush()
+    assert [r.counts["affected"] for r in first.broker.records] == [0, 1]
+    successor = Worker(before, *first.tables[1:])  # it died before what it wrote was confirmed
+    behind = True
+    successor.publisher.behind = lambda _: behind
+    successor.state.rebuild(lambda _: True)
+    successor.publisher.reset()
+    await successor.publisher.flush()
+    assert not successor.broker.records
+    successor.state.observe(use, keep_heartbeat=True)
+    behind = False
+    await successor.publisher.flush()
+    assert not any(r.counts["not_affected"] for r in successor.broker.records)
 
 
 @pytest.mark.parametrize(("limit", "packages"), [(2**20, 3000), (2**18, 1000), (1000, None)])
