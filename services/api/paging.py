@@ -10,9 +10,13 @@ STORABLE = r"^[^\x00]*$"
 
 
 def next_page(request: Request, public_url: str, cursor: str) -> str:
-    """The address of the page that follows: the same question with another cursor."""
+    """The address of the page that follows: the same question with another cursor.
+
+    Not by ``request.url``, of which the header Host is a part, whatever it holds.
+    """
     parameters = [pair for pair in request.query_params.multi_items() if pair[0] != "cursor"]
-    return f"{public_url}{request.url.path}?{urlencode([*parameters, ('cursor', cursor)])}"
+    path = quote(request.scope["path"], safe="/:")
+    return f"{public_url}{path}?{urlencode([*parameters, ('cursor', cursor)])}"
 
 
 def cursor_of(place: tuple[str, ...]) -> str:

@@ -222,7 +222,7 @@ def install(app: FastAPI, public_url: str) -> None:
         return respond(request, error.kind, error.detail, error.headers, **error.members)
 
     async def on_database(request: Request, error: Exception) -> Response:
-        log.warning("a request was not answered", path=request.url.path, error=str(error))
+        log.warning("a request was not answered", path=_address(request), error=str(error))
         detail = "The database cannot be used now: try again shortly; /readyz says why."
         return respond(request, DATABASE_UNAVAILABLE, detail, {"Retry-After": "5"})
 
