@@ -44,7 +44,9 @@ _CGROUPS = {
 }
 _STARTED = {"running", "paused", "restarting", "removing", "exited", "dead", "stopped", "stopping"}
 _ENDED = {"exited", "dead", "stopped", "removing"}
+_HEX_ID = re.compile(r"[0-9a-f]{64}")
 _MAX_UNLABELLED = 10_000
+_MAX_PARENTS = 100
 _CONTAINERD_STORE = ["driver-type", "io.containerd.snapshotter.v1"]
 _NAMESPACE = "moby"
 _CONTAINERD = "/run/containerd/containerd.sock"
@@ -62,6 +64,8 @@ class DockerRuntime:
         self._engine: dict[str, Any] | None = None
         self._unlabelled: dict[str, None] = {}
         """Containers without a label by which their exit code would be taken, the newest last."""
+        self._parents: set[str] = set()
+        """The first cgroups of paths that containers were put into."""
         self._endpoint = endpoint
         self._socket = endpoint.removeprefix("unix://")
 
@@ -85,6 +89,7 @@ class DockerRuntime:
             return None
         labels = (found.get("Config") or {}).get("Labels") or {}
         self._note_labels(container_id, labels)
+        self._note_parent(found)
         image = await self._get(f"/images/{quote(found['Image'], safe=':')}/json")
         brought = None if image is None else (image.get("Config") or {}).get("Labels") or {}
         return ContainerInfo(
@@ -134,7 +139,18 @@ class DockerRuntime:
 
     def owns(self, path: str) -> bool:
         """A cgroup by this path is a container's of this engine."""
-        return _CGROUPS[self._name].search(path) is not None
+        if _CGROUPS[self._name].search(path) is not None:
+            return True
+        top, _, below = path.strip("/").partition("/")
+        return top in self._parents and any(map(_HEX_ID.fullmatch, below.split("/")))
+
+    def _note_parent(self, container: dict[str, Any]) -> None:
+        """Where cri-dockerd or a user puts a container, and so others: below it Docker calls them
+        by their bare id."""
+        parent = str((container.get("HostConfig") or {}).get("CgroupParent") or "")
+        top = parent.strip("/").partition("/")[0]
+        if top and self._name == "docker" and len(self._parents) < _MAX_PARENTS:
+            self._parents.add(top)
 
     async def close(self) -> None:
         """Closes the connection to containerd."""

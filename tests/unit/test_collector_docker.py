@@ -74,6 +74,22 @@ async def _described(
     return None if found is None else found.image
 
 
+async def test_a_cgroup_where_the_engine_was_told_to_put_containers_is_ones_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What nobody told of there is a loss: of cri-dockerd, with its driver cgroupfs."""
+    runtime = DockerRuntime("docker", "unix:///nowhere", Path("/nowhere"))
+    parent = {"HostConfig": {"CgroupParent": "/kubepods/burstable/podu1"}}
+    monkeypatch.setattr(runtime, "_ask", {"/containers/c/json": _CONTAINER | parent}.get)
+    other = f"/kubepods/besteffort/podu2/{'1' * 64}"
+    assert not runtime.owns(other)
+    await runtime.describe("c")
+    assert runtime.owns(other)
+    assert runtime.owns(f"{other}/inner")
+    assert not runtime.owns("/kubepods/besteffort/podu2")
+    assert not runtime.owns(f"/machine/{'1' * 64}")
+
+
 async def test_in_containerds_store_the_manifest_says_the_config_digest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
