@@ -8,7 +8,9 @@ kernel reports paths without symlinks. Then:
    the operating system only when no package claims the file itself: ``libfoo-dev`` does not own
    what ``libfoo.so`` points to, but ``uv`` fills site-packages with symlinks into its cache.
 3. A language package whose installation record belongs to a package of the operating system owns
-   that package's files as well: it was installed by it, and its own record may be stripped. Not
+   that package's files as well: it was installed by it, and its own record may be stripped. Where
+   it is, its modules may be a namespace of several (``azure``, ``google``): those that came from
+   another source package, or that another language package lists, are not its own. Not
    those that another language package claims: ``node-acorn`` brings sixteen npm packages. Nor one
    that its language loads from a directory of its own (vexstream/claims_directories.py).
 4. Hard links of an owned file that nobody claims belong to the owners of the file.
@@ -190,6 +192,7 @@ def _with_installers(
         if artifact.type in OS_TYPES:
             for path in files & wanted:
                 room.give(installers[path], files)
+    _leave_to_others(artifacts, records, claims, owned)
     by_record = [
         files
         for artifact, made, files in zip(artifacts, claims, owned, strict=True)
@@ -205,6 +208,31 @@ def _with_installers(
             room.give(files, installed - told_apart)
         complete.append(made.incomplete is None or bool(installed))
     return complete
+
+
+def _leave_to_others(
+    artifacts: Sequence[Artifact],
+    records: Mapping[bytes, bytes | None],
+    claims: Sequence[Claim],
+    owned: Sequence[set[bytes]],
+) -> None:
+    """Takes what others brought from packages that name their modules alone."""
+    of_source: dict[str, set[bytes]] = defaultdict(set)
+    sources: dict[bytes, set[str]] = defaultdict(set)
+    wanted = set(records.values())
+    others: set[bytes] = set()
+    for artifact, files in zip(artifacts, owned, strict=True):
+        if artifact.type in OS_TYPES:
+            of_source[artifact.source].update(files)
+            for path in files & wanted:
+                sources[path].add(artifact.source)
+        if artifact.type in OS_TYPES or (artifact.type == "python" and artifact.files):
+            others.update(files)
+    for artifact, made, files in zip(artifacts, claims, owned, strict=True):
+        record = records.get(made.record) if made.record else None
+        if artifact.type == "python" and not artifact.files and record in sources:
+            theirs = files & others
+            files -= theirs.difference(*(of_source[one] for one in sources[record]))
 
 
 def _give_link_targets(artifacts: Sequence[Artifact], found: Sequence[_Resolved]) -> None:
