@@ -56,6 +56,7 @@ class Database:
             isolation_level="AUTOCOMMIT",
         )
         self._writes = _engine(url, WRITE_TIMEOUT_S, 2, {}, tls)
+        self._watch = _engine(url, READ_TIMEOUT_S, 1, _READ_ONLY, tls, isolation_level="AUTOCOMMIT")
         self._rows = _Rows(self._reads, tls, settings.database_connections)
 
     @contextlib.asynccontextmanager
@@ -67,6 +68,17 @@ class Database:
         """
         with _normalised():
             async with self._reads.connect() as connection:
+                yield ReadConnection(connection)
+
+    @contextlib.asynccontextmanager
+    async def watch(self) -> AsyncIterator[ReadConnection]:
+        """The one connection that no request of a client holds: to see whether Postgres answers.
+
+        Raises:
+            DatabaseUnavailableError: Postgres cannot be used now.
+        """
+        with _normalised():
+            async with self._watch.connect() as connection:
                 yield ReadConnection(connection)
 
     async def row(self, statement: str, *arguments: Any) -> Any:
@@ -95,6 +107,7 @@ class Database:
         await self._rows.close()
         await self._reads.dispose()
         await self._writes.dispose()
+        await self._watch.dispose()
 
 
 class _Rows:

@@ -1,5 +1,6 @@
 """/healthz, /readyz and /metrics, and the pages behind the types of problems."""
 
+import asyncio
 import functools
 
 from fastapi import APIRouter
@@ -46,7 +47,9 @@ async def readyz(request: Request) -> Response:
     Kafka being away later does not make the service unready: it serves what it has, and says so.
     """
     state = state_of(request)
-    reason = await _not_ready(state)
+    if state.look is None or state.look.done():
+        state.look = asyncio.create_task(_not_ready(state))
+    reason = await asyncio.shield(state.look)  # however many ask, one look is under way
     metrics.READY.set(reason is None)
     if reason:
         return JSONResponse({"status": "not ready", "reason": reason}, 503)
@@ -80,7 +83,7 @@ async def _not_ready(state: State) -> str | None:
     if state.fault:
         return state.fault
     try:
-        async with state.database.read() as connection:
+        async with state.database.watch() as connection:
             revision = await progress.current_revision(connection)
             if revision != _head_revision():
                 return (

@@ -46,7 +46,7 @@ class ApiSettings(CommonSettings):
     Without it they are encrypted where Postgres offers it, and nothing is verified."""
     database_connections: int = Field(default=8, ge=1, le=200)
     """Most connections that requests hold at once, and again as many for the newest documents; the
-    projection has two of its own."""
+    projection has two of its own, and whether Postgres answers is seen on one more."""
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=8000, ge=0, le=65535)
     """Address and port of the API and the page; the metrics are there too."""

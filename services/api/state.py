@@ -38,6 +38,8 @@ class State:
     rendering: asyncio.Lock
     """Whose turn it is to make a document in another format."""
     fault: str | None = None
+    look: asyncio.Task[str | None] | None = None
+    """The newest look at whether the service is ready."""
 
 
 def state_of(request: Request) -> State:

@@ -123,6 +123,8 @@ class NoDatabase(Database):
         """No connection."""
         yield None
 
+    watch = read
+
     async def close(self) -> None:
         """Nothing is open."""
 
