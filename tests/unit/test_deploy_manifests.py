@@ -300,6 +300,22 @@ def test_the_correlator_is_not_scaled_beyond_its_partitions() -> None:
     assert scaler["spec"]["maxReplicas"] == int(partitions)
 
 
+@pytest.mark.parametrize("name", ["local", "production"])
+def test_postgres_takes_the_connections_of_all_replicas(name: str) -> None:
+    scaler = _of(name, "HorizontalPodAutoscaler")["vexstream", "api"]["spec"]
+    deployment = _of(name, "Deployment")["vexstream", "api"]["spec"]
+    replicas = scaler["maxReplicas"] + deployment["strategy"]["rollingUpdate"]["maxSurge"]
+    if name == "production":
+        database = _of(name, "Cluster")["vexstream", "vexstream-db"]["spec"]
+        allowed = int(database["postgresql"]["parameters"]["max_connections"])
+    else:
+        pod = _of(name, "StatefulSet")["vexstream", "postgres"]["spec"]["template"]["spec"]
+        allowed = int(pod["containers"][0]["args"][1].removeprefix("max_connections="))
+    each = 2 * ApiSettings.model_fields["database_connections"].default + 4
+    people_and_backups = 10
+    assert replicas * each + people_and_backups <= allowed
+
+
 def test_lag_scales_in_production() -> None:
     """By metrics that the services export, or Strimzi's exporter, under those names."""
     scalers = _of("production", "HorizontalPodAutoscaler")
