@@ -95,6 +95,20 @@ async def test_a_worker_that_gives_up_its_partitions_sends_nothing_more() -> Non
     }
 
 
+async def test_what_was_written_down_and_not_said_is_said_after_a_start() -> None:
+    first = Worker()
+    first.learn(IMAGES[0])
+    await first.publisher.flush()
+    use = batch(10, 11, [b"/bin/idle"], image=IMAGES[0], container="c2", started=10)
+    first.state.observe(use, keep_heartbeat=True)
+    for said in ([1], []):
+        successor = Worker(*first.tables)
+        successor.state.rebuild(lambda _: True)
+        successor.publisher.reset()
+        await successor.publisher.flush()
+        assert [r.counts["affected"] for r in successor.broker.records] == said
+
+
 async def test_a_use_that_the_changelog_never_got_is_not_taken_back_before_it_comes_again() -> None:
     first = Worker()
     first.learn(IMAGES[0])

@@ -92,11 +92,19 @@ class Restart:
 
 
 @dataclass(frozen=True)
+class Crash:
+    """The same, before the changelogs of files and of scans had the last that was written."""
+
+    files_back: int
+    scans_back: int
+
+
+@dataclass(frozen=True)
 class Look:
     """What is said now is what follows from what has come."""
 
 
-Event = Batch | Scan | Garbage | Again | Dismiss | Decided | Restart | Look
+Event = Batch | Scan | Garbage | Again | Dismiss | Decided | Restart | Crash | Look
 
 
 def _runs_the_image(told: Batch, events: Sequence[Event]) -> bool:
@@ -247,12 +255,16 @@ class World(Worker):
     """A worker with its stream; what it cannot use goes to a box of dead letters."""
 
     def __init__(self, policy: CorrelatorSettings) -> None:
+        self.is_behind = False
+        self._written: list[tuple[dict[bytes, bytes], dict[bytes, bytes]]] = []
+        """The tables of files and of scans after each record."""
         self.garbage: dict[int, int] = {}
         """Where on the topic the records are that cannot be read."""
         super().__init__(policy)
 
     def restart(self) -> None:
         super().restart()
+        self._publisher.behind = lambda _: self.is_behind
         dead = DeadLetterBox("correlator", "dead", self._sender())
         changed, tenure = self._publisher.changed, Tenure()
         tenure.recovered(tenure.count)
@@ -264,6 +276,21 @@ class World(Worker):
 
     def _sender(self) -> Any:
         return self
+
+    def note(self) -> None:
+        """A record was used."""
+        self._written.append((dict(self.evidence), dict(self._scans)))
+
+    def crash(self, crash: Crash) -> int:
+        """Begins anew with what the changelogs had; says how many records come again."""
+        files, scans = (
+            min(back, len(self._written)) for back in (crash.files_back, crash.scans_back)
+        )
+        held = [({}, {}), *self._written]
+        self.evidence, self._scans = dict(held[-1 - files][0]), dict(held[-1 - scans][1])
+        self.is_behind = True
+        self.restart()
+        return max(files, scans)
 
     async def deliver(self, event: Event, offsets: dict[int, int]) -> None:
         """Takes the event in; ``offsets`` are those of the records by what they are."""
@@ -397,7 +424,12 @@ def _worlds(draw: st.DrawFn) -> list[Event]:
     for _ in range(draw(st.sampled_from([0, 0, 0, 0, 1, 2, 3]))):
         put(draw(_nameless()))
     put([Restart(draw(st.integers(0, 5))) for _ in range(draw(st.integers(0, 2)))])
+    crashes = draw(st.sampled_from([0, 0, 1, 2]))
+    put([Crash(draw(st.integers(0, 4)), draw(st.integers(0, 4))) for _ in range(crashes)])
     put([Look() for _ in range(draw(st.integers(0, 4)))])
+    if draw(st.booleans()) and told:
+        late = batch(60, 61, [PATHS[0]], container="late", workload=told[0].workload, started=60)
+        events += [Look(), late, Look(), Crash(draw(st.integers(0, 2)), draw(st.integers(0, 2)))]
     return [*events, Look()]
 
 
@@ -408,6 +440,28 @@ _POLICIES = st.builds(
     ),
     st.booleans(), st.sampled_from(list(DataAccess)), st.sampled_from([1, 10**6]),
 )  # fmt: skip
+
+
+async def _after_a_crash(
+    world: World,
+    crash: Crash,
+    past: Sequence[Event],
+    offsets: dict[int, int],
+    expected_now: dict[str, Status] | None,
+) -> None:
+    """Before all has come again nothing is ruled out that was not, and does not follow from all."""
+    before = _ruled_out(_said(world))
+    again = world.crash(crash)
+    for one in past[len(past) - again :]:
+        await world.look()
+        assert _ruled_out(_said(world)) <= before | _ruled_out(expected_now)
+        if not isinstance(one, Decided):
+            await world.deliver(one, offsets)
+    world.is_behind = False
+
+
+def _ruled_out(said: dict[str, Status] | None) -> set[str]:
+    return {name for name, status in (said or {}).items() if status is Status.NOT_AFFECTED}
 
 
 async def _live(events: Sequence[Event], policy: CorrelatorSettings) -> None:
@@ -423,6 +477,8 @@ async def _live(events: Sequence[Event], policy: CorrelatorSettings) -> None:
             for one in past[len(past) - min(event.back, len(past)) :]:
                 if not isinstance(one, Decided):
                     await world.deliver(one, offsets)
+        elif isinstance(event, Crash):
+            await _after_a_crash(world, event, past, offsets, expected(past, policy))
         else:
             if not isinstance(event, Scan | Decided):
                 offsets[id(event)] = len(offsets)
@@ -430,6 +486,7 @@ async def _live(events: Sequence[Event], policy: CorrelatorSettings) -> None:
                 world.garbage[event.number] = offsets[id(event)]
             await world.deliver(event, offsets)
             past.append(event)
+            world.note()
 
 
 def _said(world: World) -> dict[str, Status] | None:
