@@ -293,6 +293,7 @@ class Tracker:
         return before if before and before.created_at_us == info.created_at_us else None
 
     def _restart(self, tracked: Tracked) -> None:
+        self._uses.tell_waiting(tracked, self._now_us)
         self._uses.remount(tracked)
 
     def _make_sure(self, container_id: str) -> None:

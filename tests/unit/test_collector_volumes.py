@@ -1,5 +1,6 @@
 """Images that are mounted as volumes: whose their files are, and that they are never ruled out."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,16 @@ def test_a_volume_that_becomes_known_later_and_a_restart(tracker: Tracker) -> No
     again = CgroupEvent(12, f"/kubepods/pod1/{ID}")
     tracker.handle([again, _event(b"/app", ROOT.device, Use.EXECUTED, cgroup=12)], CREATED + 1)
     assert tracker.unplaced == {ID: {"/more", "/plugin"}}
+
+
+def test_what_waits_for_a_volumes_place_is_told_before_a_restart(tracker: Tracker) -> None:
+    """It is code on another volume, which it is no more once the root is another one."""
+    root = FileSystemRoot(device=53, inode=8, is_top=True)
+    again = CgroupEvent(12, f"/kubepods/pod1/{ID}")
+    first = replace(_event(b"/app", 53, Use.EXECUTED, cgroup=12), root=root, in_root=True)
+    tracker.handle([_event(b"/data/x.py", 52), again, first], CREATED + 1)
+    tracker.place(ID, "/plugin", None)
+    assert b"/data/x.py" in _paths(_of(tracker.cut(CREATED + SECOND), APP))
 
 
 def test_the_device_of_a_volume_is_read_from_proc(tmp_path: Path) -> None:
