@@ -317,6 +317,22 @@ def test_an_older_scan_that_lies_a_day_back_and_comes_alone_is_a_wrong_clock() -
     assert found.findings == late.findings
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+def test_an_older_scan_among_chunks_of_the_one_that_holds_is_no_wrong_clock(restarts: bool) -> None:
+    early, late = scan_number(0, 1), scan_number(1, 2 + DAY_US)
+    held = tables()
+    into, parts, again = state(held), split_scan(early, 150), split_scan(late, 150)
+    for chunk in [*again, parts[0], again[-1]]:
+        into.take_chunk(chunk)
+    if restarts:
+        into = state(held)
+        into.rebuild(lambda _: True)
+    for chunk in parts[1:]:
+        into.take_chunk(chunk)
+    assert (found := holds(into)) is not None
+    assert found.findings == late.findings
+
+
 def test_what_is_dropped_is_counted_and_rules_out_nothing_until_a_later_scan_is_whole() -> None:
     held = tables()
     into = state(held)
