@@ -49,6 +49,7 @@ def _recorded(path: Path) -> list[list[Batch]]:
     tracker.handle([FileEvent(10, b"/x.py", Use.OPENED, 51, ROOT, False, True, 3)], 3 * SECOND)
     tracker.learn(FRESH, Image(IMAGE.config_digest, (), ("another:1",)))
     tracker.lose(Counter({(10, "ring_buffer"): 2}), backing_off=True)
+    tracker.lose_of(SHARED, "container_unknown", 3)
     cuts.append(tracker.cut(4 * SECOND))
     tracker.end(FRESH, 5 * SECOND)
     for one, cgroup in ((WEB_1, 20), (WEB_2, 21)):
@@ -78,6 +79,7 @@ def test_the_same_batches_come_out(tmp_path: Path) -> None:
     assert [batches for batches, _, _ in replayed(tmp_path / "run.gz")] == wanted
     (lodger,) = (batch for batch in wanted[1] if batch.container_id == SHARED)
     assert [access.path for access in lodger.accesses] == [b"/b.so"]
+    assert (lodger.lost, lodger.loss_reasons) == (3, ("container_unknown",))
     assert wanted[1][1].loss_reasons == ("back_off",)
     assert wanted[0][0].accesses[0].path == ODD
     assert [access.path for access in wanted[1][2].accesses] == [b"/x.py"]
