@@ -79,7 +79,7 @@ def test_the_same_batches_come_out(tmp_path: Path) -> None:
     assert [batches for batches, _, _ in replayed(tmp_path / "run.gz")] == wanted
     (lodger,) = (batch for batch in wanted[1] if batch.container_id == SHARED)
     assert [access.path for access in lodger.accesses] == [b"/b.so"]
-    assert (lodger.lost, lodger.loss_reasons) == (3, ("container_unknown",))
+    assert (lodger.lost, lodger.loss_reasons) == (4, ("container_unknown", "tmpfs_copy"))
     assert wanted[1][1].loss_reasons == ("back_off",)
     assert wanted[0][0].accesses[0].path == ODD
     assert [access.path for access in wanted[1][2].accesses] == [b"/x.py"]
