@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 
 from schemas.documents import decode_document
 from schemas.evidence_summary import decode_evidence
@@ -93,6 +93,21 @@ async def test_a_worker_that_gives_up_its_partitions_sends_nothing_more() -> Non
     assert {r.image.config_digest for r in worker.broker.records} == {
         image.config_digest for image in IMAGES
     }
+
+
+async def test_a_document_that_the_broker_did_not_take_is_sent_again() -> None:
+    worker = Worker()
+    worker.learn(IMAGES[0])
+
+    def away(_: int) -> None:
+        raise KafkaTimeoutError
+
+    worker.broker.at = away
+    await worker.publisher.flush()
+    assert not worker.broker.records
+    worker.broker.at = lambda _: None
+    await worker.publisher.flush()
+    assert len(worker.broker.records) == 1
 
 
 async def test_what_was_written_down_and_not_said_is_said_after_a_start() -> None:
