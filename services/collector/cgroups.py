@@ -9,7 +9,7 @@ from services.collector.errors import CgroupError
 from services.common.mounts import parse_mountinfo
 
 _SCOPE = re.compile(
-    r"(?:cri-containerd-|crio-|docker-|libpod-|nerdctl-)?(.+?)(?:\.scope|\.service)?\Z"
+    r"(?:cri-containerd-|crio-|docker-|libpod-(?:payload-)?|nerdctl-)?(.+?)(?:\.scope|\.service)?\Z"
 )
 
 
@@ -46,7 +46,8 @@ def candidates(path: str) -> list[str]:
 
     Knows the path styles of CRI and docker with cgroupfs (``/kubepods/burstable/pod<uid>/<id>``),
     with systemd (``….slice/cri-containerd-<id>.scope``, ``crio-``, ``docker-``), of podman
-    (``libpod-<id>``) and of ctr (``/<namespace>/<id>``, which gives ``<namespace>/<id>`` too).
+    (``libpod-<id>``; ``<unit>.service/libpod-payload-<id>`` as a Quadlet's) and of ctr
+    (``/<namespace>/<id>``, which gives ``<namespace>/<id>`` too).
     """
     ids = []
     above = ""

@@ -40,7 +40,7 @@ _EXIT_CODE = {"docker": "exitCode", "podman": "containerExitCode"}
 """How each calls it in its events, of which Podman's own word comes before a label's."""
 _CGROUPS = {
     "docker": re.compile(r"(?:^|/)(?:docker/|docker-)([0-9a-f]{64})(?:\.scope)?(?:/|\Z)"),
-    "podman": re.compile(r"/libpod-([0-9a-f]{64})(?:\.scope)?(?:/|\Z)"),
+    "podman": re.compile(r"/libpod-(?:payload-)?([0-9a-f]{64})(?:\.scope)?(?:/|\Z)"),
 }
 _STARTED = {"running", "paused", "restarting", "removing", "exited", "dead", "stopped", "stopping"}
 _ENDED = {"exited", "dead", "stopped", "removing"}

@@ -166,6 +166,7 @@ async def test_podman_tells_which_other_image_had_the_name(
         ("podman", f"/libpod_parent/libpod-{ID}", True),
         ("podman", f"/machine.slice/libpod-{ID}.scope/container", True),
         ("podman", f"/libpod_parent/libpod-conmon-{ID}", False),
+        ("podman", f"/system.slice/web.service/libpod-payload-{ID}", True),
     ],
 )
 def test_its_cgroups_are_known_by_their_paths(kind: str, path: str, owned: bool) -> None:

@@ -26,6 +26,7 @@ _CREATED_US = 29_734_561 * 60_000_000
         f"/system.slice/docker-{ID}.scope",
         f"/docker/{ID}",
         f"/libpod_parent/libpod-{ID}",
+        f"/system.slice/web.service/libpod-payload-{ID}",
         f"/machine.slice/libpod-{ID}.scope/container",
         f"/k8s.io/{ID}",
         f"/system.slice/nerdctl-{ID}.scope",
