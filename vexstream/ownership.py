@@ -10,9 +10,10 @@ kernel reports paths without symlinks. Then:
 3. A language package whose installation record belongs to a package of the operating system owns
    that package's files as well: it was installed by it, and its own record may be stripped. Where
    it is, its modules may be a namespace of several (``azure``, ``google``): those that came from
-   another source package, or that another language package lists, are not its own. Not
-   those that another language package claims: ``node-acorn`` brings sixteen npm packages. Nor one
-   that its language loads from a directory of its own (vexstream/claims_directories.py).
+   the source of another Python package, or that another one lists, are not its own, unless it
+   would have no code then. Not those that another language package from the same source claims:
+   ``node-acorn`` brings sixteen npm packages. Nor one that its language loads from a directory of
+   its own (vexstream/claims_directories.py).
 4. Hard links of an owned file that nobody claims belong to the owners of the file.
 5. Bytecode belongs to the owner of its source: in ``__pycache__`` (``filekinds.owner_path``), in
    the place of a source that was removed, in a tree of its own (PYTHONPYCACHEPREFIX, PHP's
@@ -185,54 +186,72 @@ def _with_installers(
     room: _Room,
 ) -> list[bool]:
     """Adds the files of installing packages (rule 3); says which claims are complete then."""
-    records = {made.record: root.realpath(made.record) for made in claims if made.record}
-    wanted = set(records.values())
+    records = [
+        root.realpath(made.record) if made.record and artifact.type not in OS_TYPES else None
+        for artifact, made in zip(artifacts, claims, strict=True)
+    ]
+    wanted = set(records)
+    of_source: dict[str, set[bytes]] = defaultdict(set)
     installers: dict[bytes, set[bytes]] = defaultdict(set)
+    sources: dict[bytes | None, set[str]] = defaultdict(set)
     for artifact, files in zip(artifacts, owned, strict=True):
         if artifact.type in OS_TYPES:
+            of_source[artifact.source].update(files)
             for path in files & wanted:
                 room.give(installers[path], files)
-    _leave_to_others(artifacts, records, claims, owned)
-    by_record = [
-        files
-        for artifact, made, files in zip(artifacts, claims, owned, strict=True)
-        if artifact.type not in OS_TYPES and made.record and records[made.record] in installers
-    ]
-    told_apart: set[bytes] = set().union(*by_record)
+                sources[path].add(artifact.source)
+    installed_by: list[Set[str]] = [sources.get(record, frozenset()) for record in records]
+    _leave_to_others(artifacts, installed_by, of_source, owned)
+    told_apart: dict[str, set[bytes]] = defaultdict(set)
+    for names, files in zip(installed_by, owned, strict=True):
+        for name in names:
+            told_apart[name].update(files)
     complete = []
-    for artifact, made, files in zip(artifacts, claims, owned, strict=True):
-        record = records.get(made.record) if made.record else None
-        by_os = artifact.type in OS_TYPES
-        installed = installers.get(record) if record and not by_os else None
-        if installed:
-            room.give(files, installed - told_apart)
-        complete.append(made.incomplete is None or bool(installed))
+    for record, names, made, files in zip(records, installed_by, claims, owned, strict=True):
+        if record and names:
+            room.give(files, installers[record].difference(*(told_apart[name] for name in names)))
+        complete.append(made.incomplete is None or bool(names))
     return complete
 
 
 def _leave_to_others(
     artifacts: Sequence[Artifact],
-    records: Mapping[bytes, bytes | None],
-    claims: Sequence[Claim],
+    installed_by: Sequence[Set[str]],
+    of_source: Mapping[str, set[bytes]],
     owned: Sequence[set[bytes]],
 ) -> None:
-    """Takes what others brought from packages that name their modules alone."""
-    of_source: dict[str, set[bytes]] = defaultdict(set)
-    sources: dict[bytes, set[str]] = defaultdict(set)
-    wanted = set(records.values())
+    """Takes what others brought from packages that name their modules alone: not what was brought
+    by who has no Python package of its own, nor all code of one."""
+    named: set[str] = set()
     others: set[bytes] = set()
-    for artifact, files in zip(artifacts, owned, strict=True):
-        if artifact.type in OS_TYPES:
-            of_source[artifact.source].update(files)
-            for path in files & wanted:
-                sources[path].add(artifact.source)
-        if artifact.type in OS_TYPES or (artifact.type == "python" and artifact.files):
-            others.update(files)
-    for artifact, made, files in zip(artifacts, claims, owned, strict=True):
-        record = records.get(made.record) if made.record else None
-        if artifact.type == "python" and not artifact.files and record in sources:
-            theirs = files & others
-            files -= theirs.difference(*(of_source[one] for one in sources[record]))
+    unlisted: list[tuple[Set[str], set[bytes]]] = []
+    for artifact, names, files in zip(artifacts, installed_by, owned, strict=True):
+        if artifact.type == "python":
+            named |= names
+            if artifact.files:
+                others |= files
+            elif names:
+                unlisted.append((names, files))
+    compiled = _by_source(set().union(*(files for _, files in unlisted)))
+    brought = {name: _with_bytecode(of_source[name], compiled) for name in named}
+    others = _with_bytecode(others, compiled).union(*brought.values())
+    for names, files in unlisted:
+        theirs = (files & others).difference(*(brought[name] for name in names))
+        if any(kind(path) is Kind.CODE for path in files - theirs):
+            files -= theirs
+
+
+def _by_source(paths: Iterable[bytes]) -> Mapping[bytes, Set[bytes]]:
+    compiled: dict[bytes, set[bytes]] = defaultdict(set)
+    for path in paths:
+        source = owner_path(path)
+        if source != path:
+            compiled[source].add(path)
+    return compiled
+
+
+def _with_bytecode(files: set[bytes], compiled: Mapping[bytes, Set[bytes]]) -> set[bytes]:
+    return files.union(*(compiled[source] for source in files & compiled.keys()))
 
 
 def _give_link_targets(artifacts: Sequence[Artifact], found: Sequence[_Resolved]) -> None:

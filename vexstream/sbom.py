@@ -18,6 +18,7 @@ _SCHEMA = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 _OLDEST_SCHEMA = 16
 """Syft 1.0 and later."""
 _MAKERS = {"deb": "maintainer", "rpm": "vendor", "apk": "gitCommitOfApkPort", "alpm": "validation"}
+_OF_FILE = re.compile(r"-[^-]+-[^-]+\.(?:no)?src\.rpm\Z")
 _SITES = ("homeURL", "supportURL", "bugReportURL")
 
 
@@ -161,9 +162,11 @@ def _with_origin(artifacts: Sequence[Artifact], sites: Sequence[str]) -> tuple[A
 
 
 def _source(record: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
-    """A package that is named as its source has no other name there; rpm's is that of a file."""
+    """A package that is named as its source has no other name there; rpm's is that of a file, with
+    the version, which those of one source need not share."""
     names = ("source", "originPackage", "sourceRpm", "basepackage")
-    return next(filter(None, (_word(metadata.get(name)) for name in names)), _text(record, "name"))
+    found = next(filter(None, (_word(metadata.get(name)) for name in names)), "")
+    return _OF_FILE.sub("", found) or _text(record, "name")
 
 
 def _locations(records: list[Any]) -> tuple[str, ...]:

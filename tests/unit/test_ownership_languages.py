@@ -1,7 +1,6 @@
 """Which files belong to a package of a language, ecosystem by ecosystem."""
 
 import json
-from dataclasses import replace
 
 import pytest
 
@@ -158,50 +157,6 @@ def test_a_python_package_from_a_deb_owns_the_debs_files_too() -> None:
     _, python = assign([system, artifact("python", "chardet", at=(egg,))], place)
     assert b"/usr/bin/chardetect" in python.files
     assert python.unobservable is None
-
-
-NAMESPACE = ("azure/__init__.py", "azure/cosmos/a.py", "azure/storage/b.py", "azure/mine/c.py")
-
-
-def _namespace(*top: str) -> dict[str, set[str]]:
-    """Names of what packages own of a namespace that two debs and pip have put files in."""
-    eggs = {name: f"{SITE}/azure_{name}.egg-info/PKG-INFO" for name in ("cosmos", "storage")}
-    modules = [f"{SITE}/{name}" for name in NAMESPACE]
-    place = image(*(name.encode() for name in (*modules, *eggs.values(), "usr/bin/cosmos")))
-    cosmos = deb("python3-cosmos", eggs["cosmos"], *modules[:2], "/usr/bin/cosmos")
-    storage = deb("python3-storage", eggs["storage"], modules[2])
-    found = assign(
-        [replace(cosmos, source="cosmos"), replace(storage, source="azure"),
-         artifact("python", "cosmos", at=(eggs["cosmos"],), top=top),
-         artifact("python", "storage", at=(eggs["storage"],), top=("azure",)),
-         artifact("python", "mine", files=(NAMESPACE[3],))],
-        place,
-    )  # fmt: skip
-    return {
-        package.name: {path.rpartition(b"/")[2].decode() for path in package.files}
-        for package in found
-    }
-
-
-def test_in_a_namespace_a_package_owns_what_its_deb_brought() -> None:
-    """As python3-azure and python3-azure-cosmos do, beside which pip puts others."""
-    found = _namespace("azure")
-    assert found["cosmos"] == {"__init__.py", "a.py", "cosmos", "PKG-INFO"}
-    assert found["storage"] == {"b.py", "PKG-INFO"}
-    assert found["mine"] == {"c.py"}
-
-
-def test_a_namespace_takes_nothing_from_a_package_that_does_not_name_it() -> None:
-    """Its modules went to the other one, and its program alone said that it was in use."""
-    assert _namespace()["cosmos"] == {"__init__.py", "a.py", "cosmos", "PKG-INFO"}
-
-
-def test_debs_of_one_source_may_share_the_modules_of_a_package() -> None:
-    egg, module = f"{SITE}/m.egg-info/PKG-INFO", f"{SITE}/m/a.so"
-    place = image(egg.encode(), module.encode())
-    found = assign([deb("python3-m", egg), deb("python3-m-lib", module),
-                    artifact("python", "m", at=(egg,), top=("m",))], place)  # fmt: skip
-    assert module.encode() in found[2].files
 
 
 def test_language_packages_of_one_deb_keep_their_own_files_to_themselves() -> None:

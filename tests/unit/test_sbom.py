@@ -90,6 +90,27 @@ def test_what_came_from_no_index(kind: str, metadata: Any, *, unpublished: bool)
     assert found.unpublished is unpublished
 
 
+@pytest.mark.parametrize(
+    ("kind", "metadata", "source"),
+    [
+        ("deb", {"source": "glib2.0"}, "glib2.0"),
+        ("deb", {"source": ""}, "libm"),
+        ("apk", {"originPackage": "m"}, "m"),
+        ("rpm", {"sourceRpm": "py-m-1.0-2.el9_4.src.rpm"}, "py-m"),
+        ("rpm", {"sourceRpm": "m-1.0-1.nosrc.rpm"}, "m"),
+        ("rpm", {"sourceRpm": "(none)"}, "(none)"),
+    ],
+)
+def test_packages_of_one_source_may_differ_in_version(
+    kind: str, metadata: Any, source: str
+) -> None:
+    """A system may have upgraded one of them alone."""
+    [found] = parse(
+        document({"id": "a", "name": "libm", "type": kind, "metadata": metadata})
+    ).artifacts
+    assert found.source == source
+
+
 def test_an_image_without_packages() -> None:
     assert parse(document(distro={}, artifacts=None)).artifacts == ()
 
