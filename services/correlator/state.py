@@ -289,23 +289,27 @@ class State:
             self._evidence[store.container_key(digest, identifier)] = value
 
     def _write_files(self, correlation: Correlation, learnt: Learnt) -> None:
-        keys = self._held[correlation.digest].files
-        outdated: set[bytes] = set()
-        if len(keys) >= store.ENTRIES_PER_DIGEST and correlation.evidence is not None:
-            # All of it is in memory now: one entry instead of many. The new one is written first.
-            outdated = set(keys)
-            files = correlation.evidence.files.items()
-            entries = store.files_entries(correlation.digest, files)
-        else:
-            entries = store.learnt_files(correlation, learnt)
+        held = self._held[correlation.digest]
+        many = max(store.ENTRIES_PER_DIGEST, 2 * held.fewest)
+        if len(held.files) < many or correlation.evidence is None:
+            self._put_files(held, store.learnt_files(correlation, learnt))
+            return
+        # All of it is in memory now: few entries instead of many. The new ones are written first.
+        files = correlation.evidence.files.items()
+        needed = self._put_files(held, store.files_entries(correlation.digest, files))
+        store.delete(self._evidence, set(held.files) - needed)
+        held.files = [key for key in held.files if key in needed]
+        held.fewest = len(held.files)
+
+    def _put_files(self, held: store.Held, entries: Iterator[tuple[bytes, bytes]]) -> set[bytes]:
+        """Writes those that are not there yet; the keys of all."""
+        there, keys = set(held.files), set()
         for key, value in entries:
-            self._evidence[key] = value
-            outdated.discard(key)
-            if key not in keys:
-                keys.append(key)
-        if outdated:
-            store.delete(self._evidence, outdated)
-            self._held[correlation.digest].files = [k for k in keys if k not in outdated]
+            keys.add(key)
+            if key not in there:
+                self._evidence[key] = value
+                held.files.append(key)
+        return keys
 
     def _use(self, correlation: Correlation) -> None:
         """Counts what is in memory, and puts away what was not needed for longest."""

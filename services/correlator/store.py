@@ -39,7 +39,8 @@ BYTES_PER_ENTRY = 500_000
 """Of paths, so that an entry fits a Kafka record even if they do not compress: who builds an image
 chooses their names, and an entry that is refused stops all images of its partition."""
 ENTRIES_PER_DIGEST = 16
-"""More entries of files than these are made one, when the files are in memory anyway."""
+"""More entries of files than these, and than twice those that the last time were left, are made as
+few as they can be, when the files are in memory anyway."""
 
 _COMPRESSOR = zstandard.ZstdCompressor(level=1)
 _DECOMPRESSOR = zstandard.ZstdDecompressor()
@@ -55,6 +56,8 @@ class Held:
 
     files: list[bytes] = field(default_factory=list)
     """Keys of the entries of files."""
+    fewest: int = 0
+    """How many these were when they were last made few; 0 after a restart."""
     scan_id: str = ""
     chunks: int = 0
     beside: set[str] = field(default_factory=set)

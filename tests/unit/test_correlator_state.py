@@ -176,6 +176,35 @@ def test_an_entry_that_is_as_before_when_others_become_one_stays(
     assert {path for path, _ in used.files(CONFIG)} == {b"/f%d" % n for n in range(50)}
 
 
+class Written(dict[bytes, bytes]):
+    """A table that tells what is written to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys_written: list[bytes] = []
+
+    def __setitem__(self, key: bytes, value: bytes) -> None:
+        self.keys_written.append(key)
+        super().__setitem__(key, value)
+
+
+def test_the_entries_of_very_many_files_are_not_written_anew_at_each_access(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(store, "FILES_PER_ENTRY", 5)
+    table, files = Written(), [b"/f%d" % number for number in range(300)]
+    used = state((table, {}, {}))
+    for number, path in enumerate(files):
+        used.observe(batch(number, number + 1, [path], sequence=number), True)
+    entries = [key for key in table if key.startswith(b"f|")]
+    written = [key for key in table.keys_written if key.startswith(b"f|")]
+    assert len(entries) < 2 * len(files) / store.FILES_PER_ENTRY
+    assert len(written) < 2 * len(files)
+    assert {path for path, _ in used.files(CONFIG)} == set(files)
+    used.rebuild(lambda _: True)
+    assert {path for path, _ in used.files(CONFIG)} == set(files)
+
+
 def test_a_partition_that_is_not_ours_is_left_alone() -> None:
     held = tables()
     feed(state(held), [batch(0, 1, [b"/a"]), batch(0, 1, [b"/a"], image=OTHER)])
