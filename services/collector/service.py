@@ -377,7 +377,10 @@ class Collector:
         self._decided_at = time.monotonic()
 
     def _tell_what_was_given_up(self, container_id: str) -> None:
-        """Of a container that is under observation now, from the time before."""
+        """Of a container that is under observation now, from the time before. Under a name that
+        comes again it may have been another one."""
+        if bears_name(container_id):
+            return
         for path in [it for it in self._strangers if container_id in candidates(it)]:
             count = self._strangers.pop(path)
             self._tracker.lose_of(container_id, "container_unknown", count)

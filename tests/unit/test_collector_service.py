@@ -357,6 +357,22 @@ async def test_a_name_is_no_excuse_for_one_that_nobody_told_of(node: Node) -> No
     assert ("container_unknown", 1) in _lost(await node.turn())
 
 
+async def test_what_was_given_up_of_a_name_may_be_of_the_one_that_bore_it_before(
+    node: Node,
+) -> None:
+    """Which came and went while nobody told of it, and may have run another image."""
+    node.runtime.own = "/plain/"
+    await node.observe()
+    node.runtime.answers = False
+    await node.turn(NAMED, file_used(b"/bin/app", 11))
+    await node.turn(seconds=3)
+    node.runtime.answers = True
+    node.runtime.listed.append(WEB)
+    node.runtime.there[WEB] = container(WEB, node.now_us)
+    of_all = [one for one in await node.turn() if "container_unknown" in one.loss_reasons]
+    assert ID in {one.container_id for one in of_all}
+
+
 async def test_one_of_which_the_runtime_never_tells_goes_on_losing_for_all(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
