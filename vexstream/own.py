@@ -12,7 +12,7 @@ itself. Its packages own neither
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
 from vexstream.claims import OS_TYPES
 from vexstream.imagefiles import Image, Native
@@ -26,7 +26,9 @@ _DIRECT = b".dist-info/direct_url.json"
 _BY_SETUP = re.compile(rb".*\.egg(?:/|-info/)", re.DOTALL)
 """What ``setup.py`` makes, be it called by itself or by pip, which leaves ``.egg-info`` in the
 sources; an index has wheels, or sources of which a pip without ``wheel`` makes the same."""
-_MANIFESTS = {"npm": b"/package.json", "php-composer": b"/composer.json"}
+_MANIFESTS = {"npm": b"/package.json", "php-composer": b"/composer.json",
+              "R-package": b"/DESCRIPTION"}  # fmt: skip
+_IN_GEMS = re.compile(rb"/gems(?=(/[^/]+)/)")
 _LOCAL = re.compile(rb"/(?:usr/local|srv|home|root|app)/")
 
 
@@ -50,15 +52,23 @@ def distributed_part(artifact: Artifact, files: Iterable[bytes], image: Image) -
 
 
 def is_installed_from_sources(package_type: str, files: Iterable[bytes], image: Image) -> bool:
-    """Whether one of Python (PEP 610), npm or Composer (vexstream/own_modules.py) came from a
+    """Whether one of Python (PEP 610), or one of those of vexstream/own_modules.py, came from a
     directory, a repository or a file and not from an index: one's own, mostly."""
     manifest = _MANIFESTS.get(package_type)
     if manifest and image.own_homes:
         ends = (path.removesuffix(manifest) for path in files if path.endswith(manifest))
         return not image.own_homes.isdisjoint(ends)
+    if package_type == "gem" and image.own_homes:
+        return any(not image.own_homes.isdisjoint(_gem_homes(path)) for path in files)
     return package_type == "python" and any(
         path.endswith(_DIRECT) or _BY_SETUP.match(path) for path in files
     )
+
+
+def _gem_homes(path: bytes) -> Iterator[bytes]:
+    """What may be the directory of the gem; one need not have a gemspec in it."""
+    for match in _IN_GEMS.finditer(path):
+        yield path[: match.end(1)]
 
 
 def own_programs(image: Image, distributed: Set[bytes]) -> Programs:

@@ -1,4 +1,4 @@
-"""Packages of npm and Composer that came from one's own sources and not from an index.
+"""Packages of npm, Composer, Ruby and R that came from one's own sources and not from an index.
 
 What is installed from an archive, a directory or a repository is one's own, mostly, and so are the
 bundles in it. It is told by what installers leave:
@@ -15,7 +15,11 @@ bundles in it. It is told by what installers leave:
 | all of them | whoever needs it names such a place in its package.json: then all packages of that name |
 | all of them | package.json has ``private``, which no client publishes |
 | Composer | ``vendor/composer/installed.json`` names a directory, or a repository without the ``notification-url`` that Packagist gives |
+| RubyGems | ``allowed_push_host`` in its gemspec is another than rubygems.org: ``gem push`` sends it there alone |
+| R | DESCRIPTION has no ``Repository``, which CRAN, r-universe and newer Bioconductors write in it |
 
+Bundler leaves gems from git in ``bundler/gems`` and those of a path where they are: as packages nobody
+knows of them, so they are the application's.
 One too many is compared with packages for nothing; one too few may hold what passes for unused.
 """  # noqa: E501
 
@@ -34,6 +38,12 @@ RECORDS = (
 )
 MAX_RECORD_BYTES = 16 << 20
 """Of a larger one nothing is taken; that of 10,000 packages has 5 MiB."""
+GEMSPECS = rb"/(?:.*/)?specifications/[^/]+\.gemspec\Z"
+_PUSHED_ELSEWHERE = re.compile(
+    rb'"allowed_push_host"(?:\.freeze)?\s*=>\s*"(?!https?://rubygems\.org/?")'
+)
+_GEM = re.compile(rb"(.*)/specifications/([^/]+)\.gemspec\Z", re.DOTALL)
+_DESCRIPTION = b"/DESCRIPTION"
 _INSTALLED = b"/composer/installed.json"
 _MODULES = b"/node_modules/"
 _TAG = b"/.bun-tag"
@@ -81,7 +91,10 @@ def homes(artifacts: Sequence[Artifact], image: Image) -> frozenset[bytes]:
                     found.add(home)
     found.update(_marked(image, names))
     real = filter(None, map(image.root.realpath, found))
-    return frozenset(home for home in real if _PACKAGE.match(home)) | _composer(artifacts, image)
+    others = (_composer, _gems, _of_r)
+    return frozenset(home for home in real if _PACKAGE.match(home)).union(
+        *(filter(None, map(image.root.realpath, which(artifacts, image))) for which in others)
+    )
 
 
 def _records(image: Image) -> Iterator[tuple[bytes, str]]:
@@ -103,15 +116,28 @@ def _marked(image: Image, names: Set[bytes]) -> Iterator[bytes]:
                 yield home
 
 
-def _composer(artifacts: Iterable[Artifact], image: Image) -> Set[bytes]:
-    found = {
-        place.removesuffix(_INSTALLED) + b"/" + artifact.name.encode("utf-8", "replace")
-        for artifact in artifacts
-        if artifact.type == "php-composer" and artifact.unpublished and artifact.name
-        for place in spell_all(image, artifact.locations)
-        if place.endswith(_INSTALLED)
-    }
-    return frozenset(filter(None, map(image.root.realpath, found)))
+def _composer(artifacts: Iterable[Artifact], image: Image) -> Iterator[bytes]:
+    for artifact in artifacts:
+        if artifact.type == "php-composer" and artifact.unpublished and artifact.name:
+            for place in spell_all(image, artifact.locations):
+                if place.endswith(_INSTALLED):
+                    yield place.removesuffix(_INSTALLED) + b"/" + _utf8(artifact.name)
+
+
+def _gems(artifacts: Iterable[Artifact], image: Image) -> Iterator[bytes]:
+    for artifact in artifacts:
+        for place in spell_all(image, artifact.locations) if artifact.type == "gem" else ():
+            match = _GEM.match(place)
+            if match and _PUSHED_ELSEWHERE.search(image.contents.get(place, b"")):
+                yield match[1] + b"/gems/" + match[2]
+
+
+def _of_r(artifacts: Iterable[Artifact], image: Image) -> Iterator[bytes]:
+    for artifact in artifacts:
+        if artifact.type == "R-package" and artifact.unpublished:
+            for place in spell_all(image, artifact.locations):
+                if place.endswith(_DESCRIPTION):
+                    yield place.removesuffix(_DESCRIPTION)
 
 
 def _npm(text: str) -> Iterator[str]:

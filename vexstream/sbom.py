@@ -58,7 +58,8 @@ class Artifact:
     published: bool = False
     """Java: Maven has left its coordinates."""
     unpublished: bool = False
-    """npm: no client publishes it. Composer: from a directory or a repository and no index."""
+    """npm: no client publishes it. Composer, R: from a directory or a repository and no
+    index."""
     maker: str | None = None
     """Operating systems: by what ``vexstream/distribution.py`` tells who built it; "" when nobody
     says so, None when it is not known whether."""
@@ -143,6 +144,8 @@ def _is_unpublished(kind: str, metadata: Mapping[str, Any]) -> bool:
             return True
         from_sources = isinstance(source, dict) and bool(source.get("type"))
         return from_sources and not metadata.get("notification-url")  # as indexes give
+    if kind == "R-package":
+        return bool(metadata) and not metadata.get("repository")
     return kind == "npm" and metadata.get("private") is True
 
 

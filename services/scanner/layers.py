@@ -26,7 +26,7 @@ from vexstream.classes import ClassArchive
 from vexstream.headers import SUFFIX, Header
 from vexstream.imagefiles import Image, Native
 from vexstream.npm_places import Places
-from vexstream.own_modules import RECORDS
+from vexstream.own_modules import GEMSPECS, RECORDS
 from vexstream.php_sources import Source
 from vexstream.plugnplay import NodeArchive
 from vexstream.recognition import Content
@@ -45,11 +45,11 @@ MAX_CONTENT_BYTES = 256 * 1024 * 1024
 
 _CONTENTS = re.compile(
     rb"/var/lib/dpkg/(?:info/[^/]+\.list|diversions)\Z|/.*/(?:site|dist)-packages/[^/]+\.pth\Z"
-    rb"|/(?:.*/)?[^/]+\.deps\.json\Z|" + RECORDS
+    rb"|/(?:.*/)?[^/]+\.deps\.json\Z|" + RECORDS + rb"|" + GEMSPECS
 )
 """dpkg's own file lists (Syft reads the md5sums only, which a package need not have), the files by
 which a Python package may lie elsewhere, .NET's lists of assemblies, and where installers of npm
-packages note from where these are."""
+packages note from where these are, and what gems say of where they may be published."""
 MIN_ALIKE_BYTES = 256
 """A file below this has no code of its own worth the name; many are alike by chance."""
 MAX_SPARSE_BYTES = 1 << 30

@@ -280,6 +280,51 @@ def test_a_bundle_in_a_composer_package_from_sources_counts(tmp_path: Path, *, o
     assert found["ms"].perhaps_in == ((f"/{place}/js/shop.js".encode(),) if own else ())
 
 
+GEMSPEC = 's.metadata = {{ "homepage_uri" => "https://x.org", "allowed_push_host"{} => "{}"{} }}'
+
+
+@pytest.mark.parametrize(
+    ("text", "own"),
+    [
+        (GEMSPEC.format("", "https://gems.shop.example", ""), True),
+        (GEMSPEC.format(".freeze", "https://rubygems.org.shop.example", ".freeze"), True),
+        (GEMSPEC.format(".freeze", "https://rubygems.org", ".freeze"), False),
+        (GEMSPEC.format("", "https://rubygems.org/", ""), False),
+        ("", False),
+    ],
+)
+def test_a_bundle_in_a_gem_that_rubygems_cannot_have_counts(
+    tmp_path: Path, text: str, *, own: bool
+) -> None:
+    place, record = "var/lib/gems/3.1.0/gems/shop-1", "var/lib/gems/3.1.0/specifications/shop-1"
+    files = {
+        **package("f()"),
+        f"{place}/lib/shop.rb": "",
+        f"{place}/app/shop.js": f"let {LONG}",
+        f"{record}.gemspec": text,
+    }
+    shop = artifact("gem", "shop", at=(f"/{record}.gemspec",))
+    found = scanned(tmp_path, files, ("ms",), shop)
+    bundle = f"/{place}/app/shop.js".encode()
+    assert bundle in found["shop"].files
+    assert found["ms"].perhaps_in == ((bundle,) if own else ())
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_bundle_in_a_package_of_r_from_sources_counts(tmp_path: Path, *, own: bool) -> None:
+    place = "usr/local/lib/R/site-library/shop"
+    files = {
+        **package("f()"),
+        f"{place}/DESCRIPTION": "",
+        f"{place}/htmlwidgets/shop.js": f"let {LONG}",
+    }
+    shop = artifact("R-package", "shop", at=(f"/{place}/DESCRIPTION",), metadata="r-description")
+    found = scanned(tmp_path, files, ("ms",), replace(shop, unpublished=own))
+    bundle = f"/{place}/htmlwidgets/shop.js".encode()
+    assert bundle in found["shop"].files
+    assert found["ms"].perhaps_in == ((bundle,) if own else ())
+
+
 def test_a_package_from_a_repository_is_still_looked_for_in_bundles(tmp_path: Path) -> None:
     files = {**package(SOURCE), "srv/shop.js": f"let {LONG};{SOURCE}"}
     files[f"{HOME}/{NPM}"] = resolved("git+https://example.org/ms.git#1").replace("@a/shop", "ms")

@@ -82,6 +82,9 @@ def test_who_built_a_package_of_the_system() -> None:
         ("php-composer", {"source": {"type": "git"}, "dist": {"type": "zip"}}, True),
         ("php-composer", {"source": {"type": "git"}, "notification-url": "https://x.org"}, False),
         ("php-composer", {"source": "git", "dist": ["path"]}, False),
+        ("R-package", {"title": "shop", "built": "R 4.2.2"}, True),
+        ("R-package", {"title": "shiny", "repository": "CRAN"}, False),
+        ("R-package", {}, False),
         ("deb", {"source": {"type": "git"}, "private": True}, False),
     ],
 )
