@@ -149,6 +149,33 @@ def test_a_bundle_in_ones_own_npm_package_is_ones_own(syft: Path, tmp_path: Path
     assert bundle in packages["nanoid"].perhaps_in
 
 
+@pytest.mark.parametrize("host", ["https://gems.stand.example", "https://rubygems.org"])
+def test_a_bundle_in_a_gem_for_another_host_is_ones_own(
+    syft: Path, tmp_path: Path, host: str
+) -> None:
+    root, work = tmp_path / "root", tmp_path / "work"
+    root.mkdir()
+    home = ecosystems.npm(root, "build", {"nanoid": "5.0.4"})
+    ecosystems.write(home, {"src/shop.js": SCRIPT})
+    ecosystems.write(work, {
+        "lib/stand.rb": "module Stand; end\n",
+        "stand.gemspec": "Gem::Specification.new do |s| s.name='stand'; s.version='1.0'; "
+                         "s.summary='x'; s.authors=['x']; s.files=['lib/stand.rb', 'shop.js']; "
+                         f"s.metadata['allowed_push_host']='{host}' end\n",
+    })  # fmt: skip
+    ecosystems.run(["npm", "exec", "--yes", "esbuild@0.25.12", "--", "src/shop.js", "--bundle",
+                    "--platform=node", "--minify", f"--outfile={work}/shop.js",
+                    "--log-level=error"], home)  # fmt: skip
+    gem, gems = ecosystems.need("gem", "apt-get install ruby"), root / "var/lib/gems/3.1.0"
+    ecosystems.run([gem, "build", "stand.gemspec"], work)
+    ecosystems.run([gem, "install", "--local", "--no-document", "--install-dir", gems,
+                    "stand-1.0.gem"], work)  # fmt: skip
+    packages = {package.name: package for package in mapped.packages(root, work, syft)}
+    bundle = b"/var/lib/gems/3.1.0/gems/stand-1.0/shop.js"
+    assert bundle in packages["stand"].files
+    assert (bundle in packages["nanoid"].perhaps_in) is (host != "https://rubygems.org")
+
+
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     """A folder, and the address at which its files are had."""
