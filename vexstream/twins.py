@@ -15,7 +15,7 @@ from vexstream.purl import parts
 from vexstream.scan import Package
 
 _SEPARATORS = re.compile(r"[-_.]+")
-_EPOCH_OR_V = re.compile(r"(?:\d+:|v|go)(?=\d)")
+_EPOCH_OR_V = re.compile(r"\A(?:\d+:)?(?:v|go)?(?=\d)")
 
 
 def twins(packages: Iterable[Package]) -> Mapping[str, tuple[Package, ...]]:
@@ -36,4 +36,4 @@ def alike(purl: str) -> tuple[str, str]:
     """The same for purls that a consumer may take for each other."""
     one = parts(purl)
     name = _SEPARATORS.sub("-", one.path.lower())
-    return name, _EPOCH_OR_V.sub("", one.version.lower(), count=1)
+    return name, _EPOCH_OR_V.sub("", one.version.lower())
