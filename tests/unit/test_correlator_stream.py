@@ -23,11 +23,13 @@ from services.correlator.stream import Stream
 from services.correlator.tables import Receipts
 from services.correlator.tenure import OvertakenError, Tenure
 from tests.unit.factories import CONFIG, batch
-from vexstream.identity import NO_IMAGE, Digest
+from vexstream import nameless
+from vexstream.identity import NO_IMAGE, Digest, Image
 from vexstream.unreadable import ALL_READ, Dismissal, RecordPlace, Unread
 
 PLACE = TP("vexstream.file-access", 0)
 PARTITIONS = 12
+OTHER = "sha256:" + "e" * 64
 
 
 class Sender:
@@ -219,3 +221,26 @@ async def test_a_nameless_record_that_cannot_be_read_marks_all_images_of_its_par
     message = _misplaced(b"garbage")
     message.key = NO_IMAGE.encode()
     assert await _taken(message, Sender(10_000)) == _of_its_partition(message)
+
+
+async def test_a_container_for_which_there_is_no_room_keeps_open_what_comes_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One in doubt takes a place as any other does: which images it may be is lost past the bound,
+    so all of its partition are open, also those that are not known yet, and after a restart."""
+    monkeypatch.setattr(nameless, "MAX_REMEMBERED", 1)
+    worker = Worker()
+    worker.tenure.recovered(worker.tenure.count)
+    own = worker.partitions.of(Digest(CONFIG))
+    doubted = Image(NO_IMAGE, layers=Digest("sha256:" + "1" * 64), other_than=Digest(OTHER))
+    for offset, one in enumerate(("first", "second", "first", "second")):
+        message = _misplaced(encode_batch(batch(0, 1, image=doubted, container=one, lost=1)))
+        message.key, message.partition, message.offset = NO_IMAGE.encode(), own, 3 + offset
+        await worker.take(message)
+    places = tuple(RecordPlace(PLACE.topic, own, offset) for offset in (4, 6))
+    for _ in range(2):
+        assert worker.unread(own) == [Unread(places)] * 2
+        worker.state.rebuild(lambda _: True)
+    assert [one.identifier for one in worker.state.nameless.of(own)] == ["node-1/first"]
+    found = worker.state.of(Digest(CONFIG))
+    assert found.unread.blocks
