@@ -46,8 +46,8 @@ class _Known:
     """Of one that bears a name: when it was made."""
     made_within_us: int = 0
     """It may have been made so much earlier: only the stream told of it."""
-    told: bool = False
-    """The stream told that it was made."""
+    told_us: int | None = None
+    """When it was made by the word of the stream, as far as that has told."""
 
     def was_made(self, at_us: int) -> bool:
         """Whether it may be the one that was made then."""
@@ -158,9 +158,13 @@ class Remembering:
 
     def _bearer_told(self, name: str, at_us: int) -> str:
         """The same, of one of which only the stream told: then it was made, or just before."""
-        for one in reversed(self._bearers.get(name, [])):
+        bearers = self._bearers.get(name, [])
+        for one in bearers:
+            if self._known[one].told_us == at_us:  # it is told once more
+                return one
+        for one in reversed(bearers):
             known = self._known[one]
-            if not known.told and 0 <= at_us - (known.made_us or 0) <= _TOLD_WITHIN_US:
+            if known.told_us is None and 0 <= at_us - (known.made_us or 0) <= _TOLD_WITHIN_US:
                 return one
         return self._bears(name, _Known(made_us=at_us, made_within_us=_TOLD_WITHIN_US))
 
@@ -242,7 +246,8 @@ class Remembering:
             return
         # At first what the event itself says: the runtime may not answer any more.
         known = self._known.setdefault(bearer, _Known())
-        known.info, known.told = known.info or replace(made, id=bearer), True
+        known.info = known.info or replace(made, id=bearer)
+        known.told_us = made.created_at_us
         known.being_named = True
         try:
             known.info = (

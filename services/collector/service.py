@@ -268,6 +268,7 @@ class Collector:
         if step_us:
             log.warning("the clock was set", by_seconds=step_us / 1e6)
             self._tracker.lose({(ANY_CGROUP, "clock_step"): self._clock.steps})
+            self._attached_at_us += min(step_us, 0)  # what ends now has not ended before
         self._tracker.lose({(ANY_CGROUP, "spool"): self._publisher.lost_rounds})
         self._strangers += self._tracker.strangers()
         self._pauses.add(self._tracker.paused())

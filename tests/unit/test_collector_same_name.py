@@ -99,6 +99,16 @@ async def test_those_of_which_only_the_stream_told_are_told_apart(naming: Naming
     await remembered.close()
 
 
+async def test_one_that_is_told_of_twice_is_not_two(naming: NamingRuntime) -> None:
+    remembered = Remembering(naming)
+    end = Told(WEB, SECOND + 60, ended=Ended(SECOND + 60, 2))
+    first, begun = _made(SECOND), Told(WEB, SECOND + 10)
+    await told_of(remembered, naming, first, begun, first, begun, end)
+    assert [(one.id, one.exited) for one in await remembered.list()] == [(WEB, True)]
+    assert await remembered.ended(WEB) == end.ended
+    await remembered.close()
+
+
 async def test_the_end_of_one_is_not_that_of_the_next(naming: NamingRuntime) -> None:
     remembered = Remembering(naming)
     naming.there = {WEB: _web(SECOND)}

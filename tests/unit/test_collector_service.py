@@ -466,6 +466,23 @@ async def test_what_one_by_a_name_uses_after_it_was_taken_for_ended_is_its_own(
     assert [access.path for access in again.accesses] == [b"/bin/late"]
 
 
+async def test_what_ends_after_the_clock_was_set_back_has_not_ended_before_the_observation(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is at boot, where the machine's own clock was ahead."""
+    await node.observe()
+    monkeypatch.setattr(service, "_monotonic_us", lambda: node.now_us + 60 * SECOND)
+    await node.turn(seconds=-60)
+    node.runtime.listed.append(OTHER_ID)
+    node.runtime.there[OTHER_ID] = container(OTHER_ID, node.now_us + 5)
+    node.runtime.exited.add(OTHER_ID)
+    node.runtime.ended_at[OTHER_ID] = Ended(node.now_us + SECOND, 0)
+    batches = await node.turn(made(11, OTHER_ID), file_used(b"/bin/app", 11, use=Use.EXECUTED))
+    batches += await node.turn()
+    of_it = [batch for batch in batches if batch.container_id == OTHER_ID]
+    assert [access.path for batch in of_it for access in batch.accesses] == [b"/bin/app"]
+
+
 @pytest.mark.parametrize("listed", [False, True])
 async def test_how_one_ended_is_waited_for_as_events_come_later_than_listings(
     node: Node, *, listed: bool
