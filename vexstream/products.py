@@ -139,13 +139,18 @@ def is_sound_for(index: ManifestDigest, document: Mapping[str, Any], own: Iterab
         (statement["status"], [part["@id"] for part in named.get("subcomponents") or ()])
         for statement in document["statements"]
         for named in statement["products"]
-        if index.digest.removeprefix("sha256:") in named["@id"].lower()
+        if _may_be(index.digest, named["@id"].lower())
     ]
     return bool(named) and all(
         status not in RULES_OUT
         or (parts and all(on_architecture((part,), part, architecture) for part in parts))
         for status, parts in named
     )
+
+
+def _may_be(digest: Digest, product_id: str) -> bool:
+    """A product without a digest is every image."""
+    return digest.removeprefix("sha256:") in product_id or "sha256" not in product_id
 
 
 def _purls(image: Image, digests: Iterable[Digest]) -> tuple[str, ...]:

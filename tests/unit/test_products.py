@@ -84,6 +84,7 @@ def test_a_digest_is_confirmed_by_what_was_read_behind_it() -> None:
         ([ITSELF, index("linux/amd64", "linux/arm64")], (MANIFEST, INDEX)),
         ([ITSELF, outer, index("linux/amd64")], (MANIFEST, INDEX, OTHER)),
         ([ITSELF, stranger, index("linux/amd64")], (MANIFEST, INDEX)),
+        ([ITSELF, ManifestDigest(OTHER, ()), index("linux/amd64")], (MANIFEST, INDEX)),
     ):
         assert confirmed(claimed, manifests) == Image(CONFIG, expected, ("web",))
 
@@ -264,6 +265,30 @@ def test_a_document_of_anybody_is_sound_for_an_index_only_by_architecture(
     assert judge({"status": "fixed", "products": [native]}, statement(rules_out, SHARED)) is sound
     assert judge(statement(Status.AFFECTED, SHARED))
     assert not judge(statement(rules_out, OWN)), "it does not speak of the index"
+
+
+@pytest.mark.parametrize(
+    ("product_id", "components", "own", "sound"),
+    [
+        (SHARED, ["a@1?arch=amd64", "b@1?arch=amd64"], [MANIFEST], True),
+        (SHARED, ["a@1?arch=amd64", "b@1?arch=all"], [MANIFEST], False),
+        (SHARED.upper(), ["b@1?arch=all"], [MANIFEST], False),
+        ("pkg:oci/web", ["a@1?arch=amd64"], [MANIFEST], True),
+        ("pkg:oci/web", ["b@1?arch=all"], [MANIFEST], False),
+        (OWN, ["b@1?arch=all"], [MANIFEST], True),
+        (SHARED, ["a@1?arch=amd64"], [MANIFEST, OTHER], False),
+    ],
+)
+def test_every_product_that_may_be_the_index_is_looked_at(
+    product_id: str, components: list[str], own: list[Digest], sound: bool
+) -> None:
+    parts = [{"@id": f"pkg:deb/debian/{component}"} for component in components]
+    statements = [
+        {"status": "affected", "products": [{"@id": SHARED}]},
+        {"status": "fixed", "products": [{"@id": product_id, "subcomponents": parts}]},
+    ]
+    platforms = index("linux/amd64", "linux/arm64")
+    assert is_sound_for(platforms, {"statements": statements}, own) is sound
 
 
 def test_what_is_rendered_is_sound_for_its_index() -> None:

@@ -11,7 +11,7 @@ from vexstream.twins import alike, twins
     [
         ("pkg:pypi/zope.interface@5.0", "pkg:pypi/zope-interface@5.0"),
         ("pkg:pypi/zope.interface@5.0", "pkg:pypi/Zope_Interface@5.0"),
-        ("pkg:pypi/a--b@1", "pkg:pypi/a._b@1"),
+        ("pkg:pypi/a--b@1", "pkg:pypi/a.b@1"),
         ("pkg:pypi/one@1.0RC1", "pkg:pypi/one@1.0rc1"),
         ("pkg:golang/stdlib@1.22.3", "pkg:golang/stdlib@v1.22.3"),
         ("pkg:golang/stdlib@1.22.3", "pkg:golang/stdlib@go1.22.3"),
