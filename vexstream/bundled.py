@@ -2,7 +2,9 @@
 
 A program that holds packages of a language (a single executable of Node, Bun, .NET or PyInstaller,
 a Python zip application, a snapshot of Node's heap, compiled Lua) belongs to all packages of that
-language, for which of them it holds is not read. Unless it runs, it runs in nobody's place.
+language, for which of them it holds is not read. Unless it runs, it runs in nobody's place. An egg
+that setuptools left zipped belongs to the package that it is called by: Syft does not read it, but
+Trivy does, and applies to it what is said of the package of that name elsewhere.
 
 A bundle that webpack or esbuild wrote names what is in it in no way that can be relied on. So of
 every package that may be in one, those beside which it lies, no silence shows that it is unused
@@ -19,6 +21,7 @@ PyInstaller and Nuitka take Python itself and shared libraries of the system alo
 a temporary directory when the program starts: of packages with such files it is not known either.
 """
 
+import posixpath
 import re
 from bisect import bisect_left
 from collections import defaultdict
@@ -53,6 +56,8 @@ _OF_LANGUAGE = {
 }
 """Where packages of the operating system have those of a language (python3-yaml)."""
 _RUNTIMES = frozenset(["bun", "deno", "node"])
+EGG = "egg"
+"""Such an egg, among the types of packages that files hold."""
 _PACKED = (b".gz", b".br", b".zst")
 """What is appended to the name of a script that a web server sends compressed."""
 _JARS = _OF_LANGUAGE["java-archive"]
@@ -176,8 +181,14 @@ def holders_of(
     found: dict[str, dict[bytes, None]] = defaultdict(dict)
     for path, language in sorted(image.holders.items()):
         if path not in others and path not in found[language]:
-            found[language].update(dict.fromkeys(image.with_twins(path)))
+            held = _egg_of(posixpath.basename(path)) if language == EGG else language
+            found[held].update(dict.fromkeys(image.with_twins(path)))
     return {language: list(paths) for language, paths in found.items()}
+
+
+def _egg_of(name: bytes) -> str:
+    """The package that an egg is called by, ``zope_event-5.0-py3.11.egg``."""
+    return f"{EGG} {re.sub(rb'[_.]+', b'_', name.partition(b'-')[0]).lower()!r}"
 
 
 def held_by(
@@ -190,6 +201,9 @@ def held_by(
     """
     if artifact.type == "binary" and artifact.name in _RUNTIMES:
         return holders.get("npm", [])
+    if artifact.type == "python" and holders:
+        eggs = holders.get(_egg_of(artifact.name.replace("-", "_").encode()), [])
+        return [*holders.get("python", []), *eggs]
     if artifact.type not in OS_TYPES or not holders:
         return holders.get(artifact.type, [])
     return [

@@ -16,9 +16,13 @@ tests/integration/test_holders.py makes those that can be made here.
 
 import re
 
+from vexstream.bundled import EGG
 from vexstream.filekinds import SHARED_CLASSES, is_of_jdk
 
 _ELF = b"\x7fELF"
+_UPX, _UPX_WITHIN = b"UPX!", 8192
+"""What UPX has packed may be a program of Go. Newer releases of Syft than ours, as in Grype, unpack
+it, and what is said of a module in another program is applied to the module in this one."""
 _SNAPSHOT = b"\x19\xda\x43\x01"
 _DENO = re.compile(rb"d3n0l4nd.{0,48}\Z", re.DOTALL)
 _PAR = b"\nPAR.pm\n"
@@ -91,7 +95,7 @@ class Holder:
         self._of_jdk = is_of_jdk(path)
         self._egg = path.endswith(b".egg")
         self._shared = self._phar = self._php = self._script = False
-        self._perl = self._own = self._named = False
+        self._perl = self._own = self._named = self._packed = False
         self._namespaces: set[bytes] = set()
         self._end = self._last = b""
         self._first = True
@@ -114,6 +118,7 @@ class Holder:
             elif _ZIPAPP.match(part):
                 self.language = "python"
             self._program &= part.startswith(_ELF)
+            self._packed = self._program and _UPX in part[:_UPX_WITHIN]
             self._zip &= part.startswith((_ZIP, b"#!")) or self._lua
         if self._shared and not self.language:
             part = self._end + part
@@ -146,8 +151,8 @@ class Holder:
         """Modules of Perl lie in archives of other languages too, as scripts that a package brings:
         what loads these archives is told by the others. So are the modules of an egg."""
         self._perl |= language == "perl"
-        self._own |= language == "egg"
-        self.language = "" if language in ("perl", "egg") else language
+        self._own |= language == EGG
+        self.language = "" if language in ("perl", EGG) else language
 
     def close(self) -> None:
         """The file ends here."""
@@ -157,8 +162,10 @@ class Holder:
             self.language = "perl"
         if self._program and not self.language:
             self.language = next((of for end, of in _ENDS if end.search(self._end)), "")
-        if self._own and not self._named:
-            self.language = self.language or "python"
+        if self._packed:
+            self.language = self.language or "go-module"
+        if self._own:
+            self.language = self.language or (EGG if self._named else "python")
         if self._perl and not self.language:
             self.language = "perl"
 
@@ -173,7 +180,7 @@ def _language(content: bytes) -> str:
 
 def _of_modules(archive: bytes, *, egg: bool = False) -> str:
     """The language that loads members of a zip archive: Python, Erlang (escripts, .ez), or Perl
-    (``.par``); "egg" for what setuptools left zipped, which has no package but its own, copies in
+    (``.par``); EGG for what setuptools left zipped, which has no package but its own, copies in
     it aside. Python reads the directory of an egg at every start where a ``.pth`` names it."""
     if not any(suffix in archive for suffix in (b".py", b".beam", b".pm")):
         return ""
@@ -184,7 +191,7 @@ def _of_modules(archive: bytes, *, egg: bool = False) -> str:
         if name.endswith((b".py", b".pyc")) and not name.startswith(_NODES):
             if not egg or _COPIES.match(name):
                 return "python"
-            found = "egg"
+            found = EGG
         elif name.endswith(b".beam"):
             return "erlang"
         elif name.endswith(b".pm"):

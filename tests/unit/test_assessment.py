@@ -211,6 +211,9 @@ def test_one_package_installed_twice_is_one_statement_with_the_worse_status() ->
         ("pkg:deb/debian/zlib1g@1%3A1.2", "pkg:deb/debian/zlib1g@1.2?epoch=1"),
         ("pkg:npm/%40a/b@1.0", "pkg:npm/@a/b@1.0"),
         ("pkg:nuget/Newtonsoft.Json@13", "pkg:nuget/newtonsoft.json@13"),
+        ("pkg:golang/g.io/shop@v1.0", "pkg:golang/g.io/shop@(devel)"),
+        ("pkg:npm/shop@1.0", "pkg:npm/shop"),
+        ("pkg:maven/org.shop/cart@1.0", "pkg:maven/cart/cart@1.0"),
     ],
 )
 def test_a_package_that_is_taken_for_another_one_has_the_worse_status(idle: str, used: str) -> None:

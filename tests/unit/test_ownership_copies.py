@@ -3,6 +3,7 @@
 import pytest
 
 from tests.unit.images import SITE, artifact, deb, image, one
+from vexstream.bundled import EGG
 from vexstream.imagefiles import Image, Native
 from vexstream.ownership import NO_FILES, TooManyAlikeError, assign
 from vexstream.recognition import Form
@@ -207,6 +208,17 @@ def test_a_program_that_may_hold_packages_is_theirs() -> None:
     assert b"/usr/bin/compose" not in found["six"].files
     assert found["gone"].unobservable == NO_FILES
     assert found["compose"].files == (b"/usr/bin/compose",)
+
+
+def test_a_zipped_egg_is_a_file_of_the_package_that_it_is_called_by() -> None:
+    egg = f"{SITE}/zope_event-5.0-py3.11.egg".encode()
+    homes = {name: f"/w/site-packages/{name}.dist-info/METADATA" for name in ("zope.event", "six")}
+    place = image(egg, *(home.encode() for home in homes.values()), holders={egg: EGG})
+    event, six = assign(
+        [artifact("python", name, at=(home,)) for name, home in homes.items()], place
+    )
+    assert egg in event.files
+    assert egg not in six.files
 
 
 @pytest.mark.parametrize("kind", ["go-module", "rust-crate"])

@@ -108,13 +108,13 @@ def test_python_runs_any_zip_with_modules_without_leave_to_execute(
 @pytest.mark.parametrize(
     ("names", "language"),
     [
-        (("shop/core.py", "EGG-INFO/PKG-INFO"), None),
-        (("EGG-INFO/PKG-INFO", "shop/core.pyc"), None),
+        (("shop/core.py", "EGG-INFO/PKG-INFO"), "egg"),
+        (("EGG-INFO/PKG-INFO", "shop/core.pyc"), "egg"),
         (("EGG-INFO/PKG-INFO", "shop/_vendor/six.py"), "python"),
         (("EGG-INFO/PKG-INFO", "requests/packages/urllib3/util.py", "shop/core.py"), "python"),
         (("shop/core.py",), "python"),  # nothing says that all of it is one package
-        (("shop/core.py", "Shop.pm", "EGG-INFO/PKG-INFO"), None),
-        ((*(f"shop/{n:06}.py" for n in range(5000)), "EGG-INFO/PKG-INFO"), None),
+        (("shop/core.py", "Shop.pm", "EGG-INFO/PKG-INFO"), "egg"),
+        ((*(f"shop/{n:06}.py" for n in range(5000)), "EGG-INFO/PKG-INFO"), "egg"),
     ],
 )
 def test_a_zipped_egg_holds_no_package_but_its_own(
@@ -130,6 +130,13 @@ def test_zip_archives_in_programs_and_of_erlang(tmp_path: Path) -> None:
     escript = zipped("shop/ebin/shop.beam", before=b"#!/usr/bin/env escript\n")
     assert held(tmp_path, escript) == "erlang"
     assert held(tmp_path, zipped("cowboy-2/ebin/cowboy.beam"), "plugins/cowboy.ez") == "erlang"
+
+
+def test_what_upx_has_packed_may_be_of_go(tmp_path: Path) -> None:
+    packed = ELF[:200] + b"UPX!" + b"\0" * 9000
+    assert held(tmp_path, packed) == "go-module"
+    assert held(tmp_path, ELF + b"\0" * 9000 + b"UPX!") is None
+    assert held(tmp_path, packed + b"MEI\x0c\x0b\x0a\x0b\x0e") == "python"
 
 
 def test_modules_of_lua_in_one_script(tmp_path: Path) -> None:
