@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -464,7 +465,7 @@ def _ruled_out(said: dict[str, Status] | None) -> set[str]:
     return {name for name, status in (said or {}).items() if status is Status.NOT_AFFECTED}
 
 
-async def _live(events: Sequence[Event], policy: CorrelatorSettings) -> None:
+async def _live(events: Sequence[Event], policy: CorrelatorSettings) -> World:
     world = World(policy)
     past: list[Event] = []
     offsets: dict[int, int] = {}
@@ -487,6 +488,7 @@ async def _live(events: Sequence[Event], policy: CorrelatorSettings) -> None:
             await world.deliver(event, offsets)
             past.append(event)
             world.note()
+    return world
 
 
 def _said(world: World) -> dict[str, Status] | None:
@@ -505,3 +507,54 @@ def test_whatever_happens_what_is_said_follows_from_what_came(
     events: list[Event], policy: CorrelatorSettings
 ) -> None:
     asyncio.run(_live(events, policy))
+
+
+_ALL = scan(PACKAGES, [Finding("CVE-1", one.id) for one in PACKAGES])
+_WHOLE = replace(batch(0, 60, workload=WORKLOADS[0]), node="node-1")
+_USES = batch(60, 61, [PATHS[0]], workload=WORKLOADS[0], started=0, sequence=1)
+_JOB = batch(0, 60, workload=WORKLOADS[1], container="c2")
+_NAMED = replace(
+    batch(50, 51, image=Image(NO_IMAGE, (), IMAGE.names), workload=WORKLOADS[1], container="gone"),
+    node="node-2",
+)
+_BARE = replace(
+    batch(52, 53, image=Image(NO_IMAGE), workload=WORKLOADS[2], container="bare"), node="node-2"
+)
+_OPEN, _OUT, _USED = Status.UNDER_INVESTIGATION, Status.NOT_AFFECTED, Status.AFFECTED
+
+
+@pytest.mark.parametrize(
+    ("events", "said"),
+    [
+        ([_ALL, _WHOLE, Look(), Garbage(0), Look(), Restart(0), Look(), Dismiss(0), Look(),
+          Restart(0), Look()], [_OUT, _OPEN, _OPEN, _OUT, _OUT]),
+        ([_ALL, _WHOLE, Look(), Garbage(0), Look(), Again(0, _USES), Look(), Restart(0), Look()],
+         [_OUT, _OPEN, _USED, _USED]),
+        ([_ALL, _WHOLE, Garbage(0), Restart(0), Look(), Again(0, _WHOLE), Look(), Restart(0),
+          Look()], [_OPEN, _OUT, _OUT]),
+        ([Garbage(0), _WHOLE, _ALL, Look(), Restart(0), Look()], [_OPEN, _OPEN]),
+        ([_ALL, _WHOLE, Look(), Garbage(0), Garbage(1), Look(), Dismiss(0), Look(), Restart(2),
+          Look(), Dismiss(1), Look()], [_OUT, _OPEN, _OPEN, _OPEN, _OUT]),
+        ([replace(_ALL, findings=_ALL.findings[1:]), _WHOLE, Look(),
+          replace(_ALL, scanned_at_us=SECOND), Restart(0), Look()], [None, _OUT]),
+        ([_ALL, _WHOLE, Look(), _USES, Restart(0), Look()], [_OUT, _USED]),
+        ([_ALL, _WHOLE, _NAMED, Look(), _JOB, Look(), _BARE, Look(), Restart(0), Look()],
+         [_OPEN, _OUT, _OPEN, _OPEN]),
+        ([_ALL, _NAMED, _WHOLE, _JOB, Look(), _BARE, Look()], [_OUT, _OPEN]),
+        ([_ALL, _NAMED, _WHOLE, _JOB, Look(), Restart(0), _BARE, Look()], [_OUT, _OPEN]),
+        ([_ALL, _BARE, _NAMED, _WHOLE, _JOB, Look()], [_OPEN]),
+        ([_ALL, _WHOLE, _JOB, _BARE, Look(), _NAMED, Look(), Restart(0), Look()],
+         [_OUT, _OPEN, _OPEN]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("files_in_memory", [1, 10**6])
+async def test_what_is_said_of_a_package_meanwhile(
+    events: list[Event], said: list[Status | None], files_in_memory: int
+) -> None:
+    policy = CorrelatorSettings(
+        learning_period_seconds=PERIOD, minimum_learning_period_seconds=1,
+        files_in_memory=files_in_memory,
+    )  # fmt: skip
+    for number, at in enumerate(at for at, one in enumerate(events) if isinstance(one, Look)):
+        world = await _live(events[: at + 1], policy)
+        assert (_said(world) or {}).get("one") == said[number], f"look {number}"
