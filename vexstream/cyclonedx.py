@@ -53,6 +53,10 @@ _SOURCES = {
 }
 
 
+_OF_THE_IMAGE = frozenset(["aquasecurity:trivy:ImageID", "aquasecurity:trivy:RepoDigest"])
+"""Properties with its digests."""
+
+
 class UnreadableSbomError(ValueError):
     """The SBOM cannot be referred to; the text says why."""
 
@@ -269,14 +273,24 @@ def _read_sbom(sbom: bytes) -> _Sbom:
         for node in whole.get("dependencies") or ():
             for needed in node.get("dependsOn") or ():
                 needed_by[needed].append(node["ref"])
-        about = json.dumps((whole.get("metadata") or {}).get("component"))
+        about = _digests((whole.get("metadata") or {}).get("component") or {})
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UnreadableSbomError(
             "this is no SBOM in CycloneDX JSON with a serial number; make one with "
             f"`syft IMAGE -o cyclonedx-json` ({type(error).__name__}: {error})"
         ) from error
-    digests = frozenset(_DIGEST.findall(unquote(about)))
-    return _Sbom(f"urn:cdx:{serial}/{version}", components, needed_by, digests)
+    return _Sbom(f"urn:cdx:{serial}/{version}", components, needed_by, about)
+
+
+def _digests(image: Mapping[str, Any]) -> frozenset[str]:
+    """Those that the image goes by. Scanners copy its labels as well, and one of these is by custom
+    the digest of the image that it was built upon."""
+    texts = [str(image.get(name, "")) for name in ("name", "version")]
+    texts.append(parts(str(image.get("purl", ""))).version)
+    texts += [
+        str(one["value"]) for one in image.get("properties") or () if one["name"] in _OF_THE_IMAGE
+    ]
+    return frozenset(digest for text in texts for digest in _DIGEST.findall(unquote(text)))
 
 
 def _by_version(purls: Mapping[str, str]) -> Mapping[tuple[str, str], Mapping[str, str]]:

@@ -52,6 +52,7 @@ class ImageConfig:
     """As OCI spells it; None for this machine's."""
     stop_signal: str | None = None
     """What a runtime sends to end a container; None is its own choice, which is SIGTERM."""
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +149,7 @@ def _config_document(config: ImageConfig, diff_ids: Sequence[Digest]) -> dict[st
             "Env": [f"{key}={value}" for key, value in ({"PATH": path} | dict(config.env)).items()],
             "WorkingDir": config.working_dir,
             **({"StopSignal": config.stop_signal} if config.stop_signal else {}),
+            **({"Labels": dict(config.labels)} if config.labels else {}),
         },
         "rootfs": {"type": "layers", "diff_ids": list(diff_ids)},
         "history": [{"created": _CREATED, "created_by": "vexstream"} for _ in diff_ids],

@@ -164,13 +164,24 @@ class Scene:
         """By the real Syft and Grype."""
         packages = mapped.packages(self.folder / "root", self.folder / "work", syft)
         made = self.folder / "syft.json"
-        self.run(syft, f"registry:{self.reference}", "-o", f"json={made}",
-                 "-o", f"cyclonedx-json={self.folder / 'syft.cdx.json'}")  # fmt: skip
+        made.write_bytes(self.run(syft, f"registry:{self.reference}", "-o", "json"))
         report = self.run(self.grype, f"sbom:{made}", "-o", "json")
         found = findings.parse(report, {package.id for package in packages})
         source = RegistryImages(Credentials([]), [], TOOL_TIMEOUT_S, 10_000)
         fetched = asyncio.run(source.fetch(self.image, self.folder))
         return Scan(self.image, 1, {}, packages, found.findings, manifests=fetched.manifests)
+
+    def sboms(self, reference: str, syft: Path) -> dict[str, Path]:
+        """Of an image, by Trivy and by Syft, in CycloneDX."""
+        by_trivy = self.trivy.run(
+            "image", reference, "--image-src", "remote", "--format", "cyclonedx",
+            "--skip-db-update", "--skip-java-db-update", "--offline-scan",
+        ).stdout.encode()  # fmt: skip
+        by_syft = self.run(syft, f"registry:{reference}", "-o", "cyclonedx-json")
+        return {
+            "trivy": self.write("trivy.cdx.json", by_trivy),
+            "syft": self.write("syft.cdx.json", by_syft),
+        }
 
     def trivy_image(self, *vex: Path) -> Found:
         return self._trivy("image", self.reference, "--image-src", "remote", *_given(vex))
@@ -331,18 +342,27 @@ def test_csaf(scene: Scene, document: bytes) -> None:
     assert scene.grype_image() == scene.grype_image(vex)
 
 
-def test_cyclonedx(scene: Scene, document: bytes) -> None:
-    by_trivy = scene.trivy.run(
-        "image", scene.reference, "--image-src", "remote", "--format", "cyclonedx",
-        "--skip-db-update", "--skip-java-db-update", "--offline-scan",
-    ).stdout.encode()  # fmt: skip
-    for name, sbom in (
-        ("trivy", scene.write("trivy.cdx.json", by_trivy)),
-        ("syft", scene.folder / "syft.cdx.json"),
-    ):
+def test_cyclonedx(scene: Scene, document: bytes, syft: Path) -> None:
+    for name, sbom in scene.sboms(scene.reference, syft).items():
         linked = cyclonedx.render_linked(document, scene.image, sbom.read_bytes())
         vex = scene.write(f"linked-{name}.json", linked)
         assert _hidden(scene.trivy_sbom(sbom), scene.trivy_sbom(sbom, vex)) <= IDLE
+
+
+def test_an_sbom_of_an_image_that_was_built_upon_this_one(
+    scene: Scene, document: bytes, registry: LocalRegistry, syft: Path
+) -> None:
+    """Its labels name this image, and scanners copy them into the SBOM."""
+    labels = {"org.opencontainers.image.base.digest": scene.image.manifest_digests[0]}
+    config, layers = ImageConfig(labels=labels), [scene.folder / "layer.tar"]
+    derived = write_archive(scene.folder / "derived.tar", "localhost/derived:1", layers, config)
+    registry.push(derived, "acme/derived:1")
+    reference = f"{registry.repository('acme/derived')}@{derived.manifest_digest}"
+    sboms = scene.sboms(reference, syft)
+    assert scene.image.manifest_digests[0] in sboms["trivy"].read_text("utf-8")
+    for sbom in sboms.values():
+        with pytest.raises(cyclonedx.OtherSbomError):
+            cyclonedx.render_linked(document, scene.image, sbom.read_bytes())
 
 
 def test_of_two_documents_the_older_one_may_win(scene: Scene, document: bytes) -> None:

@@ -147,6 +147,26 @@ def test_an_sbom_of_another_image_is_not_linked_to() -> None:
         assert render_linked(openvex, IMAGE, sbom(about=about))
 
 
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("aquasecurity:trivy:RepoDigest", True),
+        ("aquasecurity:trivy:Labels:org.opencontainers.image.base.digest", False),
+    ],
+)
+def test_an_sbom_of_an_image_that_was_built_upon_this_one_is_of_another(
+    name: str, own: bool
+) -> None:
+    openvex = shared_vulnerability(Status.NOT_AFFECTED)
+    made = json.loads(sbom(about="1.0"))
+    made["metadata"]["component"]["properties"] = [{"name": name, "value": f"web@{MANIFEST}"}]
+    if own:
+        assert render_linked(openvex, IMAGE, json.dumps(made).encode())
+    else:
+        with pytest.raises(OtherSbomError):
+            render_linked(openvex, IMAGE, json.dumps(made).encode())
+
+
 def test_a_digest_that_several_images_share_does_not_make_an_sbom_that_of_this_one() -> None:
     whole = json.loads(shared_vulnerability(Status.NOT_AFFECTED))
     for statement in whole["statements"]:
