@@ -8,11 +8,14 @@ import pytest
 from schemas.codec import BadRecordError, encode
 from schemas.codec import Kind as RecordKind
 from schemas.decisions import decode_decision, encode_decision
-from tests.unit.factories import CONFIG, IMAGE, INDEX, MANIFEST, package
+from tests.unit.factories import CONFIG, IMAGE, INDEX, MANIFEST, PERIOD, batch, package, scan
+from vexstream.assessment import assess
 from vexstream.decision_log import Blank, Decisions
 from vexstream.decisions import EVERY, Decision, DecisionSource, problem
-from vexstream.scan import Package
+from vexstream.evidence import Evidence
+from vexstream.scan import Finding, Package
 from vexstream.status import Status
+from vexstream.usage import FileIndex
 
 PURL = "pkg:deb/debian/zlib1g@1%3A1.2.13?arch=amd64&distro=debian-12"
 ZLIB = Package("zlib", "zlib1g", "1:1.2.13", "deb", PURL)
@@ -155,3 +158,64 @@ def test_a_decision_survives_the_wire() -> None:
     assert decode_decision(encode_decision(decision), decision.key) == decision
     with pytest.raises(BadRecordError, match="not that of the decision"):
         decode_decision(encode_decision(decision), b"human|*|CVE-1|x")
+
+
+def _said(
+    packages: list[Package], findings: list[Finding], decisions: Decisions, *used: bytes
+) -> dict[str, tuple[Status, tuple[str, ...], bool]]:
+    """Vulnerability and package -> status, aliases, and whether it is exploited."""
+    found = scan(packages, findings)
+    evidence = Evidence(IMAGE)
+    evidence.merge(batch(0, 10, used))
+    return {
+        f"{s.vulnerability} {s.package.id}": (s.verdict.status, s.aliases, s.known_exploited)
+        for s in assess(found, FileIndex(found), evidence, PERIOD, decisions).statements
+    }
+
+
+def test_a_word_about_an_alias_is_one_about_the_finding() -> None:
+    known = [package("idle", b"/bin/idle", purl=PURL)]
+    findings = [Finding("GHSA-x", "idle", aliases=("CVE-1",))]
+    for decisions, status in (
+        (Decisions(), Status.NOT_AFFECTED),
+        (Decisions([DECISION]), Status.AFFECTED),
+    ):
+        said = _said(known, findings, decisions)
+        assert said == {"CVE-1 idle": (status, ("GHSA-x",), False)}
+
+
+def test_what_cannot_be_read_about_a_twin_keeps_the_package_open() -> None:
+    other = PURL.replace("amd64", "i386")
+    known = [package("64", b"/bin/64", purl=PURL), package("32", b"/bin/32", purl=other)]
+    decisions = Decisions()
+    decisions.take(replace(DECISION, package=other).key, Blank.UNREADABLE)
+    said = _said(known, [Finding("CVE-1", "64")], decisions)
+    assert said["CVE-1 64"][0] is Status.UNDER_INVESTIGATION
+
+
+def test_of_two_decisions_about_one_statement_the_worse_holds() -> None:
+    no = replace(DECISION, status=Status.NOT_AFFECTED, text="no", decided_at_us=1)
+    yes = replace(DECISION, vulnerability="GHSA-x", decided_at_us=9)
+    findings = [
+        Finding("CVE-1", "idle", known_exploited=True),
+        Finding("GHSA-x", "idle", aliases=("CVE-1",)),
+    ]
+    for order in (findings, findings[::-1]):
+        said = _said([package("idle", b"/bin/idle", purl=PURL)], order, Decisions([no, yes]))
+        assert said == {"CVE-1 idle": (Status.AFFECTED, ("GHSA-x",), True)}
+
+
+def test_an_advisory_that_is_ruled_out_does_not_name_the_cve_of_a_package_alike() -> None:
+    known = [
+        package("dot", b"/bin/dot", purl="pkg:pypi/zope.interface@1"),
+        package("dash", b"/bin/dash", purl="pkg:pypi/zope-interface@1"),
+    ]
+    findings = [Finding("GHSA-x", "dot", aliases=("CVE-1", "CVE-2")), Finding("CVE-1", "dash")]
+    no = replace(
+        DECISION, vulnerability="GHSA-x", package=EVERY, status=Status.NOT_AFFECTED, text="no"
+    )
+    said = _said(known, findings, Decisions([no]), b"/bin/dash")
+    assert said == {
+        "GHSA-x dot": (Status.NOT_AFFECTED, ("CVE-2",), False),
+        "CVE-1 dash": (Status.AFFECTED, (), False),
+    }
