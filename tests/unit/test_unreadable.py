@@ -241,3 +241,28 @@ def test_of_a_partition_that_begins_anew_no_mark_is_lifted_by_its_new_records() 
         assert held.dismiss(place(7), SAID, older=True)
         assert not any(held.unread(digest, 3).blocks for digest in (CONFIG, OTHER))
         assert held.unread(CONFIG, 4).blocks
+
+
+@pytest.mark.parametrize("reached", [(20, 10), (10, 20), (20,)])
+def test_what_begins_anew_is_dismissed_only_by_who_means_all_of_it(
+    reached: tuple[int, ...],
+) -> None:
+    marks = Marks()
+    marks.put(place(30, partition=4), None)
+    marks.put(place(2), None)
+    for offset in reached:
+        marks.close(place(offset))
+    for at, older in ((15, True), (20, False), (25, False)):
+        assert not marks.dismiss(place(at), SAID, older=older)
+        assert marks.of(CONFIG).more
+    assert not marks.dismiss(place(40, partition=4), SAID, older=False)
+    assert marks.dismiss(place(20), SAID, older=True)
+    assert marks.of(CONFIG).places == (place(30, partition=4),), "it is of another partition"
+
+
+def test_what_was_dismissed_before_is_told_when_the_partition_begins_anew() -> None:
+    marks = Marks()
+    marks.put(place(2), None)
+    marks.dismiss(place(2), SAID, older=False)
+    marks.close(place(7))
+    assert marks.of(CONFIG).dismissed == ((place(2), SAID),)
