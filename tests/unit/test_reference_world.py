@@ -558,3 +558,17 @@ async def test_what_is_said_of_a_package_meanwhile(
     for number, at in enumerate(at for at, one in enumerate(events) if isinstance(one, Look)):
         world = await _live(events[: at + 1], policy)
         assert (_said(world) or {}).get("one") == said[number], f"look {number}"
+
+
+async def test_where_all_containers_are_asked_for_a_silent_one_keeps_the_image_open() -> None:
+    policy = CorrelatorSettings(
+        learning_period_seconds=PERIOD, silence_seconds=SILENCE, strict_coverage=True
+    )
+    silent = batch(50, 52, workload=WORKLOADS[0], container="silent", started=50)
+    said = []
+    for last in (55, 70):
+        world = await _live(
+            [_ALL, replace(_WHOLE, observed_to_us=last * SECOND), silent, Look()], policy
+        )
+        said.append((_said(world) or {})["one"])
+    assert said == [_OUT, _OPEN]

@@ -74,6 +74,13 @@ def test_code_that_runs_from_a_copy_on_a_volume_is_in_use(owned: str, copy: str,
     assert index.owners(copy.encode(), use) == ()
 
 
+def test_a_copy_may_be_of_every_package_with_a_file_of_that_name() -> None:
+    found = [package(name, f"/opt/{name}/libz.so.1".encode(), b"/opt/lib.jar") for name in "abc"]
+    index = FileIndex(scan(found, []))
+    for copy in (b"/data/libz.so.1", b"/data/lib.jar"):
+        assert index.owners(copy, Use.MAPPED | Use.REWRITTEN) == ("a", "b", "c")
+
+
 @pytest.mark.parametrize(
     ("path", "use"),
     [("/host/python3.12", Use.EXECUTED), ("/host/python2", Use.EXECUTED),
