@@ -1,6 +1,7 @@
 """What others use of a container: a debugging container, a session of the host."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,8 @@ from tests.unit.tracking import (
     container,
     file_used,
     made,
+    new_hold,
+    new_tracker,
     paths_of,
     start,
     told,
@@ -114,6 +117,34 @@ def test_a_use_of_a_container_that_is_not_known_yet_waits_for_it(roomy: Tracker,
     start(roomy)
     batch = _batch_of(roomy, ID, CREATED + SECOND)
     assert (paths_of([batch]), batch.lost) == ([b"/lib/x.so"], 0)
+
+
+def test_so_it_does_where_nothing_more_is_kept_of_who_used_it(tmp_path: Path) -> None:
+    hold = new_hold(room_for=8)
+    tracker = new_tracker(tmp_path, hold)
+    for number in range(8):
+        assert hold.add(file_used(b"/%d" % number, 99), CREATED)
+    tracker.handle([replace(FOREIGN, cgroup=12)], CREATED + 1)
+    for _ in range(8):
+        hold.take(99)
+    start(tracker)
+    assert paths_of([_batch_of(tracker, ID, CREATED + SECOND)]) == [b"/lib/x.so"]
+
+
+def test_the_number_of_a_device_that_comes_again_is_not_that_of_one_that_is_gone(
+    roomy: Tracker,
+) -> None:
+    """Else what is used of a container that is not known yet would be that one's."""
+    start(roomy)
+    _debugger(roomy)
+    roomy.end(ID, CREATED + 1)
+    roomy.cut(CREATED + 2)
+    roomy.handle([FOREIGN], CREATED + 2 * SECOND)
+    third = "3" * 64
+    roomy.begin(container(third, CREATED + SECOND))
+    first = file_used(INIT, 13, use=Use.EXECUTED)
+    roomy.handle([made(13, third), first], CREATED + 3 * SECOND)
+    assert paths_of([_batch_of(roomy, third, CREATED + 4 * SECOND)]) == [b"/lib/x.so"]
 
 
 def test_what_was_used_before_a_container_was_there_is_not_its_own(roomy: Tracker) -> None:

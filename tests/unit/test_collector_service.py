@@ -174,9 +174,19 @@ async def test_one_that_is_listed_late_has_its_loss_alone(node: Node) -> None:
     await node.turn(made(11, OTHER_ID), file_used(b"/bin/app", 11))
     await node.turn(seconds=3)
     await node.observe(OTHER_ID)
-    batches = await node.turn()
+    batches = await node.turn(file_used(INIT, 11, use=Use.EXECUTED))
     assert _lost([batch for batch in batches if batch.container_id == ID]) == set()
     assert node.collector._strange == 0
+    (batch,) = (one for one in batches if one.container_id == OTHER_ID)
+    assert "container_unknown" in batch.loss_reasons
+
+
+async def test_one_that_runs_and_of_which_nothing_is_heard_is_a_loss(node: Node) -> None:
+    """Nothing of it is in any cgroup that is known: its silence is no evidence."""
+    node.runtime.listed.append(ID)
+    node.runtime.there[ID] = container(ID, node.now_us)
+    await node.turn()
+    assert ("cgroup_unknown", 1) in _lost(await node.turn(seconds=40))
 
 
 TOLD = "e" * 64

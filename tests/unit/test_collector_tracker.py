@@ -145,6 +145,23 @@ def test_a_container_that_makes_and_removes_cgroups_fills_no_memory(tracker: Tra
     assert (paths_of(batches), [batch.lost for batch in batches]) == ([b"/bin/more"], [0])
 
 
+def test_what_waits_of_a_cgroup_that_is_gone_is_its_containers_all_the_same(
+    tracker: Tracker,
+) -> None:
+    """One within that of a container which nobody has told of yet."""
+    own = tracker.index.root / "kubepods/pod1" / ID
+    own.mkdir(parents=True)
+    inside = own.stat().st_ino
+    brief = CgroupEvent(1000, f"/kubepods/pod1/{ID}/brief")
+    used = file_used(b"/bin/app", cgroup=1000, use=Use.EXECUTED)
+    tracker.handle([CgroupEvent(inside, f"/kubepods/pod1/{ID}"), brief, used], CREATED + 1)
+    tracker.lose({(1000, "ring_buffer"): 2})
+    assert [tracker.forget_gone_cgroups() for _ in range(2)] == [[], [1000]]
+    tracker.begin(container())
+    (batch,) = tracker.cut(CREATED + SECOND)
+    assert (paths_of([batch]), batch.lost) == ([b"/bin/app"], 2)
+
+
 def test_a_cgroup_that_is_called_like_another_container_is_not_that_containers(
     tracker: Tracker,
 ) -> None:
