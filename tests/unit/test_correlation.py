@@ -1,6 +1,7 @@
 """When a document is published, and when it is not."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 
 from hypothesis import given
@@ -12,7 +13,7 @@ from vexstream.correlation import Correlation, Policy, published
 from vexstream.decision_log import Decisions
 from vexstream.decisions import Decision, DecisionSource
 from vexstream.document import DocumentRecord, DocumentState
-from vexstream.evidence import Batch
+from vexstream.evidence import Batch, FileUse
 from vexstream.identity import Digest, Image, Workload
 from vexstream.openvex import Publisher
 from vexstream.products import IndexProducts
@@ -224,3 +225,53 @@ def test_until_there_is_a_scan_an_image_goes_by_what_is_claimed() -> None:
         record = publish(correlation)
         assert record is not None
         assert record.image.manifest_digests == (MANIFEST,)
+
+
+def test_a_decision_may_be_about_an_image_by_every_digest_that_it_may_have() -> None:
+    stranger = Digest("sha256:" + "d" * 64)
+    unseen = Correlation(CONFIG)
+    assert [unseen.may_go_by(digest) for digest in (CONFIG, INDEX)] == [True, False]
+    scanned = Correlation(CONFIG, Archive())
+    scanned.accept(SCAN)
+    assert scanned.may_go_by(CONFIG)
+    assert scanned.may_go_by(MANIFEST), "only its scan tells of it"
+    assert not scanned.may_go_by(stranger)
+    scanned.put_away()
+    assert scanned.may_go_by(stranger), "its scan is not in memory"
+    assert scanned.may_go_by(CONFIG)
+
+
+def test_what_was_put_away_is_there_again() -> None:
+    archive = Archive()
+    correlation = Correlation(CONFIG, archive)
+    correlation.accept(SCAN)
+    correlation.observe(batch(0, 10, [b"/bin/used"]))
+    assert publish(correlation) is not None
+    assert correlation.evidence is not None
+    archive.used = dict(correlation.evidence.files)
+    for number in range(3):
+        correlation.put_away()
+        assert not correlation.weight
+        correlation.mark_stale()
+        assert publish(correlation) is None, "it is as before"
+        correlation.put_away()
+        late = batch(
+            10 + number, 11 + number, [b"/bin/idle"] if number == 2 else (), sequence=number
+        )
+        correlation.observe(late)
+    record = publish(correlation)
+    assert record is not None
+    assert record.counts["affected"] == 2
+
+
+class Archive:
+    """What was written of the only image."""
+
+    def __init__(self) -> None:
+        self.used: dict[bytes, FileUse] = {}
+
+    def files(self, _: Digest) -> Iterable[tuple[bytes, FileUse]]:
+        return self.used.items()
+
+    def scan(self, _: Digest) -> Scan | None:
+        return SCAN
