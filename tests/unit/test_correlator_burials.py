@@ -5,16 +5,17 @@ from typing import Any
 
 import pytest
 
+from schemas.codec import BadRecordError
 from schemas.messages import decode_dead_letter
 from services.common.kafka import DeadLetterBox
-from services.common.origin import Dismissed, dismissal_headers
+from services.common.origin import Dismissed, dismissal_headers, origin_headers
 from services.correlator.beginnings import Anew
 from services.correlator.burials import Burials
 from services.correlator.continuity import RecordsGoneError
 from services.correlator.partitions import Partitions
 from services.correlator.state import State
 from tests.unit.factories import CONFIG, batch
-from vexstream.identity import Digest
+from vexstream.identity import NO_IMAGE, Digest, Image
 from vexstream.unreadable import ALL_READ, Dismissal, RecordPlace, Unread
 
 ACCESSES, SCANS = "vexstream.file-access", "vexstream.image-scan"
@@ -102,4 +103,29 @@ async def test_scans_that_are_gone_are_told_and_keep_nothing_open(worker: Worker
     await worker.burials.give_up((SCANS, 0), RecordsGoneError(SCANS, 0, range(3, 7)))
     await worker.burials.begin_anew(Anew((SCANS, 0), 3, 9, lost=True, why="it was deleted"))
     assert worker.letters == [RecordPlace(SCANS, 0, 6), RecordPlace(SCANS, 0, 9)]
+    assert worker.unread() == [ALL_READ] * 2
+
+
+@pytest.mark.parametrize(
+    "key", [None, b"", b"\xff", b"sha256:x", NO_IMAGE.encode(), CONFIG.encode()]
+)
+async def test_a_record_that_cannot_be_read_keeps_open_what_its_key_names_or_all(
+    worker: Worker, key: bytes | None
+) -> None:
+    other = Digest("sha256:" + "d" * 64)
+    worker.state.observe(batch(0, 10, image=Image(other)), keep_heartbeat=True)
+    message = SimpleNamespace(
+        topic=ACCESSES, partition=0, offset=4, key=key, value=b"garbage", headers=()
+    )
+    await worker.burials.bury(message, BadRecordError("garbage"))
+    assert worker.unread() == [Unread((RecordPlace(ACCESSES, 0, 4),))] * 2
+    assert worker.state.of(other).unread.blocks is (key != CONFIG.encode())
+    assert worker.changed == ([CONFIG] if key == CONFIG.encode() else [CONFIG, other])
+    again = SimpleNamespace(
+        topic=ACCESSES, partition=0, headers=origin_headers(RecordPlace(ACCESSES, 1, 4), "")
+    )
+    worker.burials.lift(again)
+    assert worker.state.of(CONFIG).unread.blocks, "it is of another partition"
+    again.headers = origin_headers(RecordPlace(ACCESSES, 0, 4), "")
+    worker.burials.lift(again)
     assert worker.unread() == [ALL_READ] * 2

@@ -11,7 +11,7 @@ from schemas.decisions import decode_decision, encode_decision
 from tests.unit.factories import CONFIG, IMAGE, INDEX, MANIFEST, PERIOD, batch, package, scan
 from vexstream.assessment import assess
 from vexstream.decision_log import Blank, Decisions
-from vexstream.decisions import EVERY, Decision, DecisionSource, problem
+from vexstream.decisions import EVERY, Decision, DecisionSource, image_digest, problem
 from vexstream.evidence import Evidence
 from vexstream.scan import Finding, Package
 from vexstream.status import Status
@@ -37,6 +37,7 @@ def fits(decision: Decision, package_: Package = ZLIB) -> bool:
         "pkg:deb/debian/zlib1g@1.2.13?epoch=1",
         "pkg:deb/debian/zlib1g?distro=debian-12",
         "pkg:deb/debian/zlib1g",
+        "pkg:DEB/debian/zlib1g",
         EVERY,
     ],
 )
@@ -57,6 +58,13 @@ def test_every_spelling_of_a_package_fits(purl: str) -> None:
 )
 def test_what_may_be_another_package_does_not_fit(purl: str) -> None:
     assert not fits(replace(DECISION, package=purl))
+
+
+def test_only_a_purl_of_an_image_names_one_by_its_digest() -> None:
+    digest = CONFIG.replace(":", "%3A")
+    assert image_digest(f"pkg:oci/web@{digest}?repository_url=registry.example/web") == CONFIG
+    for other in (f"pkg:generic/web@{digest}", "pkg:oci/web@1.0", "pkg:oci/web", "web"):
+        assert image_digest(other) is None
 
 
 def test_an_npm_scope_is_no_version() -> None:
