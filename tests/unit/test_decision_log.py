@@ -361,3 +361,20 @@ def test_a_dead_letter_that_is_sent_again_does_not_replace_what_was_decided_sinc
     assert decisions.fitting(NAMES, ZLIB, IMAGE) == DECISION
     (mending,) = decisions.to_mend([DECISION.key])
     assert mending.record == DECISION
+
+
+@pytest.mark.parametrize("by_seal", [False, True])
+def test_a_record_that_mends_counts_unless_another_came_between(by_seal: bool) -> None:
+    def knew(at: int) -> Knew:
+        return Knew(seal=f"seal {at}") if by_seal else Knew(at)
+
+    def read(*records: tuple[Record, Knew | None]) -> Decision | None:
+        said = Said()
+        for at, (record, mends) in enumerate(records, start=5):
+            said.take(record, at, mends, f"seal {at}")
+        return said.newest
+
+    assert read((OLD, None), (Blank.WITHDRAWN, knew(5))) is None
+    assert read((OLD, None), (NEW, None), (Blank.WITHDRAWN, knew(5))) == NEW
+    assert read((OLD, None), (NEW, None), (Blank.WITHDRAWN, knew(6))) is None
+    assert read((NEW, knew(4))) == NEW, "what it mends was compacted away"

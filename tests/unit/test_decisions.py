@@ -67,6 +67,29 @@ def test_only_a_purl_of_an_image_names_one_by_its_digest() -> None:
         assert image_digest(other) is None
 
 
+@pytest.mark.parametrize(
+    ("older", "newer"),
+    [
+        ("1", "2"),
+        ("9", "10"),
+        ("1.0.1", "1.0.2"),
+        ("1.9", "1.10"),
+        ("1.0.0-rc", "1.0.0"),
+        ("x", "0"),
+    ],
+)
+def test_of_two_editions_the_higher_version_holds_whenever_it_was_issued(
+    older: str, newer: str
+) -> None:
+    edition = replace(
+        DECISION, vulnerability=EVERY, scope=EVERY, package="doc", source=DecisionSource.CSAF
+    )
+    low = replace(edition, document_version=older, issued_at_us=9)
+    high = replace(edition, document_version=newer, issued_at_us=1)
+    assert low.yields_to(high)
+    assert not high.yields_to(low)
+
+
 def test_an_npm_scope_is_no_version() -> None:
     scoped = package("x", purl="pkg:npm/%40babel/core@7.1.0")
     assert fits(replace(DECISION, package="pkg:npm/@babel/core"), scoped)
