@@ -142,3 +142,30 @@ def test_a_hold_is_bounded_in_bytes_too() -> None:
     assert (len(events), lost) == (1, {"hold_overflow": 2})
     hold.add(file_used(b"/" + b"x" * 400), 0)  # the room was given back
     assert len(hold.take(10)[0]) == 1
+
+
+def test_what_was_lost_of_a_cgroup_that_nobody_names_is_everyones_after_a_while(
+    tracker: Tracker,
+) -> None:
+    start(tracker)
+    tracker.lose({(77, "ring_buffer"): 9})
+    assert [batch.lost for batch in told(tracker, now_us=CREATED + 9 * SECOND)] == [0]
+    (batch,) = told(tracker, now_us=CREATED + 11 * SECOND)
+    assert (batch.lost, batch.loss_reasons) == (9, ("ring_buffer",))
+    (batch,) = told(tracker, now_us=CREATED + 30 * SECOND)
+    assert batch.lost == 0
+
+
+def test_what_is_passed_on_is_as_old_as_it_was(hold: Hold) -> None:
+    """Else what was lost of a container that nobody ever tells of would never be told."""
+    hold.lose(1, "ring_buffer", 4, CREATED)
+    hold.pass_on(1, 2)
+    assert hold.overdue(2, CREATED + 10 * SECOND) == 0
+    assert hold.overdue(2, CREATED + 11 * SECOND) == 4
+
+
+def test_what_waited_too_long_makes_room(hold: Hold) -> None:
+    for number in range(6):
+        hold.add(file_used(b"/%d" % number), CREATED)
+    assert len(hold.expire(CREATED + 11 * SECOND)[10]) == 5
+    assert hold.add(file_used(b"/new", 11), CREATED + 11 * SECOND)

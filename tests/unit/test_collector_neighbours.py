@@ -113,10 +113,11 @@ def test_a_use_of_a_container_that_is_not_known_yet_waits_for_it(roomy: Tracker,
     _debugger(roomy)
     event = FOREIGN if user == "container" else replace(FOREIGN, cgroup=12)
     looked_at = replace(event, path=b"/lib/y.py", use=Use.OPENED)
-    roomy.handle([event, looked_at], CREATED + 1)
+    script = replace(looked_at, path=b"/app/run.py", interpreted=True)
+    roomy.handle([event, looked_at, script], CREATED + 1)
     start(roomy)
     batch = _batch_of(roomy, ID, CREATED + SECOND)
-    assert (paths_of([batch]), batch.lost) == ([b"/lib/x.so"], 0)
+    assert (paths_of([batch]), batch.lost) == ([b"/lib/x.so", b"/app/run.py"], 0)
 
 
 def test_so_it_does_where_nothing_more_is_kept_of_who_used_it(tmp_path: Path) -> None:

@@ -493,6 +493,19 @@ async def test_what_ends_after_the_clock_was_set_back_has_not_ended_before_the_o
     assert [access.path for batch in of_it for access in batch.accesses] == [b"/bin/app"]
 
 
+async def test_what_the_probe_the_spool_and_the_clock_lost_is_told(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await node.observe()
+    monkeypatch.setattr(node.source, "losses", lambda: Losses({(10, "ring_buffer"): 3}))
+    assert _lost(await node.turn()) == {("ring_buffer", 3)}
+    node.publisher.lost_rounds = 2
+    assert _lost(await node.turn()) == {("spool", 2)}
+    monkeypatch.setattr(service, "_monotonic_us", lambda: node.now_us - 60 * SECOND)
+    assert _lost(await node.turn(seconds=61)) == {("clock_step", 1)}
+    assert _lost(await node.turn()) == set()
+
+
 @pytest.mark.parametrize("listed", [False, True])
 async def test_how_one_ended_is_waited_for_as_events_come_later_than_listings(
     node: Node, *, listed: bool
