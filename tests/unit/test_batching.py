@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.batches import decode_batch, encode_batch
-from vexstream.batching import Limits, Observation, is_part
+from vexstream.batching import Limits, Observation, Room, is_part
 from vexstream.evidence import Batch, Evidence, Use
 from vexstream.identity import Digest, Image, Workload
 
@@ -60,6 +60,8 @@ def test_any_run_gives_contiguous_intervals_that_hold_every_access_once(
         got = [(a.path, a.use) for batch in cut for a in batch.accesses]
         assert sorted(got) == sorted(wanted.items())
         assert all(len(batch.accesses) <= most for batch in cut)
+        sizes = [[len(a.path) + 8 for a in batch.accesses] for batch in cut]
+        assert all(len(each) < 2 or sum(each) <= size for each in sizes)
         assert all(is_part(b) and b.lost == 0 for b in cut[:-1])
         assert cut[-1].lost == lost
         assert not (lost and is_part(cut[-1])), "a loss in an empty interval would break no chain"
@@ -138,3 +140,29 @@ def test_news_is_told_apart_from_silence() -> None:
     assert not observation.has_news
     observation.lose("hold_overflow", 1)
     assert observation.has_news
+
+
+def test_the_last_batch_of_a_cut_tells_how_many_parts_came_before_and_how_it_ended() -> None:
+    observation = _observation(Limits(batch_accesses=2))
+    for number in range(5):
+        observation.add(b"/f%d" % number, Use.OPENED)
+    batches = observation.cut(START + 10, exit_code=3)
+    assert [batch.parts for batch in batches] == [0, 0, 2]
+    assert [batch.exit_code for batch in batches] == [None, None, 3]
+    (container,) = _merged(batches).containers.values()
+    assert container.seen_whole_until() == START + 10
+    for part in range(2):
+        (container,) = _merged(batches[:part] + batches[part + 1 :]).containers.values()
+        assert container.seen_whole_until() is None, "a part is missing"
+    assert [batch.parts for batch in observation.cut(START + 20)] == [0]
+    assert observation.room == Room(), "nothing waits any more"
+
+
+def test_where_nothing_ran_yet_the_life_begins_later_and_never_earlier() -> None:
+    for at, begins in ((START + 5, START + 5), (START - 5, START)):
+        observation = _observation()
+        observation.begin(at)
+        (batch,) = observation.cut(START + 10)
+        assert (batch.started_at_us, batch.observed_from_us) == (begins, begins)
+        (container,) = _merged([batch]).containers.values()
+        assert container.seen_whole_until() == START + 10
