@@ -183,6 +183,20 @@ def test_without_a_name_it_is_none_that_came_to_its_node_long_after_its_end(
     assert bool(tell(_ran(IMAGE, started=started), _remembered(told))) == fits
 
 
+@pytest.mark.parametrize("days", [(0, 1000), (1000, 0), (0, 1000, 2000)])
+def test_it_is_the_first_container_of_an_image_on_a_node_that_counts(days: tuple[int, ...]) -> None:
+    told, images = nameless_in(NAMELESS), Images()
+    evidence = Evidence(IMAGE)
+    for day in days:
+        start = day * DAY
+        evidence.merge(batch(start, start + 1, container=f"c{day}", started=start))
+        container = evidence.containers[f"node-1/c{day}"]
+        assert images.learn(CONFIG, IMAGE, UNREAD, container) == (day in (0, days[0]))
+    assert may_be(told, evidence)
+    assert _remembered(told).that_may_be(evidence) == [told]
+    assert images.perhaps(told) == {CONFIG}
+
+
 def test_by_one_that_it_may_be_an_image_may_have_been_on_one_more_node() -> None:
     bare = nameless_in(replace(NAMELESS, container_id="bare", node="node-2"))
     named = nameless_in(
