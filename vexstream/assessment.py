@@ -24,6 +24,7 @@ Packages that a consumer could not tell apart (vexstream/twins.py: one package i
 for two architectures) have the worst verdict of them, also when a vulnerability was found in one of
 them alone. Findings of the same vulnerability under the same purl become one statement. A name that
 two statements about a package share is that of the one it names, or an alias of the worse one.
+What was found in a package without a purl as well is ruled out of no other, be it by a decision.
 An assessment is a function of scan, evidence, decisions and rules alone: it has no clock, and its
 times are those of the observations. It holds no figure that every heartbeat would change.
 """
@@ -188,9 +189,34 @@ def judge(facts: Facts, rules: Rules, decisions: Decisions) -> Assessment:
         key = (statement.vulnerability, statement.subcomponents)
         known = statements.get(key)
         statements[key] = statement if known is None else _worse(known, statement)
-    told_apart = _told_apart(statements.values())
+    told_apart = _told_apart(_held_open(statements.values(), scan))
     ordered = sorted(told_apart, key=lambda s: (s.vulnerability, s.subcomponents))
     return Assessment(scan, facts.coverage, tuple(ordered))
+
+
+def _held_open(statements: Collection[Statement], scan: Scan) -> list[Statement]:
+    """The same, with nothing ruled out that was found in a package without a purl as well.
+
+    Grype applies to such a package what is said of the vulnerability in any other of the image.
+    """
+    nameless: dict[str, Package] = {}
+    for one in statements:
+        if not one.package.purl:
+            for name in (one.vulnerability, *one.aliases):
+                nameless.setdefault(name, one.package)
+    held = []
+    for one in statements:
+        names = (one.vulnerability, *one.aliases)
+        other = next((nameless[name] for name in names if name in nameless), None)
+        if other is not None and one.verdict.status in RULES_OUT:
+            text = (
+                f"It was found in {_one_line(f'{other.name} {other.version}')} as well, which has "
+                "no purl: Grype would apply to it that this package is not affected."
+            )
+            open_ = Verdict(Status.UNDER_INVESTIGATION, Reason.NO_PURL, text, scan.scanned_at_us)
+            one = replace(one, verdict=open_)
+        held.append(one)
+    return held
 
 
 def _told_apart(statements: Collection[Statement]) -> list[Statement]:

@@ -13,6 +13,7 @@ import sqlite3
 import struct
 import subprocess
 import zipfile
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,14 +30,17 @@ from tests.support.consumer_facts import write_facts
 from tests.support.consumers import DATABASE_BUILT_AT, TOOL_TIMEOUT_S
 from tests.support.registry import LocalRegistry
 from tests.support.trivy import Trivy
-from tests.unit.factories import PERIOD, batch
+from tests.unit.factories import PERIOD, SECOND, batch
 from vexstream import csaf, cyclonedx, findings, openvex
 from vexstream.assessment import assess
+from vexstream.decision_log import Decisions
+from vexstream.decisions import EVERY, Decision, DecisionSource
 from vexstream.evidence import Evidence
 from vexstream.identity import Image
 from vexstream.openvex_reader import read
 from vexstream.purl import parts
 from vexstream.scan import Scan
+from vexstream.status import Status
 from vexstream.usage import FileIndex
 
 pytestmark = pytest.mark.real
@@ -56,6 +60,8 @@ USED = {
     "maven/unversioned", "golang/sys", "golang/stdlib", "golang/bbolt", "deb/libcurl4",
 }  # fmt: skip
 """Of what a copy is used."""
+NAMELESS = "wordpress-plugin/curl"
+"""Without a purl: Grype alone finds vulnerabilities in it, by its CPE."""
 IDLE = {"npm/minimist", "npm/same", "pypi/werkzeug", "deb/curl"}
 
 
@@ -112,6 +118,8 @@ def _fill(root: Path, go_program: Path) -> None:
         **_python("a", "Werkzeug", "2.2.2"), **_python("a", "requests", "2.28.1"),
         f"opt/b/{_SITE}/requests-2.28.1-py3.11.egg": _egg("requests", "2.28.1"),
         "usr/local/bin/one": program, "usr/local/bin/two": program + b"\0" * 4096,
+        "srv/wp-content/plugins/curl/curl.php":
+            "<?php\n/*\nPlugin Name: Curl\nVersion: 7.88.1\nAuthor: Curl\n*/\n",
         "usr/local/bin/packed": _packed(program),
         "etc/os-release": 'ID=debian\nVERSION_ID="12"\n',
         "etc/debian_version": "12.0\n",
@@ -169,7 +177,7 @@ class Scene:
         found = findings.parse(report, {package.id for package in packages})
         source = RegistryImages(Credentials([]), [], TOOL_TIMEOUT_S, 10_000)
         fetched = asyncio.run(source.fetch(self.image, self.folder))
-        return Scan(self.image, 1, {}, packages, found.findings, manifests=fetched.manifests)
+        return Scan(self.image, SECOND, {}, packages, found.findings, manifests=fetched.manifests)
 
     def sboms(self, reference: str, syft: Path) -> dict[str, Path]:
         """Of an image, by Trivy and by Syft, in CycloneDX."""
@@ -199,7 +207,7 @@ class Scene:
 
     def grype_image(self, *vex: Path) -> Found:
         return {
-            (one["vulnerability"]["id"], _kind_and_name(one["artifact"]["purl"]))
+            (one["vulnerability"]["id"], _kind_and_name(one["artifact"]["purl"] or NAMELESS))
             for one in self.grype_matches(*vex)
         }
 
@@ -246,6 +254,29 @@ def _facts(folder: Path) -> Path:
     return path
 
 
+def _match_by_cpe(database: Path) -> None:
+    """Grype finds the plugin by its CPE, as it does with records of NVD's."""
+    with closing(sqlite3.connect(database)) as tables, tables:
+        provider = "INSERT INTO providers (id, version, processor) VALUES ('nvd', '1', 'test')"
+        tables.execute(provider)
+        ranges = json.dumps({"ranges": [{"version": {"constraint": "< 99"}}]})
+        about = json.dumps({"id": "CVE-2023-38545"})
+        blobs = [tables.execute("INSERT INTO blobs (value) VALUES (?)", (text,)).lastrowid
+                 for text in (about, ranges)]  # fmt: skip
+        found = tables.execute(
+            "INSERT INTO vulnerability_handles (name, status, provider_id, blob_id)"
+            " VALUES ('CVE-2023-38545', 'active', 'nvd', ?)", (blobs[0],)
+        ).lastrowid  # fmt: skip
+        cpe = tables.execute(
+            "INSERT INTO cpes (part, vendor, product, target_software)"
+            " VALUES ('a', 'curl', 'curl', 'wordpress')"
+        ).lastrowid
+        tables.execute(
+            "INSERT INTO affected_cpe_handles (vulnerability_id, cpe_id, blob_id) VALUES (?, ?, ?)",
+            (found, cpe, blobs[1]),
+        )
+
+
 def _index_jars(database: Path, root: Path) -> None:
     """What Trivy's index of Maven knows of the jars that do not name themselves."""
     with closing(sqlite3.connect(database)) as tables, tables:
@@ -279,9 +310,12 @@ def scene(
     _index_jars(folder / "trivy/cache/java-db/trivy-java.db", root)
     built = sample.build(stated, folder / "grype", DATABASE_BUILT_AT)
     sample.install(built, folder / "grype-cache", grype)
+    [installed] = (folder / "grype-cache").rglob(sample.DATABASE_NAME)
+    _match_by_cpe(installed)
     environment = {
         **os.environ,
         **sample.environment(folder / "grype-cache"),
+        "GRYPE_DB_VALIDATE_BY_HASH_ON_START": "false",
         "GRYPE_REGISTRY_INSECURE_USE_HTTP": "true",
         "SYFT_REGISTRY_INSECURE_USE_HTTP": "true",
         "SYFT_CHECK_FOR_APP_UPDATE": "false",
@@ -301,23 +335,23 @@ def document(scan: Scan) -> bytes:
     return _document(scan, OPENED)
 
 
-def _document(scan: Scan, opened: list[bytes]) -> bytes:
+def _document(scan: Scan, opened: list[bytes], decisions: Iterable[Decision] = ()) -> bytes:
     evidence = Evidence(scan.image)
     evidence.merge(replace(batch(0, 10, opened), image=scan.image))
-    assessed = assess(scan, FileIndex(scan), evidence, PERIOD)
+    assessed = assess(scan, FileIndex(scan), evidence, PERIOD, Decisions(decisions))
     return openvex.render(assessed, scan.image, 1, openvex.Publisher())
 
 
 def _hidden(before: Found, after: Found) -> set[str]:
     hidden = {name for _, name in before - after}
-    assert not hidden & USED, "what is used is left out"
+    assert not hidden & {*USED, NAMELESS}, "what is used is left out"
     return hidden
 
 
 def test_every_package_is_found_by_the_consumers(scene: Scene) -> None:
     """Else nothing could be left out."""
     assert {name for _, name in scene.trivy_image()} == USED | IDLE
-    assert {name for _, name in scene.grype_image()} >= IDLE
+    assert {name for _, name in scene.grype_image()} >= {*IDLE, NAMELESS}
 
 
 def test_openvex(scene: Scene, document: bytes) -> None:
@@ -334,6 +368,18 @@ def test_a_packed_program_of_go(scene: Scene, scan: Scan) -> None:
     names = {name for _, name in scene.grype_image() - scene.grype_image(vex)}
     assert "npm/lodash" in names
     assert not names & {"golang/sys", "golang/stdlib", "golang/bbolt"}
+
+
+def test_a_package_without_a_purl(scene: Scene, scan: Scan) -> None:
+    """Grype applies to it what the oldest statement says of the vulnerability in any other."""
+    decided = Decision(
+        EVERY, "CVE-2023-38545", EVERY, Status.NOT_AFFECTED, "no SOCKS", "me",
+        DecisionSource.HUMAN, 1,
+    )  # fmt: skip
+    vex = scene.write("nameless.json", _document(scan, [], [decided]))
+    before, after = scene.grype_image(), scene.grype_image(vex)
+    assert ("CVE-2024-2379", "deb/curl") in before - after
+    assert ("CVE-2023-38545", NAMELESS) in after
 
 
 def test_csaf(scene: Scene, document: bytes) -> None:

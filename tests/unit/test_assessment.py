@@ -235,6 +235,28 @@ def test_a_purl_without_version_rules_nothing_out() -> None:
         assert only([idle], batch(0, 10)) == (Status.UNDER_INVESTIGATION, Reason.NO_PURL)
 
 
+@pytest.mark.parametrize("decided", [False, True])
+def test_what_was_found_in_a_package_without_a_purl_too_is_ruled_out_nowhere(decided: bool) -> None:
+    """Grype applies to that one what is said of any other."""
+    conda = replace(package("openssl", b"/opt/conda/lib/libssl.so.3"), purl="")
+    findings = [Finding(cve, IDLE.id) for cve in ("CVE-1", "CVE-2", "GHSA-3")]
+    findings[2] = replace(findings[2], aliases=("CVE-3", "CVE-4"))
+    found = [*findings, Finding("CVE-1", conda.id), Finding("CVE-4", conda.id)]
+    decisions = [
+        Decision("*", cve, IDLE.purl, Status.NOT_AFFECTED, "", "me", DecisionSource.HUMAN, 1)
+        for cve in ("CVE-1", "CVE-2", "GHSA-3")
+    ]
+    seen = batch(0, 10, [b"/opt/conda/lib/libssl.so.3"])
+    made = assessed(scan([IDLE, conda], found), seen, decisions=decisions if decided else ())
+    ruled_out = {
+        s.vulnerability for s in made.statements if s.verdict.status is Status.NOT_AFFECTED
+    }
+    assert ruled_out == {"CVE-2"}
+    (held,) = [s for s in made.statements if s.vulnerability == "CVE-1" and s.package.purl]
+    assert held.verdict.reason is Reason.NO_PURL
+    assert "openssl" in held.verdict.text
+
+
 def test_an_advisory_goes_by_its_cve() -> None:
     scanned = scan([USED], [Finding("GHSA-x", "used", aliases=("CVE-2020-1",))])
     (statement,) = assessed(scanned).statements
