@@ -16,10 +16,12 @@ from services.correlator.state import State
 from services.correlator.store import EntryGoneError
 from services.correlator.tables import Receipts
 from tests.unit.factories import batch, package, scan
+from vexstream.decisions import Decision, DecisionSource
 from vexstream.document import DocumentRecord
 from vexstream.evidence_summary import EvidenceSummary
 from vexstream.identity import Digest, Image, Workload
 from vexstream.scan import Finding
+from vexstream.status import Status
 
 IMAGES = [Image(Digest(f"sha256:{n:064x}")) for n in range(1, 40)]
 SCAN = scan([package("idle", b"/bin/idle")], [Finding("CVE-1", "idle")])
@@ -190,3 +192,60 @@ async def test_an_entry_that_the_table_lost_ends_the_worker_and_rules_nothing_ou
     assert [type(failure) for failure in worker.failures] == [EntryGoneError]
     with pytest.raises(EntryGoneError, match="does not have"):
         list(worker.state.files(IMAGES[0].config_digest))
+
+
+@pytest.mark.parametrize("rescanned", [False, True])
+async def test_behind_it_rules_out_nothing_else_than_before(rescanned: bool) -> None:
+    """As many packages, and others: one of them is in use, and the changelog never got that."""
+    image = IMAGES[0]
+    known = [package(name, f"/bin/{name}".encode()) for name in ("one", "two")]
+    first = Worker()
+    before = batch(0, 10, image=image)
+    first.state.observe(before, keep_heartbeat=True)
+    for chunk in split_scan(replace(scan(known, [Finding("CVE-1", "two")]), image=image)):
+        first.state.take_chunk(chunk)
+    first.publisher.changed(image.config_digest)
+    await first.publisher.flush()
+    assert [r.counts["not_affected"] for r in first.broker.records] == [1]
+    successor = Worker(*first.tables)
+    successor.publisher.behind = lambda _: True
+    successor.state.rebuild(lambda _: True)
+    if rescanned:
+        later = replace(scan(known, [Finding("CVE-1", "one")]), image=image, scanned_at_us=1)
+        for chunk in split_scan(later):
+            successor.state.take_chunk(chunk)
+    successor.publisher.reset()
+    await successor.publisher.flush()
+    assert not successor.broker.records
+
+
+@pytest.mark.parametrize(
+    ("settings", "decided", "said"),
+    [
+        ({}, False, []),
+        ({"learning_period_seconds": 20}, False, ["under_investigation"]),
+        ({"author": "somebody else"}, False, ["not_affected"]),
+        ({}, True, ["affected"]),
+    ],
+)
+async def test_what_was_published_by_other_rules_is_looked_at_again_after_a_start(
+    settings: dict[str, Any], decided: bool, said: list[str]
+) -> None:
+    first = Worker()
+    first.learn(IMAGES[0])
+    await first.publisher.flush()
+    decision = Decision(
+        "*", "CVE-1", "pkg:deb/debian/idle", Status.AFFECTED, "so it is", "alice",
+        DecisionSource.HUMAN, decided_at_us=1,
+    )  # fmt: skip
+    successor = Worker(*first.tables)
+    successor.publisher._policy = CorrelatorSettings(
+        **{"learning_period_seconds": 10} | settings
+    ).policy()
+    if decided:
+        successor.publisher.decisions.take(decision.key, decision)
+    successor.state.rebuild(lambda _: True)
+    successor.publisher.reset()
+    await successor.publisher.flush()
+    found = [status for r in successor.broker.records for status, n in r.counts.items() if n]
+    assert found == said
