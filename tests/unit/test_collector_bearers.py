@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from services.collector.bearers import bears_name, name_of, next_of
-from services.collector.events import CgroupEvent, FileEvent
+from services.collector.events import CgroupEvent, FileEvent, FileSystemRoot
 from services.collector.tracker import Tracker
 from tests.unit.tracking import (
     ATTACHED,
@@ -23,6 +23,7 @@ from vexstream.evidence import Batch, Use
 
 WEB, NEXT = "plain/web", "plain/web#2"
 NOW = CREATED + 10 * SECOND
+DEBUGGER = FileSystemRoot(device=60, inode=1, is_top=True)
 
 
 @pytest.fixture
@@ -170,3 +171,24 @@ def test_one_that_is_known_when_it_is_over_has_what_waited(tracker: Tracker) -> 
     (batch,) = tracker.cut(NOW)
     assert _paths([batch], WEB) == [b"/bin/x"]
     assert (batch.lost, batch.exit_code) == (0, 0)
+
+
+def test_the_next_one_goes_on_when_all_was_told_of_the_first(tracker: Tracker) -> None:
+    _begin(tracker, WEB, CREATED, CREATED + SECOND)
+    tracker.handle([_cgroup(10, CREATED + 5), _starts(10)], CREATED + SECOND)
+    _begin(tracker, NEXT, CREATED + 2 * SECOND, NOW)
+    tracker.end(WEB, CREATED + SECOND, 0)
+    tracker.cut(CREATED + 2 * SECOND)
+    tracker.handle([_cgroup(11, CREATED + 3 * SECOND), _starts(11)], NOW)
+    tracker.end(NEXT, NOW, 0)
+    (batch,) = tracker.cut(NOW)
+    assert (batch.container_id, batch.lost, batch.exit_code) == (NEXT, 0, 0)
+    assert [access.path for access in batch.accesses] == [INIT]
+
+
+def test_what_another_container_runs_of_one_that_bears_a_name_is_its_use(tracker: Tracker) -> None:
+    _begin(tracker, WEB, CREATED, CREATED + SECOND)
+    tracker.handle([_cgroup(10, CREATED + 5), _starts(10)], CREATED + SECOND)
+    run = file_used(b"/lib/x.so", 99, use=Use.MAPPED, device=50, root=DEBUGGER, in_root=False)
+    tracker.handle([run], NOW)
+    assert _paths(tracker.cut(NOW), WEB) == [b"/lib/x.so"]
