@@ -21,6 +21,7 @@ from vexstream.products import product_purls
 from vexstream.purl import product as product_purl
 from vexstream.purl import repository_url
 from vexstream.status import BADNESS, RULES_OUT, Status
+from vexstream.twins import alike
 
 SPEC_VERSION = "0.1"
 _LONGEST_REPOSITORY = 255
@@ -131,8 +132,8 @@ def _read(text: bytes | None) -> dict[str, Any] | None:
     return document
 
 
-_Key = tuple[str, str, str]
-"""Name of a vulnerability, product, package."""
+_Key = tuple[str, str, tuple[str, str]]
+"""Name of a vulnerability, product, what consumers may take for the package (twins.py)."""
 
 
 def _worst(statements: Iterable[Mapping[str, Any]]) -> dict[_Key, int]:
@@ -164,7 +165,7 @@ def _keys(statement: Mapping[str, Any], product: Mapping[str, Any]) -> Iterable[
     vulnerability = statement["vulnerability"]
     for name in (vulnerability["name"], *vulnerability.get("aliases", ())):
         for component in product["subcomponents"]:
-            yield name, product["@id"], component["@id"]
+            yield name, product["@id"], alike(component["@id"])
 
 
 def _path(purl: str) -> str:

@@ -32,9 +32,10 @@ def entry(
     status: Status,
     vulnerability: str = "CVE-2024-1000",
     policy: IndexProducts = IndexProducts.ALL,
+    **package_purl: str,
 ) -> Entry:
     """By default every document names every digest: what they share is then a matter of merging."""
-    found = scan([package("a", b"/a")], [Finding(vulnerability, "a")])
+    found = scan([package("a", b"/a", **package_purl)], [Finding(vulnerability, "a")])
     publisher = Publisher(index_products=policy)
     return Entry(image, render(assessment_of(found, [status]), image, 2, publisher))
 
@@ -73,6 +74,26 @@ def test_for_a_shared_digest_the_worst_status_holds() -> None:
             ("CVE-2024-1000", purl(INDEX)): "affected",
             ("CVE-2024-1000", purl(OTHER_MANIFEST)): "affected",
         }
+
+
+@pytest.mark.parametrize(
+    ("idle", "used"),
+    [
+        ("pkg:deb/debian/a@1.0?arch=amd64", "pkg:deb/debian/a@1.0?arch=arm64"),
+        ("pkg:rpm/fedora/a@1.0?epoch=1", "pkg:rpm/fedora/a@1:1.0"),
+        ("pkg:pypi/a-b@1.0", "pkg:pypi/A_b@1.0"),
+    ],
+)
+def test_so_it_does_for_what_consumers_may_take_for_the_same_package(idle: str, used: str) -> None:
+    entries = [
+        entry(AMD64, Status.NOT_AFFECTED, purl=idle),
+        entry(ARM64, Status.AFFECTED, purl=used),
+    ]
+    assert said(merge(WEB, entries, BASE)) == {
+        ("CVE-2024-1000", purl(MANIFEST)): "not_affected",
+        ("CVE-2024-1000", purl(INDEX)): "affected",
+        ("CVE-2024-1000", purl(OTHER_MANIFEST)): "affected",
+    }
 
 
 def test_the_repository_names_the_digests_that_the_documents_name() -> None:
