@@ -26,7 +26,7 @@ _NPM_HOME = re.compile(r".*/(?:node_modules|usr/share/nodejs)/(?:@[^/]+/)?[^/]+"
 _PATH = "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _EXPLODED = re.compile(r"/opt/exploded/([^/]+)/")
 _ASK = """
-import glob, importlib.metadata, json, os, sys
+import glob, importlib.metadata, json, os, subprocess
 real = os.path.realpath
 debs, dists = {}, {}
 for path in glob.glob("/var/lib/dpkg/info/*.list"):
@@ -34,6 +34,9 @@ for path in glob.glob("/var/lib/dpkg/info/*.list"):
     listed = open(path, errors="surrogateescape").read().splitlines()
     there = [p for p in listed if os.path.isfile(p) and not os.path.islink(p)]
     debs.setdefault(name, []).extend(real(p) for p in there)
+asked = ["dpkg-query", "--show", "--showformat=${Package} ${source:Package}\\n"]
+told = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+sources = dict(line.split() for line in told.splitlines())
 sites = set()
 for top in ("/opt", "/srv", "/usr/lib/python3", "/usr/local/lib", "/root", "/home", "/app"):
     for folder, folders, files in os.walk(top):
@@ -54,7 +57,7 @@ for site in sorted(sites):
         top = text.split() if text else []
         dists[home] = {"name": found.metadata["Name"], "version": found.version,
                        "files": files, "top": top, "site": site}
-print(json.dumps({"debs": debs, "dists": dists}))
+print(json.dumps({"debs": debs, "sources": sources, "dists": dists}))
 """
 
 
@@ -86,9 +89,15 @@ class Records:
         ]
         self.debs: Mapping[str, Sequence[str]] = told["debs"]
         self._listed: dict[str, set[Key]] = defaultdict(set)
+        self._sources: dict[str, set[str]] = defaultdict(set)
+        """Of the debs that brought a file or a record."""
+        homes = {dist.home for dist in self.dists}
         for name, paths in self.debs.items():
             for path in paths:
                 self._listed[path].add(("deb", name))
+                folder = path.rpartition("/")[0]
+                for place in (path, folder) if folder in homes else (path,):
+                    self._sources[place].add(told["sources"].get(name, name))
         self._unlisted: dict[tuple[str, str], list[str]] = defaultdict(list)
         for dist in self.dists:
             if dist.files is None:
@@ -117,12 +126,16 @@ class Records:
         return found
 
     def _by_module(self, source: str) -> set[Key]:
-        """By top_level.txt, where there is no list."""
-        folder, found = source, set()
+        """By top_level.txt, where there is no list: of a namespace (``google``) of several
+        debs what came from its own source."""
+        folder, found, brought = source, set(), self._sources.get(source)
         while "/" in folder[1:]:
             folder, _, name = folder.rpartition("/")
             homes = self._unlisted.get((folder, name.partition(".")[0]), ())
-            found |= {("python", home) for home in homes}
+            for home in homes:
+                ours = self._sources.get(home)
+                if not (ours and brought and ours.isdisjoint(brought)):
+                    found.add(("python", home))
         return found
 
     def _npm_home(self, home: str, file: str) -> set[Key]:
