@@ -48,6 +48,8 @@ class _Known:
     """It may have been made so much earlier: only the stream told of it."""
     told_us: int | None = None
     """When it was made by the word of the stream, as far as that has told."""
+    told_by: int | None = None
+    """The connection by which that was told."""
 
     def was_made(self, at_us: int) -> bool:
         """Whether it may be the one that was made then."""
@@ -67,6 +69,7 @@ class Remembering:
         """Names that may come again -> those that bear or bore them, the oldest first."""
         self._since_us = time.time_ns() // 1000
         self._listener: asyncio.Task[None] | None = None
+        self._connections = 0
 
     async def version(self) -> str:
         """Name of the runtime."""
@@ -215,6 +218,7 @@ class Remembering:
     async def _listen(self) -> None:
         rest = _FIRST_REST_SECONDS
         while True:
+            self._connections += 1
             try:
                 async for told in self._runtime.told(self._since_us):
                     rest = _FIRST_REST_SECONDS
@@ -234,6 +238,8 @@ class Remembering:
         at_us = told.ended.at_us if told.ended is not None else told.at_us
         known = self._known.setdefault(self._bearer_at(told.id, at_us), _Known())
         known.started, known.ended = True, told.ended
+        if bears_name(told.id) and known.told_by != self._connections:
+            known.ended = None  # it may be that of one which took the name while nobody listened
 
     async def _take_new(self, name: str, made: ContainerInfo) -> None:
         bearer: str | None = name
@@ -247,7 +253,7 @@ class Remembering:
         # At first what the event itself says: the runtime may not answer any more.
         known = self._known.setdefault(bearer, _Known())
         known.info = known.info or replace(made, id=bearer)
-        known.told_us = made.created_at_us
+        known.told_us, known.told_by = made.created_at_us, self._connections
         known.being_named = True
         try:
             known.info = (

@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
@@ -113,16 +114,7 @@ async def test_a_container_that_an_engine_has_forgotten_is_observed_whole(
     busy = Busy(monkeypatch, DockerRuntime, "list")
     runtimes = f"{engine.kind}=unix://{engine.socket}"
     async with collecting(node, broker, f"{engine.kind}.", runtimes=runtimes) as records:
-        await asyncio.to_thread(engine.run, PROBE, "/bin/sleep", "600")
-        await eventually(lambda: bool(records.batches))
-        (lasting,) = list(records.batches)
-        command = ("run", "--rm", "--network", "host", *engine.options, PROBE, *_BRIEF)
-        async with busy.while_asked():
-            await asyncio.to_thread(engine.call, *command)
-        await eventually(lambda: len(records.batches) == 2)
-        (brief,) = set(records.batches) - {lasting}
-        await eventually(lambda: _is_over(records, brief))
-    await asyncio.to_thread(engine.call, "rm", "--force", "vexstream-runtimes")
+        brief = await _brief_beside_another(engine, records, busy.while_asked())
     _assert_whole(records, brief, probe_image)
 
 
@@ -134,17 +126,25 @@ async def test_its_end_is_waited_for_where_the_engine_tells_it_late(
     late = Late(monkeypatch, DockerRuntime)
     runtimes = f"{engine.kind}=unix://{engine.socket}"
     async with collecting(node, broker, f"late.{engine.kind}.", runtimes=runtimes) as records:
-        await asyncio.to_thread(engine.run, PROBE, "/bin/sleep", "600")
-        await eventually(lambda: bool(records.batches))
-        (lasting,) = list(records.batches)
-        command = ("run", "--rm", "--network", "host", *engine.options, PROBE, *_BRIEF)
-        async with late.until_listed(4):
-            await asyncio.to_thread(engine.call, *command)
-        await eventually(lambda: len(records.batches) == 2)
-        (brief,) = set(records.batches) - {lasting}
-        await eventually(lambda: _is_over(records, brief))
-    await asyncio.to_thread(engine.call, "rm", "--force", "vexstream-runtimes")
+        brief = await _brief_beside_another(engine, records, late.until_listed(4))
     _assert_whole(records, brief, probe_image)
+
+
+async def _brief_beside_another(
+    engine: Engine, records: Records, meanwhile: AbstractAsyncContextManager[None]
+) -> str:
+    """The id of a container that came and went, and of which all was told."""
+    await asyncio.to_thread(engine.run, PROBE, "/bin/sleep", "600")
+    await eventually(lambda: bool(records.batches))
+    (lasting,) = list(records.batches)
+    command = ("run", "--rm", "--network", "host", *engine.options, PROBE, *_BRIEF)
+    async with meanwhile:
+        await asyncio.to_thread(engine.call, *command)
+    await eventually(lambda: len(records.batches) == 2)
+    (brief,) = set(records.batches) - {lasting}
+    await eventually(lambda: _is_over(records, brief))
+    await asyncio.to_thread(engine.call, "rm", "--force", "vexstream-runtimes")
+    return brief
 
 
 async def test_what_runs_no_image_is_left_out_and_hides_no_other(

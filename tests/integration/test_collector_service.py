@@ -258,9 +258,9 @@ async def test_a_container_that_is_removed_between_two_polls_is_observed_all_the
     async with collecting(node, broker, "removed.", poll_interval_seconds=3.0) as records:
         await eventually(lambda: bool(records.batches[witness.id]))
         brief = [await asyncio.to_thread(_run_and_remove, node, f"gone-{n}") for n in range(5)]
-        await eventually(lambda: all(records.batches[one.id] for one in brief))
+        used = {b"/usr/bin/cat", b"/etc/debian_version"}  # by more than one batch, perhaps
+        await eventually(lambda: all(used <= set(records.paths(one)) for one in brief))
     for one in brief:
-        assert {b"/usr/bin/cat", b"/etc/debian_version"} <= set(records.paths(one))
         assert records.evidence(one).containers[one.id].lost() == 0
     node.stop(witness)
 

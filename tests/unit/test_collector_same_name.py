@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from services.collector import remembering
 from services.collector.errors import RuntimeUnavailableError
 from services.collector.remembering import Remembering
 from services.collector.runtime import ContainerInfo, Ended, Listed, Told
@@ -111,10 +112,9 @@ async def test_one_that_is_told_of_twice_is_not_two(naming: NamingRuntime) -> No
 
 async def test_the_end_of_one_is_not_that_of_the_next(naming: NamingRuntime) -> None:
     remembered = Remembering(naming)
-    naming.there = {WEB: _web(SECOND)}
-    await remembered.list()
-    naming.there = {WEB: _web(2 * SECOND)}
-    await remembered.list()
+    for made in (SECOND, 2 * SECOND):
+        naming.there = {WEB: _web(made)}
+        await told_of(remembered, naming, _made(made))
     late = Ended(SECOND + 7, 0)
     await told_of(remembered, naming, Told(WEB, 2 * SECOND + 1, ended=late))
     assert await remembered.ended(WEB) == late
@@ -218,15 +218,17 @@ async def test_what_is_told_before_any_creation_is_of_the_first(naming: NamingRu
     remembered = Remembering(naming)
     for made in (SECOND, 2 * SECOND):
         naming.there = {WEB: _web(made)}
-        await remembered.list()
+        await told_of(remembered, naming, _made(made))
     ends = [Ended(SECOND - 1, 4), Ended(2 * SECOND, 5)]
     await told_of(remembered, naming, *(Told(WEB, end.at_us, ended=end) for end in ends))
     assert [await remembered.ended(one) for one in (WEB, NEXT)] == ends
     await remembered.close()
 
 
-async def test_what_is_told_of_one_of_which_no_creation_was_stays(naming: NamingRuntime) -> None:
-    """It was made while the stream was broken, and listed only when it was over."""
+async def test_an_end_without_a_creation_may_be_that_of_the_next(
+    naming: NamingRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which was made while nobody listened. The one that is known has ended all the same."""
     remembered = Remembering(naming)
     end = Ended(SECOND + 7, 3)
     await told_of(remembered, naming, Told(WEB, SECOND + 5), Told(WEB, SECOND + 7, ended=end))
@@ -234,6 +236,13 @@ async def test_what_is_told_of_one_of_which_no_creation_was_stays(naming: Naming
     assert await remembered.describe(WEB) == _web(SECOND)
     (listed,) = await remembered.list()
     assert (listed.id, listed.started, listed.exited) == (WEB, True, True)
+    assert await remembered.ended(WEB) is None
+    monkeypatch.setattr(remembering, "_FIRST_REST_SECONDS", 0.0)
+    await told_of(remembered, naming, _made(SECOND), None)
+    await told_of(remembered, naming, Told(WEB, SECOND + 7, ended=end))
+    assert len(naming.since) == 2
+    assert await remembered.ended(WEB) is None, "nor does one that comes after a break"
+    await told_of(remembered, naming, _made(SECOND), Told(WEB, SECOND + 7, ended=end))
     assert await remembered.ended(WEB) == end
     await remembered.close()
 

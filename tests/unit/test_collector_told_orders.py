@@ -200,6 +200,15 @@ class ToldWorld(World):
     def image(self) -> Image:
         return IMAGES[self._made % 2]
 
+    @property
+    def knows_bearers(self) -> bool:
+        """What the collector calls each is sure."""
+        return True
+
+    def can_tell(self, steps: Sequence[Step]) -> bool:
+        """Not what docs/collector.md says that it cannot see."""
+        return True
+
     def _start(self) -> None:
         if self._runs:
             return
@@ -253,7 +262,8 @@ class ToldWorld(World):
         self.engine.pending.clear()
 
     def _again(self) -> None:
-        for one in self.engine.log[-2:]:
+        told = [one for one in self.engine.log if one not in self.engine.pending]
+        for one in told[-2:]:
             self.engine.stream.put_nowait(one)
 
     def _skip(self) -> None:
@@ -280,6 +290,18 @@ class ToldOfNames(ToldWorld):
 
     def bearer(self) -> str:
         return self.raw if self._made == 1 else f"{self.raw}#{self._made}"
+
+    @property
+    def knows_bearers(self) -> bool:
+        return self._made < 2  # it is by the order in which they became known
+
+    def can_tell(self, steps: Sequence[Step]) -> bool:
+        return self._made < 2 or all(step.time != "back" for step in steps)
+
+    def _skip(self) -> None:
+        """Nothing goes missing without a break."""
+        super()._skip()
+        self._break()
 
     def _reap(self) -> None:
         if not self._runs and self.raw in self.engine.there:
@@ -308,6 +330,11 @@ NAME_AGAIN = [Step(reading=("start",)), Step(("remove", "skip"), ("start",), tim
 """What one used of which nobody told was given up before the next one by its name was listed."""
 SET_BACK = [Step(), Step(), Step(time="back"), Step(reading=("start", "exit"))]
 """It ended at an earlier time than that at which the probe was attached."""
+GAP = [
+    Step(reading=("start",)), LAST,
+    Step(listing=("remove",), reading=("start", "skip", "remove")), Step(),
+]  # fmt: skip
+"""The next one by its name was made while nobody listened, and its end was told."""
 TOLD_TWICE = [Step(listing=("start", "again"), reading=("remove",))]
 
 
@@ -316,6 +343,7 @@ TOLD_TWICE = [Step(listing=("start", "again"), reading=("remove",))]
 @example(steps=NAME_AGAIN)
 @example(steps=SET_BACK)
 @example(steps=TOLD_TWICE)
+@example(steps=GAP)
 @given(steps=STEPS)
 def test_what_it_used_is_told_or_is_a_loss_of_its_image(
     kind: type[ToldWorld], steps: list[Step]
@@ -328,7 +356,7 @@ async def _run(world: ToldWorld, steps: list[Step]) -> None:
     await world.begin()
     for step in [*steps, LAST, LAST, LONG, LAST, LONG, LAST]:
         await world.take(step)
-    for path, (image, before) in world.uses.items():
+    for path, (image, before) in world.uses.items() if world.can_tell(steps) else ():
         batches = world.node.publisher.batches
         told = any(
             access.path == path
@@ -337,10 +365,10 @@ async def _run(world: ToldWorld, steps: list[Step]) -> None:
             for access in batch.accesses
         )
         lost = any(_reaches(batch, image) and batch.lost for batch in batches[before:])
-        assert told or lost, (path, steps)
-    if all(step.is_calm for step in steps):
+        assert told or lost, f"{path!r} {steps}"
+    if all(step.is_calm for step in steps) and world.knows_bearers:
         for one in world.over:
-            assert world.told(one)[-1].exit_code == EXIT_CODE, (one, steps)
+            assert world.told(one)[-1].exit_code == EXIT_CODE, f"{one} {steps}"
     await world.remembering.close()
 
 
