@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 import httpx
 import pytest
 
+from services.local import image
 from services.local.containerd import Containerd
-from services.local.image_archive import ImageArchive
+from services.local.image_archive import File
 
 pytestmark = pytest.mark.real
 
@@ -25,10 +26,14 @@ _WAIT_S = 150.0
 
 def test_a_container_of_this_machine_gets_its_document(
     containerd: Containerd,
-    probe_image: ImageArchive,
+    image_cache: Path,
     demo_database: Mapping[str, str],
     tmp_path: Path,
 ) -> None:
+    name = "registry.example/up/probe:1"
+    # Of its own: one that runs before the collector does keeps its image open.
+    files = {"/opt/up": File(b"an image of its own")}
+    archive = image.probe_image(image_cache, files=files, name=name)
     said = tmp_path / "said"
     command = [sys.executable, "-m", "services.cli", "up", "--cri-endpoint", containerd.endpoint,
                "--learning-seconds", "5"]  # fmt: skip
@@ -46,14 +51,13 @@ def test_a_container_of_this_machine_gets_its_document(
     ):
         try:
             url = _until(lambda: re.search(r"(http://\S+)/images", said.read_text()), up)[1]
-            name = "registry.example/up/probe:1"
-            containerd.import_image(probe_image.path, name)
+            containerd.import_image(archive.path, name)
             container = containerd.run(name, "up", args=("sleep", "120"))
-            address = f"{url}/images/{probe_image.config_digest}"
+            address = f"{url}/images/{archive.config_digest}"
             found = _until(lambda: _learnt(address), up)
             containerd.stop(container)
             assert found["counts"]["not_affected"] > 0
-            assert httpx.get(f"{url}/vex/{probe_image.config_digest}").status_code == 200
+            assert httpx.get(f"{url}/vex/{archive.config_digest}").status_code == 200
         finally:
             up.send_signal(signal.SIGINT)
             assert up.wait(60) == 0, said.read_text()

@@ -1,7 +1,6 @@
 """Containers of pods that CRI lists at no time, and sandboxes, which are no containers."""
 
 import asyncio
-import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -20,7 +19,7 @@ from services.local.containerd_pods import pod_config
 from services.local.image import PROBE
 from services.local.image_archive import ImageArchive
 from tests.support.busy import Busy
-from tests.support.collecting import Broker, collecting, eventually
+from tests.support.collecting import Broker, collecting, eventually, run_and_remove
 from vexstream.identity import Workload
 
 pytestmark = pytest.mark.real
@@ -65,17 +64,7 @@ def paused(monkeypatch: pytest.MonkeyPatch, strangers: Counter[str]) -> set[str]
 
 
 async def _come_and_go(node: Containerd, name: str) -> Container:
-    return await asyncio.to_thread(_run_and_remove, node, name)
-
-
-def _run_and_remove(node: Containerd, name: str) -> Container:
-    container = node.run(PROBE, name, args=_READS)
-    asked = cri.ContainerStatusRequest(container_id=container.id)
-    while node._runtime.ContainerStatus(asked).status.state != cri.CONTAINER_EXITED:
-        time.sleep(0.01)
-    node._remove_pod(container.pod_id)
-    containerd_cgroups.remove({container.pod_uid})
-    return container
+    return await asyncio.to_thread(run_and_remove, node, name, _READS)
 
 
 async def test_a_container_that_cri_never_lists_is_observed_whole(

@@ -19,7 +19,7 @@ from services.collector.spool import Spool
 from services.common.metrics import EVENTS, UNNAMED_CONTAINERS
 from services.common.topics import ensure_topics
 from services.local import image
-from services.local.containerd import Container, Containerd, ContainerdError
+from services.local.containerd import Containerd
 from services.local.containerd_pods import Mount
 from services.local.image import PROBE
 from services.local.image_archive import File, ImageArchive
@@ -33,6 +33,7 @@ from tests.support.collecting import (
     assert_contiguous,
     collecting,
     eventually,
+    run_and_remove,
 )
 from tests.support.kafka_broker import ApacheKafka
 from vexstream.evidence import Batch, Use
@@ -257,7 +258,10 @@ async def test_a_container_that_is_removed_between_two_polls_is_observed_all_the
     witness = node.run(PROBE, "witness")
     async with collecting(node, broker, "removed.", poll_interval_seconds=3.0) as records:
         await eventually(lambda: bool(records.batches[witness.id]))
-        brief = [await asyncio.to_thread(_run_and_remove, node, f"gone-{n}") for n in range(5)]
+        reads = ["/bin/cat", "/etc/debian_version"]
+        brief = [
+            await asyncio.to_thread(run_and_remove, node, f"gone-{n}", reads) for n in range(5)
+        ]
         used = {b"/usr/bin/cat", b"/etc/debian_version"}  # by more than one batch, perhaps
         await eventually(lambda: all(used <= set(records.paths(one)) for one in brief))
     for one in brief:
@@ -343,17 +347,6 @@ async def test_a_recorded_run_is_sent_again_as_it_was(
     assert_contiguous(_in_order(wanted))
     assert _in_order(sent) == _in_order(wanted)
     node.stop(container)
-
-
-def _run_and_remove(node: Containerd, name: str) -> Container:
-    one = node.run(PROBE, name, args=["/bin/cat", "/etc/debian_version"])
-    for _ in range(20):  # this containerd cannot always stop what is ending just now
-        try:
-            node.stop(one)
-        except ContainerdError:
-            continue
-        break
-    return one
 
 
 def _capabilities(pid: int) -> int:

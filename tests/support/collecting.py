@@ -2,14 +2,16 @@
 
 import asyncio
 import contextlib
+import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
 import httpx
 import pytest
 from aiokafka import AIOKafkaConsumer
+from cri_api.v1 import api_pb2 as cri
 
 from schemas.batches import decode_batch
 from schemas.messages import ImageSeen, decode_image_seen
@@ -20,8 +22,10 @@ from services.collector.errors import CollectorError
 from services.collector.service import run
 from services.collector.settings import CollectorSettings
 from services.common.topics import Topic
+from services.local import containerd_cgroups
 from services.local.broker import Tansu
 from services.local.containerd import Container, Containerd
+from services.local.image import PROBE
 from tests.support.kafka_broker import ApacheKafka
 from vexstream.evidence import Batch, Evidence, Use
 
@@ -102,6 +106,18 @@ async def eventually(holds: Callable[[], bool], seconds: float = WAIT_SECONDS) -
     async with asyncio.timeout(seconds):
         while not holds():  # noqa: ASYNC110 - nobody sets an event
             await asyncio.sleep(0.05)
+
+
+def run_and_remove(node: Containerd, name: str, args: Sequence[str]) -> Container:
+    """A container that has ended by itself when it is removed: its stop is a SIGKILL, which may
+    come before its program has begun."""
+    container = node.run(PROBE, name, args=args)
+    asked = cri.ContainerStatusRequest(container_id=container.id)
+    while node._runtime.ContainerStatus(asked).status.state != cri.CONTAINER_EXITED:
+        time.sleep(0.01)
+    node._remove_pod(container.pod_id)
+    containerd_cgroups.remove({container.pod_uid})
+    return container
 
 
 async def seeing(port: int) -> None:
