@@ -4,8 +4,8 @@ A mark stands for one such record. While it stands, nothing is ruled out of the 
 record may concern: one image if its key names it, else every image of its partition. A mark goes
 when the record is read after all, or when a person says who and why: then it stays as a note.
 
-Marks are bounded: ``MAX_MARKS`` are held one by one; of those beyond, only how far they reach, and
-only a person can take these back.
+Marks are bounded: ``MAX_MARKS`` are held one by one; of those beyond, only how far they reach in
+each topic, and only a person can take these back.
 """
 
 import re
@@ -100,16 +100,18 @@ class Marks:
     """The marks of one image, or those of a partition that are of no image known then."""
 
     held: dict[RecordPlace, Mark] = field(default_factory=dict)
-    beyond: RecordPlace | None = None
+    beyond: tuple[RecordPlace, ...] = ()
+    """Of each topic (one may be read under another name one day) the last of those that are not
+    held: offsets of one say nothing of another's."""
 
     def put(self, place: RecordPlace, digest: Digest | None) -> bool:
         """A record could not be read; says whether that was new."""
-        if place in self.held or (self.beyond is not None and place <= self.beyond):
+        if place in self.held or any(_not_after(place, far) for far in self.beyond):
             return False
         if sum(mark.dismissal is None for mark in self.held.values()) < MAX_MARKS:
             self.held[place] = Mark(digest)
         else:
-            self.beyond = place
+            self._reach(place)
         return True
 
     def lift(self, place: RecordPlace) -> bool:
@@ -118,16 +120,22 @@ class Marks:
 
     def close(self, place: RecordPlace) -> None:
         """What was on the partition up to this record is gone, and other records take these
-        offsets: no mark of them can be lifted any more."""
+        offsets: no mark of them can be lifted any more. Nor can one of a topic by another name,
+        which this one is read in the place of: whoever dismisses this record means those too."""
         for at, mark in list(self.held.items()):
-            if mark.dismissal is None and at[:2] == place[:2]:
+            if mark.dismissal is None and at.partition == place.partition:
                 del self.held[at]
-        self.beyond = place if self.beyond is None else max(self.beyond, place)
+        self.beyond = tuple(
+            far
+            for far in self.beyond
+            if far.topic == place.topic or far.partition != place.partition
+        )
+        self._reach(place)
 
-    def marks(self, topic: str, partition: int) -> bool:
+    def marks(self, partition: int) -> bool:
         """Whether a record of this partition is marked."""
         places = [at for at, mark in self.held.items() if mark.dismissal is None]
-        return any(at[:2] == (topic, partition) for at in places)
+        return any(at.partition == partition for at in (*places, *self.beyond))
 
     def dismiss(self, place: RecordPlace, dismissal: Dismissal, *, older: bool) -> bool:
         """Takes the mark of a record back, with ``older`` those of all up to it on its partition;
@@ -142,10 +150,9 @@ class Marks:
         notes = sorted(at for at, mark in self.held.items() if mark.dismissal is not None)
         for at in notes[:-MAX_NOTES]:
             del self.held[at]
-        far = older and self.beyond is not None and _not_after(self.beyond, place)
-        if far:
-            self.beyond = None
-        return bool(fitting) or far
+        left = tuple(far for far in self.beyond if not (older and _not_after(far, place)))
+        fewer, self.beyond = left != self.beyond, left
+        return bool(fitting) or fewer
 
     def of(self, digest: Digest) -> Unread:
         """What of it concerns an image."""
@@ -157,9 +164,15 @@ class Marks:
         places = [at for at, mark in mine if mark.dismissal is None]
         return Unread(
             tuple(places[:MAX_NAMED]),
-            self.beyond is not None or len(places) > MAX_NAMED,
+            bool(self.beyond) or len(places) > MAX_NAMED,
             tuple((at, mark.dismissal) for at, mark in mine if mark.dismissal is not None),
         )
+
+    def _reach(self, place: RecordPlace) -> None:
+        """There are such up to this one."""
+        others = [far for far in self.beyond if far[:2] != place[:2]]
+        own = [far for far in self.beyond if far[:2] == place[:2]]
+        self.beyond = (*others, max([*own, place]))
 
 
 def _not_after(one: RecordPlace, other: RecordPlace) -> bool:

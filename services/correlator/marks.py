@@ -67,7 +67,7 @@ class MarkTable:
         own = f"#{place.partition}"
         self._scopes.setdefault(own, Marks())
         for scope, marks in list(self._scopes.items()):
-            if scope == own or marks.marks(place.topic, place.partition):
+            if scope == own or marks.marks(place.partition):
                 marks.close(place)
                 if write:
                     self._write(scope, marks)
@@ -75,7 +75,7 @@ class MarkTable:
 
     def _write(self, scope: str, marks: Marks) -> bool:
         key = PREFIX + scope.encode() + b"|"
-        if marks.held or marks.beyond is not None:
+        if marks.held or marks.beyond:
             self._table[key] = pack(marks)
         else:
             self._table.pop(key, None)
@@ -86,8 +86,7 @@ class MarkTable:
     def _count(self) -> None:
         metrics.UNREADABLE.set(
             sum(
-                sum(mark.dismissal is None for mark in marks.held.values())
-                + (marks.beyond is not None)
+                sum(mark.dismissal is None for mark in marks.held.values()) + len(marks.beyond)
                 for marks in self._scopes.values()
             )
         )
@@ -104,7 +103,9 @@ def pack(marks: Marks) -> bytes:
         [*place, mark.digest, mark.dismissal and [mark.dismissal.author, mark.dismissal.reason]]
         for place, mark in marks.held.items()
     ]
-    return json.dumps({"held": held, "beyond": marks.beyond}).encode()
+    # An older release reads one of them only.
+    beyond, *others = marks.beyond or (None,)
+    return json.dumps({"held": held, "beyond": beyond, "beyond_too": others}).encode()
 
 
 def unpack(value: bytes) -> Marks:
@@ -114,4 +115,5 @@ def unpack(value: bytes) -> Marks:
         RecordPlace(*place): Mark(digest, said and Dismissal(*said))
         for *place, digest, said in read["held"]
     }
-    return Marks(held, read["beyond"] and RecordPlace(*read["beyond"]))
+    beyond = [read["beyond"], *read.get("beyond_too", ())] if read["beyond"] else []
+    return Marks(held, tuple(RecordPlace(*place) for place in beyond))

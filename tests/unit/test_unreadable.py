@@ -98,7 +98,7 @@ def test_who_dismissed_a_record_and_why_stands_in_what_is_ruled_out() -> None:
 def test_while_it_is_learning_it_says_both() -> None:
     correlation = learnt()
     correlation.observe(batch(3, 4, container="c2", started=2))
-    correlation.unread = Marks({}, place(5)).of(CONFIG)
+    correlation.unread = Marks({}, (place(5),)).of(CONFIG)
     (_, text), _ = notes(publish(correlation))
     assert "could not be read (others)" in text
 
@@ -113,28 +113,35 @@ def test_a_record_concerns_the_image_of_its_key_or_all() -> None:
 
 
 _ACTS = st.lists(
-    st.tuples(st.sampled_from(["put", "lift", "dismiss", "older"]), st.integers(0, 200)),
+    st.tuples(
+        st.sampled_from(["put", "put", "lift", "dismiss", "older"]),
+        st.builds(RecordPlace, st.sampled_from(["east.access", "west.access"]), st.just(3),
+                  st.integers(0, 200)),
+    ),
     max_size=300,
-)
+)  # fmt: skip
 
 
 @given(_ACTS)
-def test_what_is_open_blocks_in_bounded_memory(acts: list[tuple[str, int]]) -> None:
+def test_what_is_open_blocks_in_bounded_memory(acts: list[tuple[str, RecordPlace]]) -> None:
     """Against a witness that remembers everything."""
-    marks, open_ = Marks(), set()
-    for act, offset in acts:
+    marks, open_ = Marks(), set[RecordPlace]()
+    for act, at in acts:
         if act == "put":
-            fresh = marks.put(place(offset), None)
-            dismissed = place(offset) in marks.held and marks.held[place(offset)].dismissal
+            fresh = marks.put(at, None)
+            dismissed = at in marks.held and marks.held[at].dismissal
             if not dismissed:
-                open_.add(offset)
-            assert fresh or place(offset) in marks.held or marks.beyond is not None
+                open_.add(at)
+            assert fresh or at in marks.held or marks.beyond
         elif act == "lift":
-            marks.lift(place(offset))
-            open_.discard(offset)
+            marks.lift(at)
+            open_.discard(at)
         else:
-            marks.dismiss(place(offset), SAID, older=act == "older")
-            open_ = {o for o in open_ if o != offset and (act == "dismiss" or o > offset)}
+            marks.dismiss(at, SAID, older=act == "older")
+            open_ = {
+                o for o in open_
+                if o != at and (act == "dismiss" or o.topic != at.topic or o > at)
+            }  # fmt: skip
         assert len(marks.held) <= MAX_MARKS + MAX_NOTES
         if open_:
             assert marks.of(CONFIG).blocks
@@ -154,6 +161,39 @@ def test_more_than_are_held_can_only_be_dismissed() -> None:
     assert not marks.dismiss(place(MAX_MARKS + 8, partition=4), SAID, older=True)
     marks.dismiss(place(MAX_MARKS + 8), SAID, older=True)
     assert not marks.of(CONFIG).blocks
+
+
+@pytest.mark.parametrize("topic", ["a.file-access", "z.file-access"])
+def test_who_dismisses_those_of_one_topic_does_not_mean_those_of_another(topic: str) -> None:
+    """A topic may be read under another name, as a mirror's, where other offsets count."""
+    entries: dict[bytes, bytes] = {}
+    table, other = MarkTable(entries), place(1)._replace(topic=topic)
+    for offset in range(MAX_MARKS + 9):
+        table.put(place(offset), None, known=False)
+    table.put(other, None, known=False)
+    restored = MarkTable({})
+    restored.restore(*next(iter(entries.items())))
+    for held in (table, restored):
+        held.dismiss(place(500), SAID, older=True)
+        assert held.unread(CONFIG, 3).blocks
+        held.dismiss(other._replace(offset=9), SAID, older=True)
+        assert not held.unread(CONFIG, 3).blocks
+
+
+@pytest.mark.parametrize("topic", ["a.file-access", "z.file-access"])
+@pytest.mark.parametrize("count", [1, MAX_MARKS + 9])
+def test_marks_of_a_topic_that_another_took_the_place_of_go_with_its_own(
+    topic: str, count: int
+) -> None:
+    """Nobody reads that topic any more: a word about one of its records would not come."""
+    table, mirrored = MarkTable({}), place(7)._replace(topic=topic)
+    for offset in range(count):
+        table.put(place(offset), None, known=False)
+        table.put(place(offset), CONFIG, known=True)
+    table.close(mirrored, write=True)
+    assert table.unread(CONFIG, 3).blocks
+    assert table.dismiss(mirrored, SAID, older=True)
+    assert not table.unread(CONFIG, 3).blocks
 
 
 def test_a_flood_of_unreadable_records_is_no_flood_of_changes() -> None:
