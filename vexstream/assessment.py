@@ -40,6 +40,7 @@ from vexstream.evidence import Evidence
 from vexstream.identity import Image, Workload
 from vexstream.purl import subcomponents
 from vexstream.ratings import Rating, higher, one_each
+from vexstream.ruled_out import sealed
 from vexstream.rules import DataAccess, Rules
 from vexstream.scan import Finding, Package, Scan
 from vexstream.status import BADNESS, RULES_OUT
@@ -122,6 +123,14 @@ class Assessment:
         for statement in self.statements:
             counts[statement.verdict.status] += 1
         return counts
+
+    def ruled_out(self) -> str:
+        """Seals of the statements that say ``not_affected``."""
+        return sealed(
+            (s.vulnerability, s.aliases, s.subcomponents)
+            for s in self.statements
+            if s.verdict.status is Status.NOT_AFFECTED
+        )
 
     def ratings(self) -> tuple[Rating, ...]:
         """How urgent each vulnerability is, ordered by its name."""

@@ -20,9 +20,9 @@ from vexstream.evidence_summary import EvidenceSummary
 from vexstream.identity import Digest, Image
 from vexstream.openvex import MEDIA_TYPE, Publisher, render
 from vexstream.products import confirmed
+from vexstream.ruled_out import to_hold
 from vexstream.rules import Rules
 from vexstream.scan import Scan
-from vexstream.status import Status
 from vexstream.unreadable import ALL_READ
 from vexstream.usage import FileIndex, Usage
 
@@ -45,13 +45,12 @@ class Published:
     """SHA-256 of everything in the record; tells whether it has to be published again."""
     basis: str = ""
     """What the record rested on; tells after a restart whether it has to be looked at again."""
-    grounds: str = ""
-    """The same without the files that were used."""
+    ruled_out: str = ""
+    """Seals of the statements of the record that say ``not_affected`` (vexstream/ruled_out.py).
+    Entries of an earlier release have something else here, which is the seal of none."""
     evidence: str = ""
     """The basis of the evidence that was last published; tells after a restart whether it has to be
     published again."""
-    ruled_out: int = 0
-    """How many statements of the record say ``not_affected``."""
 
 
 class Archive(Protocol):
@@ -257,6 +256,7 @@ class Correlation:
             learning=learning(assessment.coverage),
             counts=assessment.counts(),
             ratings=assessment.ratings(),
+            ruled_out=assessment.ruled_out(),
         )
 
     def without_document(
@@ -277,15 +277,13 @@ class Correlation:
         )
 
 
-def published(
-    record: DocumentRecord, before: Published | None, basis: str = "", grounds: str = ""
-) -> Published:
+def published(record: DocumentRecord, before: Published | None, basis: str = "") -> Published:
     """What to remember once the record has been handed to the broker."""
     version = record.version or (before.version if before else 0)
     sha256 = record.sha256 or (before.sha256 if before else "")
     evidence = before.evidence if before else ""
-    ruled_out = record.counts.get(Status.NOT_AFFECTED, 0)
-    return Published(version, sha256, fingerprint(record), basis, grounds, evidence, ruled_out)
+    ruled_out = to_hold(record.ruled_out)
+    return Published(version, sha256, fingerprint(record), basis, ruled_out, evidence)
 
 
 def fingerprint(record: DocumentRecord) -> str:

@@ -1,6 +1,6 @@
 """What is published about an image: its newest document, or why there is none."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from vexstream.identity import Image
@@ -45,3 +45,5 @@ class DocumentRecord:
     learning: Learning
     counts: dict[str, int]
     ratings: tuple[Rating, ...] = ()
+    ruled_out: str = field(default="", compare=False, repr=False)
+    """Seals of the statements that say ``not_affected`` (vexstream/ruled_out.py); not published."""

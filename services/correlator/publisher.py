@@ -26,7 +26,7 @@ from vexstream.document import DocumentRecord, DocumentState
 from vexstream.evidence_bounds import LESS, shortened
 from vexstream.evidence_summary import EvidenceSummary
 from vexstream.identity import Digest
-from vexstream.status import Status
+from vexstream.ruled_out import rules_out_more
 
 log = structlog.get_logger()
 
@@ -166,7 +166,7 @@ class Publisher:
             self._held_back.add(correlation.digest)
             correlation.mark_stale()
             return
-        basis, grounds = self._basis(correlation), self._grounds(correlation)
+        basis = self._basis(correlation)
         value = encode_document(record)
         before = correlation.published
         if record.version and (before is None or record.version > before.version):
@@ -178,7 +178,7 @@ class Publisher:
             await self._send(Topic.VEX_DOCUMENT, correlation, value)
         except MessageSizeTooLargeError as error:
             record = await self._too_large(correlation, record, value, error)
-        correlation.published = published(record, before, basis, grounds)
+        correlation.published = published(record, before, basis)
         await self._note(correlation)
         self._evidence_changed.add(correlation.digest)
         metrics.DOCUMENTS.inc()
@@ -255,32 +255,16 @@ class Publisher:
         await asyncio.gather(*self._receipts.take())
 
     def _too_early(self, correlation: Correlation, record: DocumentRecord) -> bool:
-        """The record may rule out what records that are still to be read show in use. Where only
-        the files are others, and it rules out no more than before, there are more of them: they can
-        be fewer where a worker died before the changelog had what its last document rests on."""
-        ruled_out = record.counts.get(Status.NOT_AFFECTED, 0)
-        if not ruled_out or not self.behind(correlation.digest):
+        """The record may rule out what records that are still to be read show in use, or what the
+        last one did not because of such: a worker may have died before the changelog had what its
+        last document rests on."""
+        if not self.behind(correlation.digest):
             return False
         before = correlation.published
-        return (
-            before is None
-            or before.grounds != self._grounds(correlation)
-            or before.ruled_out < ruled_out
-        )
+        return rules_out_more(record.ruled_out, before.ruled_out if before else "")
 
     def _covered(self, correlation: Correlation) -> Any:
         return correlation.covered(self._policy, self.newest_us(correlation.digest))
-
-    def _grounds(self, correlation: Correlation) -> str:
-        """Changes with everything but use that decides what is ruled out."""
-        facts = (
-            RELEASE,
-            self._state.scan_id(correlation.digest),
-            self._covered(correlation).complete,
-            self._policy,
-            self.decisions.seal(),
-        )
-        return hashlib.sha256(repr(facts).encode()).hexdigest()
 
     def _basis(self, correlation: Correlation) -> str:
         """Changes with everything that the record of a digest rests on."""

@@ -195,10 +195,6 @@ class State:
         held = self._held[digest]
         return (sorted(held.files), held.scan_id)
 
-    def scan_id(self, digest: Digest) -> str:
-        """Which scan of a digest holds; empty when there is none."""
-        return self._held[digest].scan_id
-
     def touch(self, correlation: Correlation) -> None:
         """The larger parts of its state were needed."""
         self._use(correlation)

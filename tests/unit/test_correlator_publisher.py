@@ -1,6 +1,7 @@
 """When documents may be sent: only by the worker whose digests they are, and of a whole state."""
 
 import asyncio
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -217,6 +218,42 @@ async def test_behind_it_rules_out_nothing_else_than_before(rescanned: bool) -> 
     successor.publisher.reset()
     await successor.publisher.flush()
     assert not successor.broker.records
+
+
+@pytest.mark.parametrize(("used", "said"), [(["one"], []), (["two"], []), (["one", "two"], [[]])])
+async def test_behind_it_gives_no_statement_for_another(
+    used: list[str], said: list[list[str]]
+) -> None:
+    """The document told that one is in use, and the changelog never got that."""
+    image, names = IMAGES[0], ["one", "two"]
+    known = [package(name, f"/bin/{name}".encode()) for name in names]
+    first = Worker()
+    first.state.observe(batch(0, 10, image=image), keep_heartbeat=True)
+    for chunk in split_scan(
+        replace(scan(known, [Finding("CVE-1", name) for name in names]), image=image)
+    ):
+        first.state.take_chunk(chunk)
+    never_got = dict(first.tables[0])
+    first.state.observe(batch(10, 11, [b"/bin/one"], image=image), keep_heartbeat=True)
+    first.publisher.changed(image.config_digest)
+    await first.publisher.flush()
+    successor = Worker(never_got, *first.tables[1:])
+    successor.publisher.behind = lambda _: True
+    successor.state.rebuild(lambda _: True)
+    paths = [f"/bin/{name}".encode() for name in used]
+    successor.state.observe(batch(10, 12, paths, image=image), keep_heartbeat=True)
+    successor.publisher.reset()
+    await successor.publisher.flush()
+    found = [[n for n in names if _rules_out(r, n)] for r in successor.broker.records]
+    assert found == said
+
+
+def _rules_out(record: DocumentRecord, name: str) -> bool:
+    return any(
+        statement["status"] == "not_affected"
+        and f"/{name}@" in statement["products"][0]["subcomponents"][0]["@id"]
+        for statement in json.loads(record.body)["statements"]
+    )
 
 
 @pytest.mark.parametrize(

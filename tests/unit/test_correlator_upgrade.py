@@ -94,7 +94,7 @@ def test_a_container_of_before_ends_were_known_is_read() -> None:
         (_PUBLISHED[:3], Published(3, "s", "f")),
         (_PUBLISHED[:5], Published(3, "s", "f", "b", "g")),
         (_PUBLISHED, Published(3, "s", "f", "b", "g", "e")),
-        ([*_PUBLISHED, 7, "of a newer release"], Published(3, "s", "f", "b", "g", "e", 7)),
+        ([*_PUBLISHED, "of a newer release"], Published(3, "s", "f", "b", "g", "e")),
     ],
 )
 def test_what_was_published_is_read_of_every_release(entry: list[Any], expected: Published) -> None:
