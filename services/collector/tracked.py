@@ -27,6 +27,17 @@ _NAMELESS_US = 60_000_000
 """How often it is told of a container that its image is unknown: every image hears of it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What is kept of one of which all was told, for it may be there again."""
+
+    created_at_us: int
+    told_until_us: int
+    heard: bool
+    life: int | None
+    root: FileSystemRoot | None
+
+
 @dataclass(slots=True)
 class Tracked:
     """What the tracker knows of one container."""
@@ -71,6 +82,11 @@ class Tracked:
     def is_over(self) -> bool:
         """Its last process is gone."""
         return self.ended_at_us is not None
+
+    def past(self) -> Past:
+        """It as it is, all being told."""
+        told_until_us = self.observation.observed_from_us
+        return Past(self.created_at_us, told_until_us, self.heard, self.life, self.root)
 
     def made(self, first_us: int, last_us: int) -> bool | None:
         """Whether it was there when something was made between these times, and may have made it;

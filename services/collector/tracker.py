@@ -6,7 +6,6 @@ use of the image the file (uses.py); what of a container can be told, and when, 
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from services.collector.annotations import learning_period_us
 from services.collector.cgroups import CgroupIndex, in_a_pod
@@ -16,7 +15,7 @@ from services.collector.neighbours import Neighbours
 from services.collector.pauses import PAUSE
 from services.collector.runtime import ContainerInfo, ImageVolume
 from services.collector.source import ANY_CGROUP
-from services.collector.tracked import Tracked
+from services.collector.tracked import Past, Tracked
 from services.collector.uses import Uses
 from services.collector.whose import Whose
 from services.common import metrics
@@ -56,8 +55,7 @@ class Tracker:
         self._uses = Uses(self._neighbours)
         self._now_us = 0
         self._losses: Counter[tuple[int, str]] = Counter()
-        self._ended: OrderedDict[str, Tracked] = OrderedDict()
-        """Containers of which all was told, as they were then."""
+        self._ended: OrderedDict[str, Past] = OrderedDict()
         self._everyones: dict[str, int | None] = {}
         """Why something was lost that may be anyone's -> until when it may have been at the latest;
         None until events are taken again: losses are read after the time is."""
@@ -273,7 +271,7 @@ class Tracker:
         from_us = self._attached_at_us if self.is_late(info) else info.created_at_us
         before = self._before(info)
         if before is not None:  # its first life stays as it is
-            from_us = max(from_us, before.observation.observed_from_us)
+            from_us = max(from_us, before.told_until_us)
         return Observation(
             node=self._node,
             run=self._run,
@@ -287,7 +285,7 @@ class Tracker:
             room=self._room,
         )
 
-    def _before(self, info: ContainerInfo) -> Tracked | None:
+    def _before(self, info: ContainerInfo) -> Past | None:
         """The container when all was told of it, if it is there again."""
         before = self._ended.get(info.id)
         return before if before and before.created_at_us == info.created_at_us else None
@@ -392,9 +390,7 @@ class Tracker:
 
     def _forget(self, container_id: str) -> None:
         tracked = self._tracked.pop(container_id)
-        self._ended[container_id] = replace(
-            tracked, cgroups=set(), volumes={}, devices={}, elsewhere=[], doubt=None
-        )
+        self._ended[container_id] = tracked.past()
         self._ended.move_to_end(container_id)
         if len(self._ended) > _MAX_ENDED:
             self._ended.popitem(last=False)
