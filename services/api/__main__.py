@@ -11,12 +11,12 @@ import uvloop
 
 from services.api import progress
 from services.api.app import create_app
-from services.api.connections import IDLE_S, protocol
 from services.api.database import Database
 from services.api.errors import ApiError
 from services.api.migrate import downgrade, head_revision, migrate
 from services.api.settings import ApiSettings
 from services.api.subjects import subjects
+from services.common.connections import IDLE_S, protocol
 from services.common.process import run_service
 
 log = structlog.get_logger()

@@ -12,7 +12,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from services.common import metrics
+from services.common.connections import IDLE_S, protocol
 from services.common.settings import CommonSettings
+
+CONNECTIONS = 64
+"""Most at once: of probes, and of several that collect metrics."""
+DRAIN_S = 2
+"""What nobody has read so long after the end is not waited for."""
 
 
 def ops_app(not_ready: Callable[[], str | None]) -> Starlette:
@@ -45,7 +51,17 @@ async def ops_server(
         yield
         return
     config = uvicorn.Config(
-        ops_app(not_ready), settings.ops_host, settings.ops_port, log_config=None, access_log=False
+        ops_app(not_ready),
+        settings.ops_host,
+        settings.ops_port,
+        http=protocol(CONNECTIONS),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=IDLE_S,
+        timeout_graceful_shutdown=DRAIN_S,
     )
     server = uvicorn.Server(config)
     # The service owns the signals; uvicorn would take them and exit on its own.

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import uvicorn
 
-from services.api import connections
-from services.api.connections import MAX_HEADERS_BYTES, PIPELINED, protocol
+from services.common import connections
+from services.common.connections import MAX_HEADERS_BYTES, PIPELINED, protocol
 from services.local.ports import free_port
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n"
