@@ -160,6 +160,11 @@ async def collecting(
             await reader
 
 
+def in_order(batches: list[Batch]) -> list[Batch]:
+    """Each once: what was under way when the broker went may have been sent twice."""
+    return sorted({batch.sequence: batch for batch in batches}.values(), key=lambda b: b.sequence)
+
+
 def assert_contiguous(batches: list[Batch]) -> None:
     assert [batch.sequence for batch in batches] == list(range(len(batches)))
     for one, following in pairwise(batches):

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from services.collector.events import CgroupEvent, FileSystemRoot, RawEvent
 from services.collector.runtime import Ended
-from tests.unit.test_collector_service import Node
 from tests.unit.tracking import ID, SECOND, container, file_used, made
+from tests.unit.turning import Node
 from vexstream.evidence import Batch, Use
 
 INNER = FileSystemRoot(device=90, inode=9, is_top=True)
