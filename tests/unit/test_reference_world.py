@@ -7,8 +7,8 @@ until then.
 
 import asyncio
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,233 +23,39 @@ from services.correlator.burials import Burials
 from services.correlator.settings import CorrelatorSettings
 from services.correlator.stream import Stream
 from services.correlator.tenure import Tenure
-from tests.unit.factories import CONFIG, IMAGE, MANIFEST, SECOND, batch, package, scan
+from tests.unit.factories import CONFIG, IMAGE, MANIFEST, SECOND, batch, scan
+from tests.unit.reference import (
+    PACKAGES,
+    Again,
+    Crash,
+    Decided,
+    Dismiss,
+    Event,
+    Garbage,
+    Look,
+    Restart,
+    expected,
+    ruled_out,
+)
 from tests.unit.test_reference_model import (
-    OWNED,
     PATHS,
     PERIOD,
     SILENCE,
     WORKLOADS,
     histories,
-    is_covered,
 )
 from tests.unit.worker import Worker
-from vexstream.decision_log import Blank, Record
+from vexstream.decision_log import Blank
 from vexstream.decisions import EVERY, Decision, DecisionSource
 from vexstream.evidence import Batch, Use
 from vexstream.identity import NO_IMAGE, Digest, Image
 from vexstream.rules import DataAccess
-from vexstream.scan import FailureReason, Finding, Package, Scan, ScanFailure
-from vexstream.status import BADNESS, Status
+from vexstream.scan import FailureReason, Finding, Scan, ScanFailure
+from vexstream.status import Status
 from vexstream.unreadable import Dismissal, RecordPlace
 
 TOPIC = "vexstream.file-access"
 OTHER = Digest("sha256:" + "d" * 64)
-PACKAGES = [
-    *(package(name, *files) for name, files in OWNED.items()),
-    package("twin", PATHS[0], id="used-twin"),
-    package("twin", b"/srv/bin/twin", id="idle-twin"),
-    package("dark", b"/bin/dark", unobservable="nobody knows its files"),
-    package("papers", PATHS[2]),
-    package("versionless", b"/bin/versionless", purl="pkg:deb/debian/versionless"),
-]
-
-
-@dataclass(frozen=True)
-class Garbage:
-    """A record of the image that cannot be read."""
-
-    number: int
-
-
-@dataclass(frozen=True)
-class Again:
-    """That record, sent again after a fix."""
-
-    number: int
-    batch: Batch
-
-
-@dataclass(frozen=True)
-class Dismiss:
-    """Somebody says that it does not matter."""
-
-    number: int
-
-
-@dataclass(frozen=True)
-class Decided:
-    """A record of vex-decision."""
-
-    key: bytes
-    record: Record
-
-
-@dataclass(frozen=True)
-class Restart:
-    """Another worker takes over; the last records come again."""
-
-    back: int
-
-
-@dataclass(frozen=True)
-class Crash:
-    """The same, before the changelogs of files and of scans had the last that was written."""
-
-    files_back: int
-    scans_back: int
-
-
-@dataclass(frozen=True)
-class Look:
-    """What is said now is what follows from what has come."""
-
-
-Event = Batch | Scan | Garbage | Again | Dismiss | Decided | Restart | Crash | Look
-
-
-def _runs_the_image(told: Batch, events: Sequence[Event]) -> bool:
-    """Whether a container that nobody can name may run it."""
-    asked = told.image
-    if asked.manifest_digests or asked.names:
-        return bool({*asked.manifest_digests, *asked.names} & {MANIFEST, *IMAGE.names})
-    return told.node in _nodes(events)
-
-
-def _nodes(events: Sequence[Event]) -> set[str]:
-    """Those that had a container of the image."""
-    return {
-        one.node for one in events
-        if isinstance(one, Batch)
-        and (one.image == IMAGE or (_asks(one) and _runs_the_image(one, ())))
-    }  # fmt: skip
-
-
-def _asks(told: Batch) -> bool:
-    return bool(told.image.manifest_digests or told.image.names)
-
-
-def _batches(events: Sequence[Event]) -> list[Batch]:
-    """What was told of containers of the image; of one that nobody can name, that it lost
-    something."""
-    told = [e.batch if isinstance(e, Again) else e for e in events if isinstance(e, Batch | Again)]
-    if not any(one.image == IMAGE for one in told):
-        return []
-    named = [one for one in told if one.image == IMAGE]
-    nameless = [one for one in told if one.image != IMAGE and _runs_the_image(one, told)]
-    return named + [
-        replace(one, accesses=(), lost=max(one.lost, 1), parts=0, image=IMAGE) for one in nameless
-    ]
-
-
-def _unread(events: Iterable[Event]) -> set[int]:
-    garbage: set[int] = set()
-    for event in events:
-        if isinstance(event, Garbage):
-            garbage.add(event.number)
-        elif isinstance(event, Again | Dismiss):
-            garbage.discard(event.number)
-    return garbage
-
-
-def _holding(events: Iterable[Event]) -> Scan | None:
-    scans = [event for event in events if isinstance(event, Scan)]
-    good = [one for one in scans if one.failure is None]
-    return max(good, key=lambda one: one.scanned_at_us, default=None)
-
-
-@dataclass(frozen=True)
-class Said:
-    """What holds under a key of vex-decision."""
-
-    decision: Decision | None
-    in_doubt: bool
-
-
-def _decisions(events: Iterable[Event]) -> dict[bytes, Said]:
-    said: dict[bytes, Said] = {}
-    for event in events:
-        if not isinstance(event, Decided):
-            continue
-        before = said.get(event.key, Said(None, False))
-        if isinstance(event.record, Decision):
-            newest = event.record
-            vendor = newest.source is not DecisionSource.HUMAN
-            if vendor and before.decision and before.decision.decided_at_us > newest.decided_at_us:
-                continue
-            said[event.key] = Said(newest, False)
-        elif event.record is Blank.WITHDRAWN:
-            said[event.key] = Said(None, False)
-        else:
-            kept = before.decision
-            warns = kept is not None and kept.status in ("affected", "under_investigation")
-            said[event.key] = Said(kept if warns else None, True)
-    return said
-
-
-def _about(key: bytes, one: Package) -> tuple[bool, tuple[bool, ...]]:
-    """Whether a key is about a package, and how closely."""
-    source, scope, _, named = key.decode().split("|", 3)
-    plain = one.purl.partition("?")[0]
-    fits = scope in (EVERY, CONFIG, MANIFEST) and named in (
-        EVERY, plain, plain.partition("@")[0], one.purl,
-    )  # fmt: skip
-    return fits, (source != "human", scope == EVERY, named == EVERY, "@" not in named)
-
-
-def _decided(one: Package, said: dict[bytes, Said], observed: Status) -> Status:
-    fitting = [
-        (_about(key, one)[1], -held.decision.decided_at_us, held.decision.status)
-        for key, held in said.items()
-        if held.decision is not None and not held.in_doubt and _about(key, one)[0]
-    ]
-    doubts = [
-        _about(key, one)[1] for key, held in said.items() if held.in_doubt and _about(key, one)[0]
-    ]
-    first = min(fitting, default=None)
-    status = observed if first is None else first[2]
-    rules_out = status in (Status.NOT_AFFECTED, Status.FIXED)
-    if rules_out and any(first is None or doubt <= first[0] for doubt in doubts):
-        return Status.UNDER_INVESTIGATION
-    return status
-
-
-def _observed(one: Package, batches: Sequence[Batch], covered: bool, data: DataAccess) -> Status:
-    uses = [(a.path, a.use) for b in batches for a in b.accesses if a.path in one.files]
-    run = [path for path, use in uses if use & (Use.EXECUTED | Use.MAPPED)]
-    opened = {path for path, _ in uses} - {PATHS[2]}
-    if run or opened - {PATHS[3]}:
-        return Status.AFFECTED
-    if opened:
-        return Status(data.value)
-    if one.unobservable or not {*one.files} - {PATHS[2]} or "@" not in one.purl:
-        return Status.UNDER_INVESTIGATION
-    return Status.NOT_AFFECTED if covered else Status.UNDER_INVESTIGATION
-
-
-def expected(events: Sequence[Event], policy: CorrelatorSettings) -> dict[str, Status] | None:
-    """Package -> status; None where there is no document."""
-    holding = _holding(events)
-    if holding is None or not holding.findings:
-        return None
-    batches = _batches(events)
-    newest = max((b.observed_to_us for b in _told(events)), default=0)
-    covered = is_covered(batches, policy, newest) and not _unread(events)
-    decisions = _decisions(events)
-    found: dict[str, Status] = {}
-    by_id = {one.id: one for one in holding.packages}
-    for finding in holding.findings:
-        own = by_id[finding.package_id]
-        for one in holding.packages:
-            if one.name == own.name:
-                observed = _observed(one, batches, covered, policy.data_access)
-                status = _decided(one, decisions, observed)
-                found[own.name] = min(found.get(own.name, status), status, key=BADNESS.__getitem__)
-    return found
-
-
-def _told(events: Iterable[Event]) -> list[Batch]:
-    return [e.batch if isinstance(e, Again) else e for e in events if isinstance(e, Batch | Again)]
 
 
 class World(Worker):
@@ -451,18 +257,14 @@ async def _after_a_crash(
     expected_now: dict[str, Status] | None,
 ) -> None:
     """Before all has come again nothing is ruled out that was not, and does not follow from all."""
-    before = _ruled_out(_said(world))
+    before = ruled_out(_said(world))
     again = world.crash(crash)
     for one in past[len(past) - again :]:
         await world.look()
-        assert _ruled_out(_said(world)) <= before | _ruled_out(expected_now)
+        assert ruled_out(_said(world)) <= before | ruled_out(expected_now)
         if not isinstance(one, Decided):
             await world.deliver(one, offsets)
     world.is_behind = False
-
-
-def _ruled_out(said: dict[str, Status] | None) -> set[str]:
-    return {name for name, status in (said or {}).items() if status is Status.NOT_AFFECTED}
 
 
 async def _live(events: Sequence[Event], policy: CorrelatorSettings) -> World:
