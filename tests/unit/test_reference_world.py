@@ -362,15 +362,17 @@ async def test_what_is_said_of_a_package_meanwhile(
         assert (_said(world) or {}).get("one") == said[number], f"look {number}"
 
 
-async def test_where_all_containers_are_asked_for_a_silent_one_keeps_the_image_open() -> None:
+@pytest.mark.parametrize("then", [[], [Restart(0)]])
+async def test_where_all_containers_are_asked_for_a_silent_one_keeps_the_image_open(
+    then: list[Event],
+) -> None:
     policy = CorrelatorSettings(
         learning_period_seconds=PERIOD, silence_seconds=SILENCE, strict_coverage=True
     )
     silent = batch(50, 52, workload=WORKLOADS[0], container="silent", started=50)
     said = []
     for last in (55, 70):
-        world = await _live(
-            [_ALL, replace(_WHOLE, observed_to_us=last * SECOND), silent, Look()], policy
-        )
+        told = [_ALL, replace(_WHOLE, observed_to_us=last * SECOND), silent]
+        world = await _live([*told, *then, Look()], policy)
         said.append((_said(world) or {})["one"])
     assert said == [_OUT, _OPEN]
