@@ -138,6 +138,12 @@ def _noted(artifact: Artifact, image: Image) -> Claim:
     return Claim(paths, incomplete="known by a note in its program: its other files are not known")
 
 
+def _of_windows(artifact: Artifact, image: Image) -> Claim:
+    """A native program or library of Windows, by the name that it gives itself or its file's."""
+    paths = spell_all(image, artifact.locations)
+    return Claim(paths, incomplete="a file of Windows: what it belongs to is not known")
+
+
 _ELF_NOTE: Mapping[str, Claimant] = {"elf-binary-package-note-json-payload": _noted}
 
 CLAIMANTS: Mapping[str, Mapping[str, Claimant]] = {
@@ -156,6 +162,7 @@ CLAIMANTS: Mapping[str, Mapping[str, Claimant]] = {
     "binary": {
         "binary-signature": _binary,
         "java-jvm-installation": _file_list,
+        "pe-binary": _of_windows,
         **_ELF_NOTE,
     },
     "gem": {"ruby-gemspec": gem},

@@ -26,6 +26,7 @@ from vexstream.scan import Package
 from vexstream.status import BADNESS, RULES_OUT, Status
 
 EVERY = "*"
+_POINT_RELEASE = re.compile(r"(distro=debian-\d+)\.\d+")
 
 JUSTIFICATIONS = frozenset(
     {
@@ -172,7 +173,7 @@ def names_package(decision: Decision, package: Package) -> bool:
         return False
     own = _parse(package.purl)
     spellings = [_parse(purl) for purl in (package.purl, *subcomponents(package))]
-    qualifiers = own.qualifiers if own else frozenset()
+    qualifiers = _of_any_point_release(own.qualifiers) if own else frozenset()
     return any(
         wanted.name == spelling.name
         and wanted.version in ("", spelling.version)
@@ -197,6 +198,12 @@ def has_version(purl: str) -> bool:
     """The purl is of one version."""
     parsed = _parse(purl)
     return parsed is not None and bool(parsed.version)
+
+
+def _of_any_point_release(qualifiers: frozenset[str]) -> frozenset[str]:
+    """``distro=debian-12`` is true of Debian 12.15: Syft before 1.57 wrote no more than that."""
+    found = filter(None, map(_POINT_RELEASE.fullmatch, qualifiers))
+    return qualifiers | {release[1] for release in found}
 
 
 @dataclass(frozen=True, slots=True)

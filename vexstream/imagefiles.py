@@ -136,7 +136,8 @@ class Image:
     def with_twins(self, path: bytes) -> list[bytes]:
         """A path and every hard link of its file.
 
-        Syft knows a file with several names by one of them, as pnpm's and uv's stores make them.
+        Syft knows a file with several names by one of them, or by each: pnpm's and uv's stores make
+        such.
         """
         real = self.root.realpath(path)
         return list(dict.fromkeys([path, *self._twins.get(real or b"", ())]))

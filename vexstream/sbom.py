@@ -1,7 +1,7 @@
 """Syft's JSON document -> artifacts with the paths that each claims.
 
-Reads what Syft 1.x writes (schema 16). Only what the mapping of files needs is kept. Paths stay
-as Syft spells them: text, in which a byte that is not UTF-8 has become U+FFFD.
+Reads what Syft 1.x writes (schema 16; Syft 1.57 has 16.1.13). Only what the mapping of files needs
+is kept. Paths stay as Syft spells them: text, in which a byte that is not UTF-8 has become U+FFFD.
 """
 
 import json

@@ -14,7 +14,6 @@ import json
 import os
 import shutil
 import subprocess
-import sysconfig
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
@@ -23,6 +22,7 @@ from pathlib import Path
 
 from benchmarks.scanner import bundle_next, bundle_vite
 from benchmarks.scanner.bundle_entries import BUNDLERS, ENTRIES, PACKAGES, Bundler
+from services.local.tools import find_tool
 from tests.support import mapped
 from vexstream import bundled_sources
 from vexstream.bundled_imports import Imports
@@ -262,7 +262,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of an entry's name")
     parser.add_argument("--again", action="store_true", help="look at bundles that are there")
     arguments = parser.parse_args()
-    syft = Path(shutil.which("syft") or f"{sysconfig.get_path('scripts')}/syft")
+    syft = find_tool("syft")
     lines, remarks = [_HEAD], []
     for name, home, out in _places(arguments):
         found = figures(home, out, syft)

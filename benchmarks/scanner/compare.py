@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import subprocess
-import sysconfig
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from benchmarks.scanner import rivals
 from benchmarks.scanner.images import SUBJECTS, Prepared, Subject, base_layer, prepared
 from benchmarks.scanner.witness import Name, Owners, used_files
 from services.local import image_base
+from services.local.tools import find_tool
 from services.scanner import mapping
 from services.scanner.layers import unpack
 
@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache/images")
     parser.add_argument("--only", help="part of an image's name")
     arguments = parser.parse_args()
-    syft = shutil.which("syft") or f"{sysconfig.get_path('scripts')}/syft"
+    syft = str(find_tool("syft"))
     base = base_layer(arguments.cache)
     rows = []
     with tempfile.TemporaryDirectory(prefix="vx-compare-") as work:

@@ -4,13 +4,16 @@ ARG PYTHON_IMAGE=docker.io/library/python:3.11.14-slim-bookworm
 ARG BUILD_IMAGE=${PYTHON_IMAGE}
 ARG GO_IMAGE=docker.io/library/golang:1.25.3-bookworm
 
-FROM ${GO_IMAGE} AS grype
+FROM ${GO_IMAGE} AS tools
 ARG GRYPE_VERSION=0.121.2
-# The version that Grype's go.mod names may be newer than this image's Go. The caches are gigabytes,
+ARG SYFT_VERSION=1.57.0
+# The version that their go.mod name may be newer than this image's Go. The caches are gigabytes,
 # which an engine would pack into a layer.
 ENV GOTOOLCHAIN=auto CGO_ENABLED=0 GOFLAGS=-trimpath GOBIN=/out
 RUN go install -ldflags "-s -w -X main.version=${GRYPE_VERSION}" \
       "github.com/anchore/grype/cmd/grype@v${GRYPE_VERSION}" \
+ && go install -ldflags "-s -w -X main.version=${SYFT_VERSION}" \
+      "github.com/anchore/syft/cmd/syft@v${SYFT_VERSION}" \
  && go clean -cache -modcache
 
 FROM ${BUILD_IMAGE} AS build
@@ -46,7 +49,7 @@ LABEL org.opencontainers.image.title="vexstream scanner" \
 # The base's installers: nothing here installs.
 RUN rm -rf /usr/local/bin/pip* /usr/local/bin/idle* /usr/local/lib/python3*/ensurepip \
       /usr/local/lib/python3*/site-packages/* /usr/local/lib/python3*/dist-packages/*
-COPY --from=grype /out/grype /usr/local/bin/grype
+COPY --from=tools /out/grype /out/syft /usr/local/bin/
 COPY --from=build /usr/bin/ctr /usr/local/bin/ctr
 COPY --from=build /opt/vexstream /opt/vexstream
 RUN install --directory --owner=65532 --group=65532 /var/lib/vexstream /var/lib/vexstream/grype \

@@ -21,8 +21,8 @@ from vexstream.filekinds import SHARED_CLASSES, is_of_jdk
 
 _ELF = b"\x7fELF"
 _UPX, _UPX_WITHIN = b"UPX!", 8192
-"""What UPX has packed may be a program of Go. Newer releases of Syft than ours, as in Grype, unpack
-it, and what is said of a module in another program is applied to the module in this one."""
+"""What UPX has packed may be a program of Go. Syft unpacks what some of its methods packed; of the
+rest nobody says which modules are in them."""
 _SNAPSHOT = b"\x19\xda\x43\x01"
 _DENO = re.compile(rb"d3n0l4nd.{0,48}\Z", re.DOTALL)
 _PAR = b"\nPAR.pm\n"

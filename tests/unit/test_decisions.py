@@ -60,6 +60,15 @@ def test_what_may_be_another_package_does_not_fit(purl: str) -> None:
     assert not fits(replace(DECISION, package=purl))
 
 
+def test_a_release_of_debian_is_all_its_point_releases() -> None:
+    found = replace(ZLIB, purl=f"{PURL}.15")
+    fitting = {"12": True, "12.15": True, "12.1": False, "1": False, "12.15.1": False}
+    for release, fit in fitting.items():
+        purl = f"pkg:deb/debian/zlib1g@1:1.2.13?distro=debian-{release}"
+        assert fits(replace(DECISION, package=purl), found) is fit, release
+    assert not fits(replace(DECISION, package=found.purl))
+
+
 def test_only_a_purl_of_an_image_names_one_by_its_digest() -> None:
     digest = CONFIG.replace(":", "%3A")
     assert image_digest(f"pkg:oci/web@{digest}?repository_url=registry.example/web") == CONFIG

@@ -319,6 +319,25 @@ def test_a_recognised_program_is_observable_only_when_it_stands_alone(
     assert (found.unobservable is None) is observable
 
 
+def test_a_program_of_windows_shows_its_use_and_no_silence() -> None:
+    """By the name that it gives itself, which may be that of a program that stands alone."""
+    made = artifact("binary", "node", at=("/opt/node.exe",), metadata="pe-binary")
+    found = one(made, image(b"opt/node.exe"))
+    assert (found.files, found.unobservable is None) == ((b"/opt/node.exe",), False)
+
+
+@pytest.mark.parametrize(
+    ("package_type", "metadata"),
+    [("deb", "snap-entry"), ("deb", "dpkg-archive-entry"), ("cpan", "cpan-distribution"),
+     ("cpan", "binary-signature"), ("bitnami", "bitnami-sbom-entry"), ("nix", "nix-store-entry"),
+     ("homebrew", "homebrew-formula"), ("dotnet", "dotnet-packages-lock-entry"),
+     ("npm", "javascript-bun-lock-entry"), ("python", "python-uv-lock-entry")],
+)  # fmt: skip
+def test_what_is_not_mapped_is_never_unused(package_type: str, metadata: str) -> None:
+    made = artifact(package_type, "a", files=["/opt/a"], at=["/opt/a"], metadata=metadata)
+    assert one(made, image(b"opt/a")).unobservable is not None
+
+
 def test_gems_own_their_directory_and_extensions() -> None:
     home = b"g/3.1.0"
     spec = "/g/3.1.0/specifications/nokogiri-1.gemspec"

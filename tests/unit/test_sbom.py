@@ -33,8 +33,8 @@ def document(*artifacts: Any, **changes: Any) -> bytes:
     whole = {
         "artifacts": list(artifacts),
         "distro": {"id": "debian", "versionID": "12"},
-        "descriptor": {"name": "syft", "version": "1.18.1"},
-        "schema": {"version": "16.0.18"},
+        "descriptor": {"name": "syft", "version": "1.57.0"},
+        "schema": {"version": "16.1.13"},
     }
     return json.dumps(whole | changes).encode()
 
@@ -43,8 +43,8 @@ def test_an_artifact_with_its_claims() -> None:
     made = parse(document(ARTIFACT))
     [found] = made.artifacts
     assert (made.syft_version, made.schema_version, made.distro) == (
-        "1.18.1",
-        "16.0.18",
+        "1.57.0",
+        "16.1.13",
         "debian 12",
     )
     assert found.locations == ("/v/METADATA", "/v/top_level.txt")

@@ -8,7 +8,6 @@ root, debootstrap, strace, npm, Maven and a JDK; a quarter of an hour.
 import argparse
 import json
 import shutil
-import sysconfig
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from benchmarks.scanner.sweep.records import Artifacts, Records
 from benchmarks.scanner.sweep.running import run
 from benchmarks.scanner.sweep.subjects import SUBJECTS, Subject
 from services.local import image_base
+from services.local.tools import find_tool
 from services.scanner import mapping
 from services.scanner.layers import unpack
 
@@ -53,8 +53,7 @@ opened and is no code, *noise* for one that no record gives to them.
 
 def sweep(subject: Subject, there: Prepared, folder: Path, case: str) -> Tally:
     """Maps an image, runs its processes and sums up."""
-    syft = shutil.which("syft") or f"{sysconfig.get_path('scripts')}/syft"
-    document = sbom(syft, there.layout, folder)
+    document = sbom(str(find_tool("syft")), there.layout, folder)
     unpacked = unpack(list(there.layers), _PLENTY)
     files = frozenset(
         path.decode("utf-8", "surrogateescape") for path in unpacked.root.files_under(b"/")
