@@ -1,6 +1,7 @@
 """What could not be read keeps its image open, in bounded memory, until it is read or dismissed."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -29,6 +30,7 @@ from vexstream.unreadable import (
     Dismissal,
     Marks,
     RecordPlace,
+    Unread,
     parse_place,
 )
 
@@ -110,6 +112,24 @@ def test_a_record_concerns_the_image_of_its_key_or_all() -> None:
     assert marks.of(OTHER).blocks
     marks.put(place(2), None)
     assert marks.of(CONFIG).blocks
+
+
+_PLACES = st.lists(st.integers(0, 9).map(place), unique=True, max_size=MAX_NAMED).map(sorted)
+_UNREAD = st.builds(
+    Unread, _PLACES.map(tuple), st.booleans(),
+    st.sampled_from([(), ((place(20), SAID),), ((place(21), SAID),)]), st.booleans(),
+)  # fmt: skip
+
+
+@given(_UNREAD, _UNREAD)
+def test_what_blocks_an_image_or_its_partition_blocks_the_image(one: Unread, other: Unread) -> None:
+    both, places = one.joined(other), sorted({*one.places, *other.places})
+    assert both.blocks == (one.blocks or other.blocks)
+    assert both.places == tuple(places[:MAX_NAMED])
+    assert both.more == (one.more or other.more or len(places) > MAX_NAMED)
+    assert set(both.dismissed) == {*one.dismissed, *other.dismissed}
+    for part in (replace(one, scan_dropped=True), replace(one, more=True)):
+        assert part.blocks
 
 
 _ACTS = st.lists(
