@@ -363,18 +363,21 @@ def test_a_dead_letter_that_is_sent_again_does_not_replace_what_was_decided_sinc
     assert mending.record == DECISION
 
 
+@pytest.mark.parametrize("first", [0, 5])
 @pytest.mark.parametrize("by_seal", [False, True])
-def test_a_record_that_mends_counts_unless_another_came_between(by_seal: bool) -> None:
-    def knew(at: int) -> Knew:
+def test_a_record_that_mends_counts_unless_another_came_between(by_seal: bool, first: int) -> None:
+    def knew(number: int) -> Knew:
+        at = first + number
         return Knew(seal=f"seal {at}") if by_seal else Knew(at)
 
     def read(*records: tuple[Record, Knew | None]) -> Decision | None:
         said = Said()
-        for at, (record, mends) in enumerate(records, start=5):
+        for at, (record, mends) in enumerate(records, start=first):
             said.take(record, at, mends, f"seal {at}")
         return said.newest
 
-    assert read((OLD, None), (Blank.WITHDRAWN, knew(5))) is None
-    assert read((OLD, None), (NEW, None), (Blank.WITHDRAWN, knew(5))) == NEW
-    assert read((OLD, None), (NEW, None), (Blank.WITHDRAWN, knew(6))) is None
-    assert read((NEW, knew(4))) == NEW, "what it mends was compacted away"
+    assert read((OLD, None), (Blank.WITHDRAWN, knew(0))) is None
+    assert read((NEW, None), (Blank.WITHDRAWN, knew(-1))) == NEW
+    assert read((OLD, None), (NEW, None), (Blank.WITHDRAWN, knew(0))) == NEW
+    assert read((OLD, None), (NEW, None), (Blank.WITHDRAWN, knew(1))) is None
+    assert read((NEW, knew(-1))) == NEW, "what it mends was compacted away"
