@@ -130,6 +130,11 @@ class RecordingTracker(Tracker):
         self._write({"events": [_spelled(event) for event in kept], "at_us": now_us})
         super().handle(kept, now_us)
 
+    def clock_set_back(self, by_us: int) -> None:
+        """Recorded."""
+        self._write({"set_back_us": by_us})
+        super().clock_set_back(by_us)
+
     def lose(self, totals: Mapping[tuple[int, str], int], *, backing_off: bool = False) -> None:
         """Recorded."""
         if totals:
@@ -223,6 +228,8 @@ def _tell(tracker: Tracker, line: dict[str, Any]) -> None:
         tracker.end(line["end"], line["at_us"], line.get("exit_code"))
     elif "miss" in line:
         tracker.miss(line["miss"], line["at_us"])
+    elif "set_back_us" in line:
+        tracker.clock_set_back(line["set_back_us"])
     elif "found" in line:
         tracker.found(line["found"])
     elif "lost_of" in line:

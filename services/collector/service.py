@@ -262,13 +262,15 @@ class Collector:
                 log.warning("container runtime cannot be reached", error=str(error))
             self._health.problems["runtime"] = str(error)
         now_us, monotonic_us = _now_us(), _monotonic_us()
+        step_us = self._clock.look(now_us, monotonic_us)
+        if step_us < 0:
+            self._tracker.clock_set_back(-step_us)
+            self._attached_at_us += step_us  # what ends now has not ended before
         self._tracker.handle(self._source.drain(), now_us)
         self._tracker.lose(self._source.losses(), backing_off=self._backing_off)
-        step_us = self._clock.look(now_us, monotonic_us)
         if step_us:
             log.warning("the clock was set", by_seconds=step_us / 1e6)
             self._tracker.lose({(ANY_CGROUP, "clock_step"): self._clock.steps})
-            self._attached_at_us += min(step_us, 0)  # what ends now has not ended before
         self._tracker.lose({(ANY_CGROUP, "spool"): self._publisher.lost_rounds})
         self._strangers += self._tracker.strangers()
         self._pauses.add(self._tracker.paused())

@@ -98,6 +98,12 @@ class Tracked:
             return False
         return True if last_us <= until_us else None
 
+    def clock_set_back(self, by_us: int) -> None:
+        """It was there until then by the clock as it is now."""
+        self.listed_until_us -= by_us
+        if self.ended_at_us is not None:
+            self.ended_at_us -= by_us
+
     def miss(self, now_us: int) -> None:
         """It has ended, and nobody told how, which may come yet."""
         if self.is_over:

@@ -208,6 +208,10 @@ class Tracker:
         cgroups = self._whose.cgroups_of(container_id)
         return [pid for cgroup in cgroups for pid in self.index.processes(cgroup)]
 
+    def clock_set_back(self, by_us: int) -> None:
+        """What happens from now on is told in times that may have been before."""
+        self._whose.clock_set_back(by_us)
+
     def handle(self, events: Iterable[RawEvent], now_us: int) -> None:
         """Takes events in the order in which they happened."""
         before_us, self._now_us = self._now_us, now_us

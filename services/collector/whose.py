@@ -70,6 +70,17 @@ class Whose:
         made_us = event.made_at_us
         self._made[event.cgroup] = (made_us or before_us, made_us or now_us)
 
+    def clock_set_back(self, by_us: int) -> None:
+        """What is known of before is to be told from what comes in the same times."""
+        self._made = {
+            cgroup: (first_us - by_us, last_us - by_us)
+            for cgroup, (first_us, last_us) in self._made.items()
+        }
+        self._there_before_us -= by_us
+        for bearers in self._bearers.values():
+            for one in bearers:
+                self._tracked[one].clock_set_back(by_us)
+
     def scan(self, now_us: int) -> bool:
         """Looks for cgroups that nobody told of, unless that was done a moment ago; whether it
         was."""

@@ -192,3 +192,38 @@ def test_what_another_container_runs_of_one_that_bears_a_name_is_its_use(tracker
     run = file_used(b"/lib/x.so", 99, use=Use.MAPPED, device=50, root=DEBUGGER, in_root=False)
     tracker.handle([run], NOW)
     assert _paths(tracker.cut(NOW), WEB) == [b"/lib/x.so"]
+
+
+def test_what_was_there_before_the_clock_was_set_back_is_not_the_next_ones(
+    tracker: Tracker,
+) -> None:
+    """Which was made after it, at an earlier time."""
+    there = tracker.index.root / "plain/web"
+    there.mkdir(parents=True)
+    seen = file_used(b"/bin/seen", there.stat().st_ino, use=Use.EXECUTED)
+    told = file_used(b"/bin/told", 10, use=Use.EXECUTED)
+    tracker.handle([seen, _cgroup(10, CREATED + 50 * SECOND), told], CREATED + 60 * SECOND)
+    tracker.clock_set_back(50 * SECOND)
+    _begin(tracker, NEXT, CREATED + 15 * SECOND, CREATED + 70 * SECOND)
+    assert _paths(tracker.cut(CREATED + 70 * SECOND), NEXT) == []
+
+
+def test_what_comes_after_it_is_not_that_of_one_that_was_there_before(tracker: Tracker) -> None:
+    """By the clock as it was, it was there at that time, or ended later."""
+    _begin(tracker, WEB, CREATED, CREATED + 60 * SECOND)
+    tracker.end(WEB, CREATED + 61 * SECOND, 0)
+    tracker.clock_set_back(50 * SECOND)
+    used = [_starts(10), file_used(b"/bin/old", 10), _starts(11), file_used(b"/bin/new", 11)]
+    ended = CREATED + 11 * SECOND
+    tracker.handle([_cgroup(10, ended), _cgroup(11, ended + 1), *used], ended + 5)
+    assert _paths(tracker.cut(ended + 5), WEB) == [b"/bin/old"]
+
+
+def test_between_two_readings_it_may_be_of_one_that_is_not_known_to_have_ended(
+    tracker: Tracker,
+) -> None:
+    _begin(tracker, WEB, CREATED, CREATED + SECOND)
+    tracker.handle([], CREATED + 2 * SECOND)
+    tracker.handle([_cgroup(10, 0), _starts(10), file_used(b"/bin/x", 10)], CREATED + 4 * SECOND)
+    _begin(tracker, NEXT, CREATED + 3 * SECOND, CREATED + 5 * SECOND)
+    assert _paths(tracker.cut(CREATED + 5 * SECOND), NEXT) == []

@@ -59,6 +59,7 @@ def _recorded(path: Path) -> list[list[Batch]]:
         used = FileEvent(cgroup, b"/%d" % cgroup, Use.EXECUTED, 52, ROOT, True, True, 4)
         tracker.handle([replace(used, root=replace(ROOT, device=52))], 5 * SECOND)
         tracker.end(one, cgroup * SECOND // 5 + 8, 0)
+    tracker.clock_set_back(1)
     cuts.append(tracker.cut(6 * SECOND))
     tracker.begin(ContainerInfo(NAMELESS, WEB, UNKNOWN, 6 * SECOND, native=True))
     tracker.handle([CgroupEvent(30, f"/kubepods/pod2/{NAMELESS}")], 6 * SECOND)
@@ -90,6 +91,7 @@ def test_the_same_batches_come_out(tmp_path: Path) -> None:
     assert wanted[-1][-1].observed_to_us == 12 * SECOND
     named = {batch.container_id: batch.accesses for batch in wanted[2]}
     assert [access.path for access in named[WEB_1] + named[WEB_2]] == [b"/20", b"/21"]
+    assert {batch.observed_to_us % 10 for batch in wanted[2] if batch.exit_code == 0} == {7}
 
 
 def test_what_is_no_recording_is_said_to_be_none(tmp_path: Path) -> None:
