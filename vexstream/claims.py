@@ -8,7 +8,7 @@ used, but no silence shows that it is not.
 from collections.abc import Callable, Mapping
 
 from vexstream.claims_directories import composer, conda, gem, npm, r
-from vexstream.claims_dotnet import nuget
+from vexstream.claims_dotnet import nuget, runtime
 from vexstream.claims_python import python
 from vexstream.imagefiles import Claim, Image, spell_all
 from vexstream.other_roots import claim_below, home_of
@@ -158,7 +158,11 @@ CLAIMANTS: Mapping[str, Mapping[str, Claimant]] = {
     "jenkins-plugin": {"java-archive": _java},
     "go-module": {"go-module-buildinfo-entry": _at_location},
     "rust-crate": {"rust-cargo-audit-entry": _at_location},
-    "dotnet": {"dotnet-portable-executable-entry": _at_location, "dotnet-deps-entry": nuget},
+    "dotnet": {
+        "dotnet-portable-executable-entry": _at_location,
+        "dotnet-deps-entry": nuget,
+        "": runtime,
+    },
     "binary": {
         "binary-signature": _binary,
         "java-jvm-installation": _file_list,

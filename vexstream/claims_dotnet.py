@@ -39,6 +39,14 @@ def nuget(artifact: Artifact, image: Image) -> Claim:
     return Claim(paths, incomplete)
 
 
+def runtime(artifact: Artifact, image: Image) -> Claim:
+    """The directory of the shared runtime, of which Syft names the assemblies that no list has."""
+    folders = {posixpath.dirname(place) for place in spell_all(image, artifact.locations)}
+    homes = {image.root.realpath(folder) for folder in folders} - {None, b"/"}
+    paths = [path for home in sorted(filter(None, homes)) for path in image.root.files_under(home)]
+    return Claim(paths, incomplete="a runtime: applications may bring a build of their own")
+
+
 def _assets(document: bytes, artifact: Artifact) -> Iterator[str]:
     """Relative to the file, as far as it can be read."""
     try:

@@ -21,7 +21,7 @@ from vexstream import (
 )
 from vexstream.scan import Package, Scan
 
-EDITION = 19
+EDITION = 20
 """One more with every change by which a package may get more files, or a doubt: what an earlier one
 mapped may rule out what is in use, so such images are read again."""
 _EDITION = "file_mapping"

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.real
 
 PLENTY = 1 << 40
 HOME = "srv/engine"
+RUNTIME = "Microsoft.NETCore.App"
 
 
 def _packages(root: Path, work: Path, syft: Path) -> list[Package]:
@@ -57,6 +58,15 @@ def _assemblies_opened(command: list[str], work: Path) -> set[str]:
     return set(re.findall(pattern, log.read_text("utf-8", "replace")))
 
 
+def _runtime_is_one(packages: list[Package]) -> None:
+    """Vulnerabilities of the runtime are filed under it, by its version alone."""
+    [found] = [p for p in packages if p.name == RUNTIME and re.fullmatch(r"[\d.]+", p.version)]
+    home = f"/usr/share/dotnet/shared/{RUNTIME}/{found.version}/".encode()
+    assert {home + b"System.Private.CoreLib.dll", home + b"libcoreclr.so"} <= set(found.files)
+    assert all(path.startswith(home) for path in found.files)
+    assert found.unobservable is not None
+
+
 def test_nuget_packages_in_use_are_those_whose_assemblies_were_opened(
     syft: Path, tmp_path: Path
 ) -> None:
@@ -66,7 +76,10 @@ def test_nuget_packages_in_use_are_those_whose_assemblies_were_opened(
     command = ecosystems.dotnet(root, work, HOME)
     opened = {f"/{HOME}/{name}".encode() for name in _assemblies_opened(command, work)}
     assert len(opened) > 10
-    found = [p for p in _packages(root, work, syft) if p.type == "dotnet"]
+    shutil.copytree(work / "wheels/dotnetcore2/bin", root / "usr/share/dotnet")
+    packages = _packages(root, work, syft)
+    _runtime_is_one(packages)
+    found = [p for p in packages if p.type == "dotnet"]
     used = {p.name for p in found if opened & set(p.files)}
     unused = {p.name for p in found if p.unobservable is None} - used
     unknown = {p.name: p.unobservable for p in found if p.unobservable is not None}

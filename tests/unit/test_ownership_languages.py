@@ -319,6 +319,17 @@ def test_a_recognised_program_is_observable_only_when_it_stands_alone(
     assert (found.unobservable is None) is observable
 
 
+def test_a_runtime_of_dotnet_is_its_directory() -> None:
+    home = "/usr/share/dotnet/shared/Microsoft.NETCore.App/8.0.1"
+    place = image(f"{home}/a.dll".encode(), f"{home}/libcoreclr.so".encode(), b"/srv/app/b.dll")
+    made = artifact("dotnet", "Microsoft.NETCore.App", at=(f"{home}/a.dll",), metadata="")
+    found = one(made, place)
+    assert found.files == (f"{home}/a.dll".encode(), f"{home}/libcoreclr.so".encode())
+    assert found.unobservable is not None
+    at_root = artifact("dotnet", "Microsoft.NETCore.App", at=("/a.dll",), metadata="")
+    assert one(at_root, image(b"a.dll", b"b.dll")).files == ()
+
+
 def test_a_program_of_windows_shows_its_use_and_no_silence() -> None:
     """By the name that it gives itself, which may be that of a program that stands alone."""
     made = artifact("binary", "node", at=("/opt/node.exe",), metadata="pe-binary")
