@@ -239,6 +239,16 @@ def test_a_key_under_which_no_decision_can_stand_puts_nothing_in_doubt(key: byte
     assert decisions.fitting(NAMES, ZLIB, IMAGE) == ruled_out
 
 
+def test_a_doubt_ends_with_the_same_word_again() -> None:
+    said = Said()
+    for record in (NEW, Blank.UNREADABLE):
+        said.take(record)
+    assert (said.newest, said.in_doubt) == (NEW, True)
+    assert said.takes(NEW)
+    said.take(NEW)
+    assert (said.newest, said.in_doubt) == (NEW, False)
+
+
 def test_a_doubt_changes_the_seal_and_its_end_changes_it_back() -> None:
     decisions = Decisions([OLD])
     before = decisions.seal()

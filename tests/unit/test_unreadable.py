@@ -216,6 +216,13 @@ def test_marks_of_a_topic_that_another_took_the_place_of_go_with_its_own(
     assert not table.unread(CONFIG, 3).blocks
 
 
+def test_what_lies_beyond_on_another_partition_stays_when_one_begins_anew() -> None:
+    marks = Marks({}, (place(9, partition=4),))
+    marks.close(place(7))
+    assert marks.dismiss(place(7), SAID, older=True)
+    assert marks.of(CONFIG).blocks
+
+
 def test_a_flood_of_unreadable_records_is_no_flood_of_changes() -> None:
     marks, said = Marks(), []
     for offset in range(1000):
