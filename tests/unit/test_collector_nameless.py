@@ -47,10 +47,11 @@ def test_it_is_told_once_a_minute_and_nothing_waits_meanwhile(tracker: Tracker) 
     assert first.image == NAMELESS
     assert (first.accesses, first.loss_reasons) == ((), ("image_unknown",))
     assert told(tracker, file_used(b"/bin/more"), now_us=CREATED + 30 * SECOND) == []
-    (second,) = told(tracker, file_used(b"/bin/last"), now_us=CREATED + 62 * SECOND)
+    (second,) = told(tracker, file_used(b"/bin/last"), now_us=CREATED + 61 * SECOND)
     assert (second.accesses, second.observed_from_us) == ((), first.observed_to_us)
-    tracker.end(ID, CREATED + 63 * SECOND, 0)
-    (last,) = tracker.cut(CREATED + 64 * SECOND)
+    assert tracker.cut(CREATED + 120 * SECOND) == []
+    tracker.end(ID, CREATED + 120 * SECOND, 0)
+    (last,) = tracker.cut(CREATED + 120 * SECOND)
     assert (last.exit_code, last.loss_reasons) == (0, ("image_unknown",))
     assert tracker.images == []
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from services.collector.events import FileEvent, FileSystemRoot
+from services.collector.source import ANY_CGROUP
 from services.collector.tracker import Tracker
 from tests.unit.tracking import (
     ATTACHED,
@@ -180,3 +181,14 @@ def test_another_image_under_the_same_name_is_not_taken_over(tracker: Tracker) -
     tracker.learn(ID, Image(IMAGE.config_digest, (), ("cart:1",)))
     (batch,) = tracker.cut(CREATED + 1)
     assert batch.image == Image(IMAGE.config_digest, (), ("cart:1",))
+
+
+def test_what_is_lost_before_anything_has_run_in_it_does_not_begin_its_life(
+    tracker: Tracker,
+) -> None:
+    tracker.begin(container())
+    tracker.lose({(ANY_CGROUP, "probe_busy"): 1})
+    assert tracker.cut(CREATED + 40 * SECOND) == []
+    first = file_used(INIT, use=Use.EXECUTED)
+    (batch,) = told(tracker, made(), first, now_us=CREATED + 50 * SECOND)
+    assert (batch.started_at_us, batch.loss_reasons) == (CREATED + 40 * SECOND, ("probe_busy",))
