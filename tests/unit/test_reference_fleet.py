@@ -237,10 +237,17 @@ def _fleets(draw: st.DrawFn) -> list[Act]:
         Take(topic, p, 1000) for topic in (ACCESS, SCANS) for p in range(PARTITIONS)
     ]
     acts += [*everything, Look()]
+    if bool(told) and draw(st.booleans()):
+        # A late use, and whoever read it does not come to say so.
+        one = draw(st.sampled_from(told))
+        late = batch(60, 61, [PATHS[0]], container="late", workload=one.workload, started=60,
+                     image=one.image)  # fmt: skip
+        place = partition_of(one.image.config_digest)
+        acts += [Produce(late), Take(ACCESS, place, 1)]
     if draw(st.booleans()):
         crash = Die(draw(st.integers(0, 1)), *[draw(back) for _ in range(4)])
-        acts += [crash, Look(), *draw(st.lists(takes, max_size=4)), Look(), *everything, Look()]
-    return acts
+        acts += [crash, Look(), *draw(st.lists(takes, max_size=4))]
+    return [*acts, Look(), *everything, Look()]
 
 
 _POLICIES = st.builds(
