@@ -42,9 +42,11 @@ struct vfsmount {
 	struct dentry *mnt_root;
 	struct super_block *mnt_sb;
 };
+struct mnt_namespace;
 struct mount {
 	struct mount *mnt_parent;
 	struct dentry *mnt_mountpoint;
+	struct mnt_namespace *mnt_ns;
 	struct vfsmount mnt;
 };
 struct path {
@@ -196,6 +198,7 @@ struct pt_regs {
 #define TRACEFS_MAGIC 0x74726163
 #define DEBUGFS_MAGIC 0x64626720
 #define BPF_FS_MAGIC 0xcafe4a11
+#define MNT_NS_INTERNAL (-22l) // in place of a namespace: a mount of the kernel's own
 #define IORING_OP_OPENAT 18
 #define IORING_OP_OPENAT2 28
 #define REQ_F_CQE_SKIP (1u << 6)
@@ -1070,6 +1073,20 @@ static __always_inline bool is_opened_below(struct file *file)
 	       visible_dentry(file) != file->f_path.dentry;
 }
 
+// By a mount that no task can name: overlayfs has one of each of its layers, and opens there what it
+// copies to its own layer when a task changes the owner, the mode or the name of a file. No task has
+// read that.
+static __always_inline bool is_opened_by_kernel(struct file *file)
+{
+	struct vfsmount *mnt = file->f_path.mnt;
+	struct mount *mount;
+
+	if (file->f_inode->i_sb->s_magic == OVERLAYFS_MAGIC)
+		return false;
+	mount = (void *)mnt - bpf_core_field_offset(struct mount, mnt);
+	return (long)READ(mount, mnt_ns) == MNT_NS_INTERNAL;
+}
+
 static __always_inline void on_file_open(struct file *file)
 {
 	struct task_struct *task = (void *)bpf_get_current_task_btf();
@@ -1080,9 +1097,10 @@ static __always_inline void on_file_open(struct file *file)
 		*called = 1;
 	if (in_host_namespace(task))
 		return;
-	if (!is_opened_below(file))
-		report_dentry(task, file->f_path.dentry, USE_OPENED, true);
-	else if (file->f_mode & FMODE_WRITE) // only now it was copied into the container's own layer
+	if (!is_opened_below(file)) {
+		if (!is_opened_by_kernel(file))
+			report_dentry(task, file->f_path.dentry, USE_OPENED, true);
+	} else if (file->f_mode & FMODE_WRITE) // only now it was copied into the container's own layer
 		report(task, file, USE_OPENED);
 }
 

@@ -63,6 +63,12 @@ def test_a_new_hard_link_is_credited_to_the_name_in_the_image(observer: Observer
     assert seen == {b"/opt/data/new_link.new": MADE, b"/opt/data/new_link": Use.OPENED}
 
 
+def test_what_is_copied_to_be_changed_was_read_by_nobody(observer: Observer) -> None:
+    seen = observer.uses("/bin/chmod", "600", "/opt/data/changed")
+    assert seen[b"/usr/bin/chmod"] & Use.EXECUTED
+    assert all(path.startswith((b"/usr/", b"/etc/")) for path in seen), seen
+
+
 def test_code_that_was_copied_to_a_volume_before(
     containerd: Containerd, uses_container: Container, core_source: EventSource, tmp_path: Path
 ) -> None:

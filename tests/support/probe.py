@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from services.collector.build import build_probe
 from services.collector.cgroups import find_root
 from services.collector.errors import CgroupError, ProbeError
 from services.collector.events import FileEvent
-from services.collector.source import CoreSource, EventSource
+from services.collector.source import HOOKS, CoreSource, EventSource, HookKind
 from services.local import image
 from services.local.containerd import Container, Containerd
 from services.local.image_archive import File
@@ -41,7 +41,7 @@ _SINGLE = [
     "open", "openat", "openat2", "compat", "relative", "o_path", "refused", "stat", "map",
     "map_data", "protect", "append", "chroot", "uring", "uring_slot", "link_target", "bound",
     "twice", "host", "retry", "renamed", "new_link", "dirfd", "many_mappings", "closed", "nested",
-    "map_implied", "both_one", "both_two", "bcc_renamed", "bcc_new_link",
+    "map_implied", "both_one", "both_two", "bcc_renamed", "bcc_new_link", "changed",
 ]  # fmt: skip
 _REPEATED = [
     "open", "openat_", "openat2_", "creat", "uring", "by_handle", "map", "protect", "pkey_protect",
@@ -122,11 +122,12 @@ def started(
     ring_buffer_bytes: int = 4 << 20,
     loss_entries: int = 16384,
     cgroup_buffer_bytes: int = 256 << 10,
+    hooks: Sequence[HookKind] = HOOKS,
 ) -> CoreSource:
     """An attached source."""
     source = CoreSource(
         probe, ring_buffer_bytes=ring_buffer_bytes, dedup_entries=65536, host_proc=Path("/proc"),
-        loss_entries=loss_entries, cgroup_buffer_bytes=cgroup_buffer_bytes,
+        loss_entries=loss_entries, cgroup_buffer_bytes=cgroup_buffer_bytes, hooks=hooks,
     )  # fmt: skip
     try:
         find_root(None)
