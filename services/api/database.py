@@ -35,6 +35,11 @@ WriteConnection = NewType("WriteConnection", AsyncConnection)
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 10
 WRITE_TIMEOUT_S = 60
+IDLE_IN_TRANSACTION_S = 30
+"""Postgres ends a transaction in which nothing comes for so long. It is not told of a client that
+the network cut off, and would keep that one's locks for hours: the projection waits for them."""
+GRACE_S = 5
+"""How much longer than the client Postgres itself lets a statement run, for the same reason."""
 
 _READ_ONLY = {"default_transaction_read_only": "on"}
 _MAY_COME_TO_BE = ("42P01", "42703", "42501", "3F000")
@@ -195,7 +200,12 @@ def _connect_arguments(
     return {
         "timeout": CONNECT_TIMEOUT_S,
         "command_timeout": timeout_s,
-        "server_settings": {"application_name": "vexstream-api", **server_settings},
+        "server_settings": {
+            "application_name": "vexstream-api",
+            "statement_timeout": f"{timeout_s + GRACE_S}s",
+            "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_S}s",
+            **server_settings,
+        },
         **tls,
     }
 

@@ -372,7 +372,7 @@ async def test_where_all_containers_are_asked_for_a_silent_one_keeps_the_image_o
     silent = batch(50, 52, workload=WORKLOADS[0], container="silent", started=50)
     said = []
     for last in (55, 70):
-        told = [_ALL, replace(_WHOLE, observed_to_us=last * SECOND), silent]
+        told: list[Event] = [_ALL, replace(_WHOLE, observed_to_us=last * SECOND), silent]
         world = await _live([*told, *then, Look()], policy)
         said.append((_said(world) or {})["one"])
     assert said == [_OUT, _OPEN]
